@@ -1,0 +1,1 @@
+//! The lejepa command line

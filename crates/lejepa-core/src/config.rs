@@ -1,0 +1,194 @@
+//! Configuration as strict layers of TOML tables.
+//!
+//! A section is a struct that serialises to a table with every key present. Layers (a plugin's
+//! recipe, a file, command-line overrides) may only touch keys that exist, so a typing error is an
+//! error with a suggestion and never a silently ignored option.
+
+use serde::{Serialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+use crate::{Error, Result, nearest};
+
+/// A group of configuration keys: plain data with a default for every key.
+///
+/// Derive `Serialize`, `Deserialize` (with `#[serde(deny_unknown_fields, default)]`) and implement
+/// `Default`. Do not use `Option`: a key that is absent by default could not be overridden by name.
+pub trait Section: Serialize + DeserializeOwned + Default + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> Section for T {}
+
+/// The default values of a section as a table.
+///
+/// # Errors
+/// [`Error::BadValue`] where the section cannot be written as TOML: a fault of the plugin.
+pub fn defaults<T: Section>(name: &str) -> Result<Table> {
+    Table::try_from(T::default()).map_err(|e| Error::bad_value(name, one_line(&e.to_string())))
+}
+
+/// Reads a section from its table; `name` is its dotted place, for messages.
+///
+/// # Errors
+/// [`Error::BadValue`] for an unknown key, a wrong type or an unknown variant.
+pub fn parse<T: Section>(name: &str, table: &Table) -> Result<T> {
+    Value::Table(table.clone())
+        .try_into()
+        .map_err(|e: toml::de::Error| Error::bad_value(name, one_line(e.message())))
+}
+
+/// Lays `over` on `base`. Every key of `over` must exist in `base` with a value of the same type.
+///
+/// # Errors
+/// [`Error::UnknownKey`] with the nearest key, or [`Error::BadValue`] for another type.
+pub fn overlay(base: &mut Table, over: &Table, prefix: &str) -> Result<()> {
+    for (key, value) in over {
+        let dotted = join(prefix, key);
+        let Some(slot) = base.get_mut(key) else {
+            let near = nearest(key, base.keys().map(String::as_str)).map(|n| join(prefix, n));
+            return Err(Error::UnknownKey { key: dotted, nearest: near });
+        };
+        match (slot, value) {
+            (Value::Table(inner), Value::Table(over)) => overlay(inner, over, &dotted)?,
+            (slot @ Value::Float(_), Value::Integer(i)) => *slot = Value::Float(*i as f64),
+            (slot, value) if slot.same_type(value) => *slot = value.clone(),
+            (slot, value) => {
+                return Err(Error::bad_value(
+                    dotted,
+                    format!("expected {}, got {}", slot.type_str(), value.type_str()),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Applies one `a.b.c=value` override, as `--set` takes it. A string needs no quotes.
+///
+/// # Errors
+/// As [`overlay`], and for an assignment without `=`.
+pub fn assign(base: &mut Table, assignment: &str) -> Result<()> {
+    let (path, words) = assignment.split_once('=').ok_or_else(|| {
+        Error::bad_value(assignment, "expected key=value, for example --set train.epochs=20")
+    })?;
+    let (path, words) = (path.trim(), words.trim());
+    // `lookup` reports the unknown part of the path with its neighbours.
+    let current = lookup(base, path)?;
+    let value = match current {
+        Value::String(_) => Value::String(words.trim_matches('"').to_string()),
+        Value::Table(_) => {
+            return Err(Error::bad_value(path, "is a section; set one of its keys"));
+        }
+        _ => format!("v = {words}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut t| t.remove("v"))
+            .ok_or_else(|| {
+                Error::bad_value(path, format!("expected {}, got `{words}`", current.type_str()))
+            })?,
+    };
+    let mut over = Value::Table(Table::new());
+    let mut slot = &mut over;
+    let keys: Vec<&str> = path.split('.').collect();
+    for (i, key) in keys.iter().enumerate() {
+        let next = if i + 1 == keys.len() { value.clone() } else { Value::Table(Table::new()) };
+        let Value::Table(t) = slot else { break };
+        slot = t.entry((*key).to_string()).or_insert(next);
+    }
+    match over {
+        Value::Table(over) => overlay(base, &over, ""),
+        _ => Ok(()),
+    }
+}
+
+fn lookup<'a>(base: &'a Table, path: &str) -> Result<&'a Value> {
+    let mut table = base;
+    let mut done = String::new();
+    let mut keys = path.split('.').peekable();
+    while let Some(key) = keys.next() {
+        let dotted = join(&done, key);
+        match table.get(key) {
+            Some(Value::Table(inner)) if keys.peek().is_some() => table = inner,
+            Some(value) if keys.peek().is_none() => return Ok(value),
+            _ => {
+                let near = nearest(key, table.keys().map(String::as_str))
+                    .map(|n| join(&done, n))
+                    .or_else(|| anywhere(base, "", key));
+                return Err(Error::UnknownKey { key: dotted, nearest: near });
+            }
+        }
+        done = dotted;
+    }
+    Err(Error::UnknownKey { key: path.to_string(), nearest: None })
+}
+
+/// The dotted place of a key of this very name elsewhere: `--set epochs=3` means `train.epochs`.
+fn anywhere(table: &Table, prefix: &str, key: &str) -> Option<String> {
+    table.iter().find_map(|(name, value)| {
+        let dotted = join(prefix, name);
+        match value {
+            _ if name == key && !prefix.is_empty() => Some(dotted),
+            Value::Table(inner) => anywhere(inner, &dotted, key),
+            _ => None,
+        }
+    })
+}
+
+fn join(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() { key.to_string() } else { format!("{prefix}.{key}") }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> Table {
+        "seed = 0\n[train]\nlr = 0.1\nepochs = 3\nname = 'a'\nflag = true\nsizes = [1, 2]"
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    fn assigns_by_the_type_that_stands_there() {
+        let mut t = base();
+        for s in ["train.lr=1", "train.epochs = 7", "train.name=3", "train.flag=false", "seed=5"] {
+            assign(&mut t, s).unwrap();
+        }
+        assert_eq!(t["train"]["lr"].as_float(), Some(1.0));
+        assert_eq!(t["train"]["epochs"].as_integer(), Some(7));
+        assert_eq!(t["train"]["name"].as_str(), Some("3"));
+        assert_eq!(t["train"]["flag"].as_bool(), Some(false));
+        assign(&mut t, "train.sizes=[3]").unwrap();
+        assert_eq!(t["train"]["sizes"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn wrong_words_are_errors_with_the_nearest_key() {
+        let mut t = base();
+        for (words, says) in [
+            ("train.epoch=3", "did you mean `train.epochs`"),
+            ("trian.lr=3", "did you mean `train`"),
+            ("epochs=3", "did you mean `train.epochs`"),
+            ("train.epochs=many", "expected integer"),
+            ("train.epochs=1.5", "expected integer"),
+            ("train=3", "is a section"),
+            ("train.lr", "expected key=value"),
+            ("train.lr.x=3", "unknown"),
+        ] {
+            let e = assign(&mut t, words).unwrap_err().to_string();
+            assert!(e.contains(says), "{words}: {e}");
+        }
+        assert_eq!(t, base());
+    }
+
+    #[test]
+    fn overlay_is_strict_and_widens_integers() {
+        let mut t = base();
+        overlay(&mut t, &"[train]\nlr = 2".parse().unwrap(), "").unwrap();
+        assert_eq!(t["train"]["lr"].as_float(), Some(2.0));
+        assert!(overlay(&mut t, &"[train]\nlearning = 2".parse().unwrap(), "").is_err());
+        assert!(overlay(&mut t, &"train = 2".parse().unwrap(), "").is_err());
+    }
+}

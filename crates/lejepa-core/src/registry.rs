@@ -1,0 +1,267 @@
+//! The registry: what is linked into this binary, by name.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use toml::Table;
+
+use crate::config::{self, Section};
+use crate::listing::{SampleRule, Source};
+use crate::modality::Modality;
+use crate::source::{SampledDataset, ViewSource};
+use crate::{BoxedEncoder, Error, Result, ViewSpec};
+
+/// A family of encoders that can be chosen by name, for one modality or for all.
+pub trait EncoderKind: 'static {
+    /// The name on the command line, e.g. `"vit"`.
+    const NAME: &'static str;
+    /// One line for `lejepa encoders`.
+    const ABOUT: &'static str;
+    /// The only modality this encoder is for; `None` where any grid will do.
+    const MODALITY: Option<&'static str> = None;
+
+    /// Its keys in the `[encoder]` section, beside `name`.
+    type Config: Section;
+
+    /// Builds the encoder for views of this specification.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for settings or view shapes that it cannot serve.
+    fn build(config: &Self::Config, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder>;
+}
+
+/// A modality as a row of function pointers, made from a type by [`ModalityEntry::of`].
+#[derive(Clone, Copy)]
+pub struct ModalityEntry {
+    /// [`Modality::NAME`].
+    pub name: &'static str,
+    /// [`Modality::ABOUT`].
+    pub about: &'static str,
+    /// Crate and version that registered it.
+    pub origin: Origin,
+    /// What counts as a sample.
+    pub rule: fn() -> SampleRule,
+    /// Defaults of the modality's own section.
+    pub defaults: fn() -> Result<Table>,
+    /// [`Modality::recipe`].
+    pub recipe: fn(bool) -> Table,
+    /// Opens a source with the modality's section and a cache budget in bytes.
+    pub open: fn(&Table, Source, usize) -> Result<Box<dyn ViewSource>>,
+}
+
+impl ModalityEntry {
+    /// The entry of `M`; `origin` is the registering crate.
+    pub const fn of<M: Modality>(origin: Origin) -> Self {
+        Self {
+            name: M::NAME,
+            about: M::ABOUT,
+            origin,
+            rule: M::rule,
+            defaults: || config::defaults::<M::Config>(M::NAME),
+            recipe: M::recipe,
+            open: |table, source, budget| {
+                let config: M::Config = config::parse(M::NAME, table)?;
+                let sampler = M::sampler(&config)?;
+                let dataset = M::open(&config, source)?;
+                Ok(Box::new(SampledDataset::new(dataset, sampler, budget)?))
+            },
+        }
+    }
+}
+
+/// An encoder as a row of function pointers, made from a type by [`EncoderEntry::of`].
+#[derive(Clone, Copy)]
+pub struct EncoderEntry {
+    /// [`EncoderKind::NAME`].
+    pub name: &'static str,
+    /// [`EncoderKind::ABOUT`].
+    pub about: &'static str,
+    /// [`EncoderKind::MODALITY`].
+    pub modality: Option<&'static str>,
+    /// Crate and version that registered it.
+    pub origin: Origin,
+    /// Defaults of its keys in the `[encoder]` section.
+    pub defaults: fn() -> Result<Table>,
+    /// Builds it from those keys.
+    pub build: fn(&Table, &ViewSpec, &Device) -> Result<BoxedEncoder>,
+}
+
+impl EncoderEntry {
+    /// The entry of `E`; `origin` is the registering crate.
+    pub const fn of<E: EncoderKind>(origin: Origin) -> Self {
+        Self {
+            name: E::NAME,
+            about: E::ABOUT,
+            modality: E::MODALITY,
+            origin,
+            defaults: || config::defaults::<E::Config>("encoder"),
+            build: |table, views, device| {
+                E::build(&config::parse("encoder", table)?, views, device)
+            },
+        }
+    }
+}
+
+/// The crate that registered something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Its name on crates.io.
+    pub krate: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.krate, self.version)
+    }
+}
+
+/// What a plugin submits; made by the `register_*!` macros.
+#[derive(Clone, Copy)]
+pub enum Registration {
+    /// A modality.
+    Modality(ModalityEntry),
+    /// An encoder.
+    Encoder(EncoderEntry),
+}
+
+inventory::collect!(Registration);
+
+/// Registers a [`Modality`] with every binary that links this crate.
+///
+/// A dependency that no code names is not linked: the binary says `use my_plugin as _;`.
+#[macro_export]
+macro_rules! register_modality {
+    ($modality:ty) => {
+        $crate::inventory::submit! {
+            $crate::Registration::Modality($crate::ModalityEntry::of::<$modality>($crate::origin!()))
+        }
+    };
+}
+
+/// Registers an [`EncoderKind`] with every binary that links this crate.
+#[macro_export]
+macro_rules! register_encoder {
+    ($encoder:ty) => {
+        $crate::inventory::submit! {
+            $crate::Registration::Encoder($crate::EncoderEntry::of::<$encoder>($crate::origin!()))
+        }
+    };
+}
+
+/// The [`Origin`] of the crate this macro is written in.
+#[macro_export]
+macro_rules! origin {
+    () => {
+        $crate::Origin { krate: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") }
+    };
+}
+
+/// Modalities and encoders by name.
+///
+/// [`Registry::discover`] takes what is linked; [`Registry::empty`] with [`Registry::modality`] and
+/// [`Registry::encoder`] takes exactly what is named. Both are used the same way afterwards.
+#[derive(Clone, Default)]
+pub struct Registry {
+    modalities: BTreeMap<&'static str, ModalityEntry>,
+    encoders: BTreeMap<(&'static str, Option<&'static str>), EncoderEntry>,
+}
+
+impl Registry {
+    /// A registry of nothing.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Everything that crates linked into this binary have registered.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where two crates claim one name.
+    pub fn discover() -> Result<Self> {
+        inventory::iter::<Registration>.into_iter().try_fold(Self::empty(), |r, item| r.add(*item))
+    }
+
+    /// Adds modality `M`, as registered by the crate `origin!()` names.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where the name is taken.
+    pub fn modality<M: Modality>(self, origin: Origin) -> Result<Self> {
+        self.add(Registration::Modality(ModalityEntry::of::<M>(origin)))
+    }
+
+    /// Adds encoder `E`.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where the name is taken.
+    pub fn encoder<E: EncoderKind>(self, origin: Origin) -> Result<Self> {
+        self.add(Registration::Encoder(EncoderEntry::of::<E>(origin)))
+    }
+
+    /// Adds one registration.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where the name is taken. Which of the two is called first does not
+    /// depend on link order.
+    pub fn add(mut self, item: Registration) -> Result<Self> {
+        let (kind, name, origin, old) = match item {
+            Registration::Modality(m) => {
+                ("modality", m.name, m.origin, self.modalities.insert(m.name, m).map(|o| o.origin))
+            }
+            Registration::Encoder(e) => {
+                let old = self.encoders.insert((e.name, e.modality), e);
+                ("encoder", e.name, e.origin, old.map(|o| o.origin))
+            }
+        };
+        match old {
+            None => Ok(self),
+            Some(old) => {
+                let mut two = [old.to_string(), origin.to_string()];
+                two.sort();
+                let [first, second] = two;
+                Err(Error::Duplicate { kind, name: name.to_string(), first, second })
+            }
+        }
+    }
+
+    /// All modalities, sorted by name.
+    pub fn modalities(&self) -> impl Iterator<Item = &ModalityEntry> {
+        self.modalities.values()
+    }
+
+    /// All encoders, sorted by name.
+    pub fn encoders(&self) -> impl Iterator<Item = &EncoderEntry> {
+        self.encoders.values()
+    }
+
+    /// The modality of this name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], whose hint says how a plugin is linked.
+    pub fn find_modality(&self, name: &str) -> Result<&ModalityEntry> {
+        self.modalities.get(name).ok_or_else(|| Error::Unknown {
+            kind: "modality",
+            name: name.to_string(),
+            known: self.modalities.keys().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// The encoder of this name for `modality`: one made for it before one made for all.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] listing the encoders that this modality can use.
+    pub fn find_encoder(&self, name: &str, modality: &str) -> Result<&EncoderEntry> {
+        let fits = |e: &&EncoderEntry| e.modality.is_none_or(|m| m == modality);
+        self.encoders
+            .values()
+            .filter(fits)
+            .filter(|e| e.name == name)
+            .max_by_key(|e| e.modality.is_some())
+            .ok_or_else(|| {
+                let mut known: Vec<String> =
+                    self.encoders.values().filter(fits).map(|e| e.name.to_string()).collect();
+                known.dedup();
+                Error::Unknown { kind: "encoder", name: name.to_string(), known }
+            })
+    }
+}

@@ -1,0 +1,152 @@
+//! The object the trainer reads from: a data set and a sampler of any modality, type erased.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::dataset::{Dataset, Labels, Split, Window};
+use crate::modality::ViewSampler;
+use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
+
+/// Views by item index, whatever the modality. Shared by the loader's workers.
+pub trait ViewSource: Send + Sync {
+    /// Number of items, readable or not.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The name of an item, for messages.
+    fn name(&self, index: usize) -> String;
+    /// Number and shapes of views.
+    fn spec(&self) -> &ViewSpec;
+    /// Label columns; may be empty.
+    fn labels(&self) -> &[Labels];
+    /// The split an item is in, where the data says so.
+    fn split(&self, index: usize) -> Option<Split>;
+    /// Random views of an item.
+    ///
+    /// # Errors
+    /// [`Error::Sample`] where the item cannot be used.
+    fn views(&self, index: usize, rng: &mut ViewRng) -> Result<Views>;
+    /// The deterministic view of an item.
+    ///
+    /// # Errors
+    /// [`Error::Sample`] where the item cannot be used.
+    fn eval_view(&self, index: usize) -> Result<View>;
+}
+
+/// A [`Dataset`] and a [`ViewSampler`] as one [`ViewSource`], with decoded items kept in memory up
+/// to a budget. The cache changes speed, never results.
+pub struct SampledDataset<S> {
+    dataset: Box<dyn Dataset<Item = S>>,
+    sampler: Box<dyn ViewSampler<Sample = S>>,
+    spec: ViewSpec,
+    cache: Vec<OnceLock<Arc<S>>>,
+    budget: usize,
+    used: AtomicUsize,
+}
+
+impl<S: Send + Sync + 'static> SampledDataset<S> {
+    /// Joins the two; at most `budget` bytes of decoded items are kept.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for views that cannot be trained on.
+    pub fn new(
+        dataset: Box<dyn Dataset<Item = S>>,
+        sampler: Box<dyn ViewSampler<Sample = S>>,
+        budget: usize,
+    ) -> Result<Self> {
+        let spec = sampler.spec();
+        spec.validate()?;
+        let cache = (0..dataset.len()).map(|_| OnceLock::new()).collect();
+        Ok(Self { dataset, sampler, spec, cache, budget, used: AtomicUsize::new(0) })
+    }
+
+    fn item(&self, index: usize, window: Window<'_>) -> Result<Arc<S>> {
+        let Some(slot) = self.cache.get(index) else {
+            return Err(Error::sample(format!("#{index}"), "no such item"));
+        };
+        if let Some(item) = slot.get() {
+            return Ok(item.clone());
+        }
+        let item = Arc::new(self.dataset.item(index, window)?);
+        if self.dataset.is_whole(index) {
+            let bytes = self.dataset.bytes(&item);
+            if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget
+                || slot.set(item.clone()).is_err()
+            {
+                self.used.fetch_sub(bytes, Ordering::Relaxed);
+            }
+        }
+        Ok(item)
+    }
+
+    fn finite(&self, index: usize, view: &View) -> Result<()> {
+        if view.is_finite() {
+            Ok(())
+        } else {
+            Err(Error::sample(self.name(index), "a view has NaN or infinite values"))
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> ViewSource for SampledDataset<S> {
+    fn len(&self) -> usize {
+        self.dataset.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.dataset.name(index)
+    }
+
+    fn spec(&self) -> &ViewSpec {
+        &self.spec
+    }
+
+    fn labels(&self) -> &[Labels] {
+        self.dataset.labels()
+    }
+
+    fn split(&self, index: usize) -> Option<Split> {
+        self.dataset.split(index)
+    }
+
+    fn views(&self, index: usize, rng: &mut ViewRng) -> Result<Views> {
+        // The window is drawn from its own stream, so that the views' draws are the same whether
+        // the item came from the cache or from a file.
+        let mut window_rng = rand::SeedableRng::from_rng(rng);
+        let item = self.item(index, Window::Random(&mut window_rng))?;
+        let views = self.sampler.views(&item, rng).map_err(|e| self.named(index, e))?;
+        self.spec.check(&views)?;
+        for view in views.globals.iter().chain(&views.locals) {
+            self.finite(index, view)?;
+        }
+        Ok(views)
+    }
+
+    fn eval_view(&self, index: usize) -> Result<View> {
+        let item = self.item(index, Window::Centre)?;
+        let view = self.sampler.eval_view(&item).map_err(|e| self.named(index, e))?;
+        if view.shape() != self.spec.global {
+            return Err(Error::Shape {
+                what: "the evaluation view".into(),
+                expected: format!("{:?}", self.spec.global),
+                got: view.shape().to_vec(),
+            });
+        }
+        self.finite(index, &view)?;
+        Ok(view)
+    }
+}
+
+impl<S: Send + Sync + 'static> SampledDataset<S> {
+    /// A sampler does not know file names; the message should have one.
+    fn named(&self, index: usize, error: Error) -> Error {
+        match error {
+            Error::Sample { name, reason } if name.is_empty() => {
+                Error::Sample { name: self.name(index), reason }
+            }
+            other => other,
+        }
+    }
+}

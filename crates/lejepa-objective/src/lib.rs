@@ -1,0 +1,1 @@
+//! The LeJEPA objective: prediction loss and SIGReg

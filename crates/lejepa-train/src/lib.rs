@@ -1,0 +1,1 @@
+//! The LeJEPA trainer: data, step, run folder, probes

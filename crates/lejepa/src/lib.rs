@@ -1,0 +1,1 @@
+//! LeJEPA for any modality
