@@ -1,1 +1,117 @@
-fn main() {}
+//! Project chores: what a fresh machine needs, and the commands that CI runs too.
+
+mod setup;
+
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "Usage: ./x COMMAND
+
+  setup   install the system packages that are missing (Debian, Ubuntu)
+  demo    set up, build, and train on the built-in sounds; further words go to `lejepa train`
+  test    set up, and run all tests
+  lint    formatting, clippy, documentation, licences
+  help    this text
+";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let done = match words.first().map(String::as_str) {
+        Some("setup") => setup::setup().map(|_| ()),
+        Some("demo") => demo(&words[1..]),
+        Some("test") => test(&words[1..]),
+        Some("lint") => lint(),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            Ok(())
+        }
+        Some(other) => {
+            eprint!("error: unknown command `{other}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Trains on the built-in sounds with the default features: no system library is needed.
+fn demo(more: &[String]) -> Result<(), String> {
+    let mut command = cargo(&["run", "--release", "--package", "lejepa-cli", "--bin", "lejepa", "--"]);
+    command.args(["train", "--modality", "audio"]).args(more);
+    run(&mut command)
+}
+
+/// All tests of the workspace, with FFmpeg and a software Vulkan device where they can be had.
+fn test(more: &[String]) -> Result<(), String> {
+    let found = setup::setup()?;
+    let mut features = Vec::new();
+    if found.ffmpeg {
+        features.push("lejepa-cli/ffmpeg");
+    } else {
+        eprintln!("note: without FFmpeg's libraries the tests of video files are left out");
+    }
+    if found.vulkan {
+        features.push("lejepa-cli/wgpu");
+    } else {
+        eprintln!("note: without a Vulkan device the test of the wgpu backend is left out");
+    }
+    let features = features.join(",");
+    let nextest = succeeds(&mut cargo(&["nextest", "--version"]));
+    let mut command =
+        if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test", "--all-targets"]) };
+    command.args(["--release", "--workspace", "--features", &features]).args(more);
+    run(&mut command)?;
+    // Examples in the documentation, which nextest does not run.
+    run(cargo(&["test", "--release", "--workspace", "--doc"]).args(["--features", &features]))?;
+    for example in ["sigreg-as-loss"] {
+        run(cargo(&["run", "--release", "--workspace", "--features", &features])
+            .args(["--example", example]))?;
+    }
+    Ok(())
+}
+
+fn lint() -> Result<(), String> {
+    let found = setup::setup()?;
+    let mut features = "lejepa-cli/wgpu,lejepa-cli/cuda".to_string();
+    if found.ffmpeg {
+        features.push_str(",lejepa-cli/ffmpeg");
+    }
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--features", &features]);
+    run(clippy.args(["--", "-D", "warnings"]))?;
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--features", &features]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    if succeeds(&mut cargo(&["deny", "--version"])) {
+        // Advisories need the network; licences, duplicates and sources do not.
+        run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
+    } else {
+        eprintln!("note: cargo-deny is not installed, so licences are not checked (cargo install cargo-deny)");
+    }
+    Ok(())
+}
+
+fn cargo(words: &[&str]) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.args(words);
+    command
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let words: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
+    eprintln!("$ cargo {}", words.join(" "));
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`cargo {}` ended with {status}", words.join(" "))),
+        Err(e) => Err(format!("`cargo {}` could not be started: {e}", words.join(" "))),
+    }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    use std::process::Stdio;
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}

@@ -1,1 +1,42 @@
-//! The lejepa command line
+//! The `lejepa` command line as a library, so that a binary with other plugins is three lines:
+//!
+//! ```no_run
+//! use lejepa_image as _; // a plugin that nothing names is not linked
+//!
+//! fn main() -> std::process::ExitCode {
+//!     lejepa_cli::main()
+//! }
+//! ```
+//!
+//! One file per command: `train`, `probe`, `modalities`, `encoders`, `config`, `completions`.
+
+mod args;
+mod cmd;
+mod console;
+mod device;
+mod error;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// The general backbones come with every binary.
+use lejepa_nn as _;
+
+/// Runs the command line of this process and says how it ended: 0 success, 1 failure, 2 wrong use
+/// or configuration, 130 interrupted.
+pub fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match cmd::run(&args) {
+        Ok(result) => {
+            if args.json {
+                println!("{result}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            e.report(args.json);
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,1 +1,33 @@
-//! Backbones and the projector for LeJEPA
+//! Backbones that any modality can use, and the projector.
+//!
+//! | name | encoder | views |
+//! |---|---|---|
+//! | `vit` | [`Vit`]: vision transformer over any patch grid | 1-D, 2-D, 3-D |
+//! | `resnet18` | [`ResNet`]: residual network; frames of a clip are averaged | 1-D, 2-D, 3-D |
+//! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
+//!
+//! All are registered for every modality; a binary needs only `use lejepa_nn as _;`.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use lejepa_core::Encoder;
+//! use lejepa_nn::{Vit, VitConfig};
+//!
+//! let device = Device::flex();
+//! let config = VitConfig { width: 48, depth: 2, heads: 3, ..VitConfig::default() };
+//! let vit: Vit = config.init(1, &[8, 8], &device);
+//! // Global and local views of different sizes go through the same weights.
+//! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 32, 32], &device)).dims(), [2, 48]);
+//! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 16, 16], &device)).dims(), [2, 48]);
+//! ```
+
+mod grid;
+mod mlp;
+mod projector;
+mod resnet;
+mod vit;
+
+pub use mlp::{Mlp, MlpConfig, MlpKind};
+pub use projector::{Projector, ProjectorConfig};
+pub use resnet::{ResNet, ResNetConfig, ResNetKind};
+pub use vit::{Pool, Vit, VitConfig, VitKind};

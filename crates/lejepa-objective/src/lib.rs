@@ -1,1 +1,32 @@
-//! The LeJEPA objective: prediction loss and SIGReg
+//! The LeJEPA objective (arXiv 2511.08544): a prediction loss and SIGReg. Tensors in, tensors out.
+//!
+//! * [`Objective`]: the loss with its conventions ([`Reduction`], [`Mix`], [`Centre`]).
+//! * [`directions`](fn@directions): unit directions, seeded by step.
+//! * [`statistics`]: what is computed of the projections on each direction.
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use lejepa_core::Seed;
+//! use lejepa_objective::ObjectiveConfig;
+//!
+//! # fn main() -> Result<(), lejepa_objective::ObjectiveError> {
+//! let device = Device::flex().autodiff();
+//! let objective = ObjectiveConfig { slices: 64, ..Default::default() }.init()?;
+//! // 3 views (2 of them global) of 16 samples in 8 dimensions.
+//! let z = Tensor::<3>::random([3, 16, 8], Distribution::Normal(0.0, 1.0), &device).require_grad();
+//! let losses = objective.loss(z.clone(), 2, Seed(0), 0)?;
+//! let gradients = losses.total.backward();
+//! assert_eq!(z.grad(&gradients).map(|g| g.dims()), Some([3, 16, 8]));
+//! # Ok(())
+//! # }
+//! ```
+
+mod directions;
+mod error;
+mod objective;
+mod quadrature;
+pub mod statistics;
+
+pub use directions::{Slicing, directions};
+pub use error::ObjectiveError;
+pub use objective::{Centre, Losses, Mix, Objective, ObjectiveConfig, Reduction, prediction_loss};

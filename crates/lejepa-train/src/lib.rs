@@ -1,1 +1,50 @@
-//! The LeJEPA trainer: data, step, run folder, probes
+//! The LeJEPA trainer: from a configuration to a run folder with a probed encoder.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | [`Request`] → [`Resolved`]: strict layers of settings |
+//! | [`data`] | which samples are trained on, which are probed on |
+//! | [`loader`] | batches of views, the same for any number of threads |
+//! | [`model`] | encoder and projector as one burn module |
+//! | [`trainer`] | the loop |
+//! | [`checkpoint`], [`rundir`] | what is on the disk |
+//! | [`mod@embed`], [`mod@probe`] | frozen embeddings and what they know |
+//! | [`observe`] | what a run tells whoever watches it |
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use lejepa_core::Registry;
+//! use lejepa_train::{Request, RunDir, Silent, train};
+//! use std::sync::atomic::AtomicBool;
+//!
+//! # fn main() -> lejepa_train::Result<()> {
+//! let registry = Registry::discover()?;
+//! let request = Request { assignments: vec!["modality=audio".into()], ..Request::default() };
+//! let resolved = request.resolve(&registry)?;
+//! let run = RunDir::create("runs/first".as_ref())?;
+//! let outcome = train(&resolved, &Device::flex(), &run, &AtomicBool::new(false), &mut Silent)?;
+//! println!("SIGReg {:.3}", outcome.last.sigreg);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod embed;
+mod error;
+pub mod loader;
+pub mod model;
+pub mod observe;
+pub mod probe;
+pub mod rundir;
+mod schedule;
+pub mod trainer;
+
+pub use config::{Request, Resolved, Settings};
+pub use error::{Result, TrainError};
+pub use model::Model;
+pub use observe::{Event, Observer, Silent, StepMetrics};
+pub use rundir::RunDir;
+pub use schedule::learning_rate;
+pub use trainer::{Outcome, Prepared, ProbeComparison, train};

@@ -1,1 +1,52 @@
-//! LeJEPA for any modality
+//! LeJEPA (arXiv 2511.08544) for any modality, in one dependency.
+//!
+//! | module | crate | what it holds |
+//! |---|---|---|
+//! | [`core`] | `lejepa-core` | traits, registry, views |
+//! | [`objective`] | `lejepa-objective` | prediction loss and SIGReg |
+//! | [`nn`] | `lejepa-nn` | backbones and the projector |
+//! | [`train`] | `lejepa-train` | the trainer, the run folder, probes |
+//!
+//! Features: `image`, `audio`, `video` link the official modalities, `ffmpeg` reads video files,
+//! `wgpu` and `cuda` add GPUs.
+//!
+//! SIGReg by itself, on somebody's embeddings:
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use lejepa::prelude::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::flex();
+//! let embeddings = Tensor::<3>::random([1, 256, 16], Distribution::Normal(0.0, 1.0), &device);
+//! let objective = ObjectiveConfig::default().init()?;
+//! let axes = directions(Slicing::Gaussian, 16, 512, Seed(0), 0, &device);
+//! let sigreg: f32 = objective.sigreg(embeddings, axes).into_scalar();
+//! // About 1.05 for Gaussian embeddings, whatever their number.
+//! assert!((0.8..1.3).contains(&sigreg));
+//! # Ok(())
+//! # }
+//! ```
+
+pub use lejepa_core as core;
+pub use lejepa_nn as nn;
+pub use lejepa_objective as objective;
+pub use lejepa_train as train;
+
+#[cfg(feature = "audio")]
+pub use lejepa_audio as audio;
+#[cfg(feature = "image")]
+pub use lejepa_image as image;
+#[cfg(feature = "video")]
+pub use lejepa_video as video;
+
+/// What most programs import.
+pub mod prelude {
+    pub use lejepa_core::{
+        Dataset, Encoder, EncoderKind, Modality, Registry, Seed, Source, View, ViewRng, ViewSampler,
+        ViewSpec, Views, register_encoder, register_modality,
+    };
+    pub use lejepa_nn::{Projector, ProjectorConfig};
+    pub use lejepa_objective::{Centre, Mix, Objective, ObjectiveConfig, Reduction, Slicing, directions};
+    pub use lejepa_train::{Model, Request, RunDir, train};
+}

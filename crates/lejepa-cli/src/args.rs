@@ -1,0 +1,155 @@
+//! The words of the command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Self-supervised pretraining for any kind of data: one objective, one trainer, one
+/// hyperparameter.
+#[derive(Debug, Parser)]
+#[command(name = "lejepa", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  lejepa train --modality audio                  train on the built-in sounds and probe the result
+  lejepa train --modality image --data photos/   train on a folder; sub-folders are labels
+  lejepa probe runs/image-001                    score a finished run again
+  lejepa config show --modality video            every setting with its default
+
+Exit status: 0 success, 1 failure, 2 wrong use or configuration, 130 interrupted.")]
+pub(crate) struct Args {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print the result as one JSON object on the last line of stdout; all else goes to stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but the result and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Pretrain an encoder, then probe it beside its untrained self
+    Train(TrainArgs),
+    /// Score a run's encoder with linear and nearest-neighbour probes
+    Probe(ProbeArgs),
+    /// List the kinds of data this binary can train on
+    Modalities,
+    /// List the encoders this binary can train
+    Encoders,
+    /// Look at settings
+    Config {
+        /// What to look at
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the configuration that `train` would use, as TOML that --config accepts
+    Show(ConfigArgs),
+}
+
+/// Everything that decides a configuration.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// Kind of data: see `lejepa modalities`
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) modality: Option<String>,
+    /// A folder, a manifest (.csv or .jsonl with path, label, split), or `demo`
+    #[arg(long, short, value_name = "SOURCE")]
+    pub(crate) data: Option<String>,
+    /// Backbone: see `lejepa encoders`
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) encoder: Option<String>,
+    /// Settings in TOML, such as the config.toml of a run
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, e.g. train.epochs=20; may be given again
+    #[arg(long = "set", short, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// auto, cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Where all randomness comes from; the same seed gives the same run on a CPU
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+    /// Passes over the data
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) epochs: Option<f64>,
+    /// Steps, instead of epochs
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) steps: Option<u64>,
+    /// Samples per step
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) batch: Option<usize>,
+    /// Weight of SIGReg, the one hyperparameter
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) lambda: Option<f64>,
+    /// Loader threads; 0 chooses
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) workers: Option<usize>,
+}
+
+impl ConfigArgs {
+    /// The options as assignments, which the last layer of the configuration is made of.
+    pub(crate) fn assignments(&self) -> Vec<String> {
+        fn word(key: &str, value: Option<&impl ToString>) -> Option<String> {
+            value.map(|v| format!("{key}={}", v.to_string()))
+        }
+        [
+            word("modality", self.modality.as_ref()),
+            word("data.source", self.data.as_ref()),
+            word("encoder.name", self.encoder.as_ref()),
+            word("device", self.device.as_ref()),
+            word("seed", self.seed.as_ref()),
+            word("train.epochs", self.epochs.as_ref()),
+            word("train.steps", self.steps.as_ref()),
+            word("train.batch", self.batch.as_ref()),
+            word("objective.lambda", self.lambda.as_ref()),
+            word("data.workers", self.workers.as_ref()),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.set.iter().cloned())
+        .collect()
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The run folder to make; without it the next free runs/NAME-001, -002, ...
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ProbeArgs {
+    /// The run folder
+    pub(crate) run: PathBuf,
+    /// Labelled data to score on instead of the run's own
+    #[arg(long, short, value_name = "SOURCE")]
+    pub(crate) data: Option<String>,
+    /// auto, cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,21 @@
+//! `lejepa config show`: the configuration that `train` would use.
+
+use lejepa_core::Registry;
+use serde_json::Value;
+
+use crate::args::{Args, ConfigArgs};
+use crate::error::CliError;
+
+pub(super) fn run(
+    args: &Args,
+    config: &ConfigArgs,
+    registry: &Registry,
+) -> Result<Value, CliError> {
+    let resolved = super::request(config)?.resolve(registry)?;
+    if !args.json {
+        print!("{}", resolved.to_toml()?);
+    }
+    serde_json::to_value(&resolved.table).map_err(|e| {
+        CliError::Usage(format!("the configuration cannot be written as JSON: {e}"), String::new())
+    })
+}

@@ -1,0 +1,134 @@
+//! `lejepa train`: pretrain, save, probe.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use lejepa_core::Registry;
+use lejepa_train::{Outcome, ProbeComparison, RunDir};
+use serde_json::{Value, json};
+
+use crate::args::{Args, TrainArgs};
+use crate::console::Console;
+use crate::error::CliError;
+
+pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
+    let mut resolved = super::request(&train.config)?.resolve(registry)?;
+    let (device, device_name) = crate::device::choose(&resolved.settings.device)?;
+    // An absolute path, so that the run can be probed from anywhere.
+    absolute_source(&mut resolved)?;
+    let mut console = Console::new(args.quiet);
+    // The data is looked at before the folder is made: a wrong path leaves nothing behind.
+    lejepa_core::Source::resolve(&resolved.settings.data.source, (resolved.modality.rule)())?;
+    let run = match &train.output {
+        Some(path) => RunDir::create(path)?,
+        None => RunDir::create_numbered(Path::new("runs"), resolved.modality.name)?,
+    };
+    console.line(&format!(
+        "run       {} · {} ({}) · device {device_name} · seed {}",
+        run.path().display(),
+        resolved.modality.name,
+        resolved.modality.origin,
+        resolved.settings.seed
+    ));
+    let stop = stop_on_signals()?;
+    let outcome = lejepa_train::train(&resolved, &device, &run, &stop, &mut console)?;
+    if !args.json {
+        print_outcome(&outcome);
+    }
+    Ok(outcome_json(&outcome))
+}
+
+fn absolute_source(resolved: &mut lejepa_train::Resolved) -> Result<(), CliError> {
+    let source = resolved.settings.data.source.clone();
+    if source == "demo" {
+        return Ok(());
+    }
+    if let Some(path) = std::path::absolute(&source).ok().and_then(|p| p.to_str().map(String::from))
+    {
+        lejepa_core::config::assign(&mut resolved.table, &format!("data.source={path}"))?;
+        resolved.settings.data.source = path;
+    }
+    Ok(())
+}
+
+/// The first signal asks for an orderly end, the second one ends the process at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let stop = Arc::new(AtomicBool::new(false));
+    for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
+        signal_hook::flag::register_conditional_shutdown(signal, code, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(lejepa_train::TrainError::io("watch signals for", Path::new("this process")))
+            .map_err(CliError::Train)?;
+    }
+    Ok(stop)
+}
+
+/// Scores as a table.
+pub(super) fn print_probes(probes: &[ProbeComparison]) {
+    for p in probes {
+        let t = &p.trained;
+        println!(
+            "\nprobe of `{}`: {} classes, fitted on {}, scored on {}, guessing gives {:.1} %",
+            t.name,
+            t.classes,
+            t.train,
+            t.test,
+            t.chance * 100.0
+        );
+        println!("             trained   untrained");
+        for (kind, trained, untrained) in [
+            ("linear", t.scores.linear, p.untrained.linear),
+            ("k-NN", t.scores.knn, p.untrained.knn),
+        ] {
+            println!("  {kind:<8} {:>7.1} % {:>9.1} %", trained * 100.0, untrained * 100.0);
+        }
+    }
+}
+
+fn print_outcome(outcome: &Outcome) {
+    let m = &outcome.last;
+    println!(
+        "done: {} steps, loss {:.4}, prediction {:.4}, SIGReg {:.3}",
+        outcome.steps, m.loss, m.prediction, m.sigreg
+    );
+    if !outcome.skipped.is_empty() {
+        println!("{} samples were skipped:", outcome.skipped.len());
+        for s in &outcome.skipped {
+            println!("  {}: {}", s.name, s.reason);
+        }
+    }
+    print_probes(&outcome.probes);
+    println!("\nrun folder: {}", outcome.run.display());
+}
+
+/// Accuracies of the first label column at the top, all columns under `columns`.
+pub(super) fn probes_json(probes: &[ProbeComparison]) -> Value {
+    let Some(first) = probes.first() else { return Value::Null };
+    let pair = |trained: f64, untrained: f64| json!({ "trained": trained, "untrained": untrained });
+    let scores = |p: &ProbeComparison| {
+        json!({
+            "linear": pair(p.trained.scores.linear, p.untrained.linear),
+            "knn": pair(p.trained.scores.knn, p.untrained.knn),
+            "label": p.trained.name, "classes": p.trained.classes, "chance": p.trained.chance,
+            "fitted_on": p.trained.train, "scored_on": p.trained.test,
+        })
+    };
+    let mut out = scores(first);
+    out["columns"] = probes.iter().map(scores).collect();
+    out
+}
+
+fn outcome_json(outcome: &Outcome) -> Value {
+    let m = &outcome.last;
+    let skipped: Vec<Value> =
+        outcome.skipped.iter().map(|s| json!({ "name": s.name, "reason": s.reason })).collect();
+    json!({
+        "run": outcome.run.display().to_string(),
+        "steps": outcome.steps,
+        "final": { "loss": m.loss, "prediction": m.prediction, "sigreg": m.sigreg },
+        "skipped": skipped,
+        "probe": probes_json(&outcome.probes),
+    })
+}

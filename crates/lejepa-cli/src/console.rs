@@ -1,0 +1,137 @@
+//! A run on the console: a bar on a terminal, plain lines elsewhere. Everything goes to stderr.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use lejepa_train::{Event, Observer, StepMetrics};
+
+/// Prints the events of a run.
+pub(crate) struct Console {
+    quiet: bool,
+    terminal: bool,
+    bar: Option<ProgressBar>,
+    embedding: Option<ProgressBar>,
+    total: u64,
+    said: Instant,
+    began: Instant,
+    named: usize,
+}
+
+/// Skipped samples named one by one before the rest is only counted.
+const NAMED: usize = 20;
+
+impl Console {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self {
+            quiet,
+            terminal: std::io::stderr().is_terminal() && !quiet,
+            bar: None,
+            embedding: None,
+            total: 0,
+            said: Instant::now(),
+            began: Instant::now(),
+            named: 0,
+        }
+    }
+
+    /// One line, above the bar where there is one.
+    pub(crate) fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bar {
+            Some(bar) if !bar.is_finished() => bar.suspend(|| eprintln!("{text}")),
+            _ => eprintln!("{text}"),
+        }
+    }
+
+    fn metrics(&mut self, m: &StepMetrics) {
+        let text =
+            format!("loss {:.4}  prediction {:.4}  sigreg {:.3}", m.loss, m.prediction, m.sigreg);
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        } else if m.step == 1
+            || m.step == self.total
+            || self.said.elapsed() > Duration::from_secs(5)
+        {
+            self.said = Instant::now();
+            let left = self.began.elapsed().as_secs_f64() / m.step as f64
+                * self.total.saturating_sub(m.step) as f64;
+            self.line(&format!(
+                "step {}/{}  epoch {:.1}  {text}  lr {:.2e}  {:.0} samples/s  waiting for data {:.0}%  {:.0} s left",
+                m.step, self.total, m.epoch, m.lr, m.samples_per_s, m.loader_share * 100.0, left
+            ));
+        }
+    }
+}
+
+fn bar(total: u64, template: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("━╸ "));
+    }
+    bar
+}
+
+impl Observer for Console {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Note(text) => self.line(text),
+            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            Event::Skipped(s) => {
+                self.named += 1;
+                if self.named <= NAMED {
+                    self.line(&format!("skipped   {}: {}", s.name, s.reason));
+                } else if self.named == NAMED + 1 {
+                    self.line("skipped   ... more; all are counted at the end");
+                }
+            }
+            Event::Scan { done, total } if self.terminal => {
+                let scan = self.embedding.get_or_insert_with(|| {
+                    bar(total as u64, "{prefix:9} {bar:30} {pos}/{len} files  {eta} left")
+                        .with_prefix("reading")
+                });
+                scan.set_position(done as u64);
+                if done == total {
+                    scan.finish_and_clear();
+                    self.embedding = None;
+                }
+            }
+            Event::Start { step, total } => {
+                self.total = total;
+                self.began = Instant::now();
+                if self.terminal {
+                    let b = bar(total, "{bar:30} {pos}/{len}  {msg}  {per_sec}  {eta} left");
+                    b.set_position(step);
+                    b.enable_steady_tick(Duration::from_millis(500));
+                    self.bar = Some(b);
+                }
+            }
+            Event::Step(step) => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(step);
+                }
+            }
+            Event::Metrics(m) => self.metrics(m),
+            Event::End => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish();
+                }
+                self.line("probing the trained and the untrained encoder");
+            }
+            Event::Embedding { done, total } if self.terminal => {
+                let b = self.embedding.get_or_insert_with(|| {
+                    bar(total as u64, "{prefix:9} {bar:30} {pos}/{len} samples")
+                        .with_prefix("embedding")
+                });
+                b.set_position(done as u64);
+                if done == total {
+                    b.finish_and_clear();
+                    self.embedding = None;
+                }
+            }
+            _ => {}
+        }
+    }
+}

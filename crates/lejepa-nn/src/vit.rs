@@ -1,0 +1,407 @@
+//! Vision transformer (Dosovitskiy et al., arXiv 2010.11929) over any patch grid.
+
+use burn::module::Module;
+use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use serde::{Deserialize, Serialize};
+
+use crate::grid::{boxed, encoder_of_any_grid, grids};
+
+/// How patch tokens become one embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The mean of the patch tokens.
+    #[default]
+    Mean,
+    /// A class token prepended to the patches.
+    Cls,
+}
+
+/// Settings of a [`Vit`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VitConfig {
+    /// Width of tokens and of the embedding; a multiple of `heads`, at least 2 per grid axis.
+    pub width: usize,
+    /// Number of blocks, at least 1.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a block's hidden layer over `width`.
+    pub mlp_ratio: f64,
+    /// Patch size per grid axis, e.g. `[8, 8]`, or one number for all axes. `[]` chooses: the
+    /// largest size up to 16 that divides every view and leaves at least 6 patches an axis.
+    pub patch: Vec<usize>,
+    /// How tokens become one embedding.
+    pub pool: Pool,
+    /// Probability, 0 to below 1, that the last block skips a sample while training; earlier
+    /// blocks less, linearly (stochastic depth).
+    pub drop_path: f64,
+}
+
+impl Default for VitConfig {
+    fn default() -> Self {
+        Self {
+            width: 192,
+            depth: 6,
+            heads: 3,
+            mlp_ratio: 4.0,
+            patch: Vec::new(),
+            pool: Pool::Mean,
+            drop_path: 0.0,
+        }
+    }
+}
+
+impl VitConfig {
+    /// Builds the transformer for `channels` channels and the given patch size per grid axis
+    /// (1 to 3 axes).
+    pub fn init(&self, channels: usize, patch: &[usize], device: &Device) -> Vit {
+        let mut patch3 = [1; 3];
+        patch3[3 - patch.len().min(3)..].copy_from_slice(&patch[..patch.len().min(3)]);
+        let hidden = ((self.width as f64 * self.mlp_ratio).round() as usize).max(1);
+        let blocks = (0..self.depth)
+            .map(|i| Block {
+                norm1: LayerNormConfig::new(self.width).init(device),
+                attention: Attention {
+                    qkv: LinearConfig::new(self.width, 3 * self.width).init(device),
+                    out: LinearConfig::new(self.width, self.width).init(device),
+                    heads: self.heads,
+                },
+                norm2: LayerNormConfig::new(self.width).init(device),
+                up: LinearConfig::new(self.width, hidden).init(device),
+                down: LinearConfig::new(hidden, self.width).init(device),
+                drop: self.drop_path * i as f64 / (self.depth.max(2) - 1) as f64,
+            })
+            .collect();
+        let cls = match self.pool {
+            Pool::Mean => None,
+            Pool::Cls => Some(
+                burn::module::Initializer::Normal { mean: 0.0, std: 0.02 }
+                    .init([1, 1, self.width], device),
+            ),
+        };
+        Vit {
+            embed: LinearConfig::new(channels * patch3.iter().product::<usize>(), self.width)
+                .init(device),
+            cls,
+            blocks,
+            norm: LayerNormConfig::new(self.width).init(device),
+            patch: patch3,
+            width: self.width,
+        }
+    }
+
+    fn patch_for(&self, views: &ViewSpec) -> Result<Vec<usize>> {
+        let axes = views.grid().len();
+        let all = grids(views);
+        let patch = match self.patch.len() {
+            0 => (0..axes).map(|a| auto_patch(&all, a)).collect(),
+            1 => vec![self.patch[0]; axes],
+            n if n == axes => self.patch.clone(),
+            n => {
+                return Err(Error::bad_value(
+                    "encoder.patch",
+                    format!("has {n} sizes, the views have {axes} axes"),
+                ));
+            }
+        };
+        for grid in all {
+            if let Some(a) = (0..axes).find(|&a| patch[a] == 0 || !grid[a].is_multiple_of(patch[a]))
+            {
+                return Err(Error::bad_value(
+                    "encoder.patch",
+                    format!("{} does not divide a view's axis of {}", patch[a], grid[a]),
+                ));
+            }
+        }
+        Ok(patch)
+    }
+}
+
+fn auto_patch(grids: &[&[usize]], axis: usize) -> usize {
+    let fits = |p: &usize| grids.iter().all(|g| g[axis].is_multiple_of(*p));
+    let largest = grids.iter().map(|g| g[axis]).max().unwrap_or(1);
+    (1..=16).rev().filter(fits).find(|p| largest / p >= 6).unwrap_or(1)
+}
+
+/// A pre-norm vision transformer with fixed sine-cosine positions, so that views of any size that
+/// the patch divides pass through the same weights.
+#[derive(Module, Debug)]
+pub struct Vit {
+    embed: Linear,
+    cls: Option<burn::module::Param<Tensor<3>>>,
+    blocks: Vec<Block>,
+    norm: LayerNorm,
+    #[module(skip)]
+    patch: [usize; 3],
+    #[module(skip)]
+    width: usize,
+}
+
+#[derive(Module, Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attention: Attention,
+    norm2: LayerNorm,
+    up: Linear,
+    down: Linear,
+    #[module(skip)]
+    drop: f64,
+}
+
+#[derive(Module, Debug)]
+struct Attention {
+    qkv: Linear,
+    out: Linear,
+    #[module(skip)]
+    heads: usize,
+}
+
+impl Vit {
+    /// Width of the embedding.
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// `[B, C, T, H, W] -> [B, width]`
+    pub(crate) fn forward(&self, views: Tensor<5>) -> Tensor<2> {
+        let device = views.device();
+        let [b, _, t, h, w] = views.dims();
+        let [pt, ph, pw] = self.patch;
+        let grid = [t / pt, h / ph, w / pw];
+        let tokens = self.embed.forward(patchify(views, self.patch));
+        let positions = sincos_positions(grid, self.width);
+        let n = grid.iter().product::<usize>();
+        let positions =
+            Tensor::<3>::from_data(TensorData::new(positions, [1, n, self.width]), &device);
+        let mut x = tokens + positions;
+        if let Some(cls) = &self.cls {
+            x = Tensor::cat(vec![cls.val().expand([b, 1, self.width]), x], 1);
+        }
+        for block in &self.blocks {
+            x = block.forward(x);
+        }
+        match self.cls {
+            // Normalising a token and taking it commute; one token is less work than all.
+            Some(_) => self.norm.forward(x.narrow(1, 0, 1)).squeeze_dim::<2>(1),
+            None => self.norm.forward(x).mean_dim(1).squeeze_dim::<2>(1),
+        }
+    }
+}
+
+impl Block {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let a = self.attention.forward(self.norm1.forward(x.clone()));
+        let x = x + self.thin(a);
+        let m =
+            self.down.forward(Gelu::new().forward(self.up.forward(self.norm2.forward(x.clone()))));
+        x + self.thin(m)
+    }
+
+    /// Stochastic depth (Huang et al., arXiv 1603.09382): drops the branch for whole samples.
+    fn thin(&self, branch: Tensor<3>) -> Tensor<3> {
+        if self.drop <= 0.0 || !branch.device().is_autodiff() {
+            return branch;
+        }
+        let [b, _, _] = branch.dims();
+        let keep = 1.0 - self.drop;
+        let mask = Tensor::<3>::random([b, 1, 1], Distribution::Bernoulli(keep), &branch.device());
+        branch * mask / keep
+    }
+}
+
+impl Attention {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let [b, n, d] = x.dims();
+        let dh = d / self.heads;
+        let qkv = self.qkv.forward(x).reshape([b, n, 3, self.heads, dh]).permute([2, 0, 3, 1, 4]);
+        let part = |i| qkv.clone().narrow(0, i, 1).reshape([b, self.heads, n, dh]);
+        let (q, k, v) = (part(0) * (dh as f64).powf(-0.5), part(1), part(2));
+        let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
+        self.out.forward(weights.matmul(v).swap_dims(1, 2).reshape([b, n, d]))
+    }
+}
+
+/// `[B, C, T, H, W] -> [B, patches, C·pt·ph·pw]`
+fn patchify(views: Tensor<5>, [pt, ph, pw]: [usize; 3]) -> Tensor<3> {
+    let [b, c, t, h, w] = views.dims();
+    let (gt, gh, gw) = (t / pt, h / ph, w / pw);
+    let size = c * pt * ph * pw;
+    if t == 1 {
+        // Fewer axes to permute than in the general case.
+        let x = views.reshape([b, c, gh, ph, gw, pw]).permute([0, 2, 4, 1, 3, 5]);
+        return x.reshape([b, gh * gw, size]);
+    }
+    let x = views.reshape([b, c, gt, pt, gh, ph, gw, pw]).permute([0, 2, 4, 6, 1, 3, 5, 7]);
+    x.reshape([b, gt * gh * gw, size])
+}
+
+/// Sine-cosine positions (Vaswani et al., arXiv 1706.03762), each used axis having its share of
+/// the width. Counted from the centre of the grid, in patches, so that a local view's positions lie
+/// within a global one's. Row-major `[patches, width]`.
+fn sincos_positions(grid: [usize; 3], width: usize) -> Vec<f32> {
+    let used: Vec<usize> = (0..3).filter(|&a| grid[a] > 1).collect();
+    let n = grid.iter().product::<usize>();
+    let mut out = vec![0.0; n * width];
+    if used.is_empty() {
+        return out;
+    }
+    let pairs = width / (2 * used.len());
+    for (i, row) in out.chunks_mut(width).enumerate() {
+        let at = [i / (grid[1] * grid[2]), i / grid[2] % grid[1], i % grid[2]];
+        for (slot, &a) in used.iter().enumerate() {
+            let position = at[a] as f64 - (grid[a] - 1) as f64 / 2.0;
+            for p in 0..pairs {
+                // Wavelengths from one patch turn per 2π up to 100 of them.
+                let angle = position * 100f64.powf(-(p as f64) / pairs as f64);
+                row[(slot * pairs + p) * 2] = angle.sin() as f32;
+                row[(slot * pairs + p) * 2 + 1] = angle.cos() as f32;
+            }
+        }
+    }
+    out
+}
+
+encoder_of_any_grid!(Vit);
+
+/// Registers [`Vit`] as `vit`.
+pub struct VitKind;
+
+impl EncoderKind for VitKind {
+    const NAME: &'static str = "vit";
+    const ABOUT: &'static str = "vision transformer over any patch grid";
+    type Config = VitConfig;
+
+    fn build(config: &VitConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
+        let axes = views.grid().len();
+        if config.depth == 0
+            || config.heads == 0
+            || !config.width.is_multiple_of(config.heads.max(1))
+        {
+            return Err(Error::bad_value(
+                "encoder.width",
+                format!(
+                    "width {} must be a multiple of heads {}, and depth {} at least 1",
+                    config.width, config.heads, config.depth
+                ),
+            ));
+        }
+        if config.width < 2 * axes {
+            return Err(Error::bad_value("encoder.width", "must be at least 2 per grid axis"));
+        }
+        if !(0.0..1.0).contains(&config.drop_path) {
+            return Err(Error::bad_value("encoder.drop_path", "must lie in 0..1"));
+        }
+        if !(config.mlp_ratio > 0.0 && config.mlp_ratio <= 64.0) {
+            return Err(Error::bad_value("encoder.mlp_ratio", "must lie in 0..=64, above 0"));
+        }
+        let patch = config.patch_for(views)?;
+        boxed(config.init(views.channels(), &patch, device), axes)
+    }
+}
+
+register_encoder!(VitKind);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(global: Vec<usize>, local: Vec<usize>) -> ViewSpec {
+        ViewSpec { globals: 2, locals: 1, global, local }
+    }
+
+    #[test]
+    fn patches_keep_pixels_together() {
+        let device = Device::flex();
+        let x =
+            Tensor::<1, burn::tensor::Int>::arange(0..16, &device).float().reshape([1, 1, 1, 4, 4]);
+        let p: Vec<f32> = patchify(x, [1, 2, 2]).into_data().try_to_vec().unwrap();
+        assert_eq!(p[..4], [0.0, 1.0, 4.0, 5.0]);
+        assert_eq!(p[12..], [10.0, 11.0, 14.0, 15.0]);
+    }
+
+    #[test]
+    fn two_and_three_axes_agree_where_they_should() {
+        let device = Device::flex();
+        let x = Tensor::<5>::random([2, 3, 4, 4, 6], Distribution::Default, &device);
+        let flat = patchify(x.clone(), [1, 2, 3]);
+        let frame = patchify(x.narrow(2, 1, 1), [1, 2, 3]);
+        // Frame 1 is the second block of 2·2 patches.
+        flat.narrow(1, 4, 4).into_data().assert_eq(&frame.into_data(), true);
+    }
+
+    #[test]
+    fn auto_patch_divides_every_view() {
+        for (global, local, want) in [
+            (vec![3, 64, 64], vec![3, 32, 32], vec![8, 8]),
+            (vec![3, 224, 224], vec![3, 96, 96], vec![16, 16]),
+            (vec![1, 64, 96], vec![1, 64, 48], vec![8, 16]),
+            (vec![2, 7], vec![2, 7], vec![1]),
+        ] {
+            let got = VitConfig::default().patch_for(&spec(global.clone(), local)).unwrap();
+            assert_eq!(got, want, "{global:?}");
+        }
+    }
+
+    #[test]
+    fn positions_differ_and_local_lies_inside_global() {
+        let p = sincos_positions([1, 4, 4], 32);
+        let rows: Vec<&[f32]> = p.chunks(32).collect();
+        for i in 0..16 {
+            for j in 0..i {
+                assert_ne!(rows[i], rows[j]);
+            }
+        }
+        let local = sincos_positions([1, 2, 2], 32);
+        assert_eq!(rows[5], &local[..32]);
+    }
+
+    #[test]
+    fn impossible_settings_are_errors() {
+        let device = Device::flex();
+        let views = spec(vec![3, 32, 32], vec![3, 16, 16]);
+        let bad = [
+            VitConfig { width: 50, heads: 3, ..Default::default() },
+            VitConfig { depth: 0, ..Default::default() },
+            VitConfig { patch: vec![5], ..Default::default() },
+            VitConfig { patch: vec![8, 8, 8], ..Default::default() },
+            VitConfig { patch: vec![0], ..Default::default() },
+            VitConfig { drop_path: 1.0, ..Default::default() },
+        ];
+        for config in bad {
+            assert!(VitKind::build(&config, &views, &device).is_err(), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn drop_path_is_for_training_only() {
+        let device = Device::flex();
+        let config =
+            VitConfig { width: 24, depth: 3, heads: 2, drop_path: 0.5, ..Default::default() };
+        let vit = config.init(1, &[4], &device.clone().autodiff());
+        let x = Tensor::<3>::random([4, 1, 16], Distribution::Default, &device.clone().autodiff());
+        use lejepa_core::Encoder;
+        let run = |v: &Vit, x: Tensor<3>| v.encode(x).into_data();
+        assert_ne!(run(&vit, x.clone()), run(&vit, x.clone()));
+        let calm = vit.valid();
+        assert_eq!(run(&calm, x.clone().inner()), run(&calm, x.inner()));
+    }
+
+    #[test]
+    fn class_token_and_mean_pool_have_the_same_shape() {
+        let device = Device::flex();
+        for pool in [Pool::Cls, Pool::Mean] {
+            let config = VitConfig { width: 24, depth: 1, heads: 2, pool, ..Default::default() };
+            let e = VitKind::build(&config, &spec(vec![3, 4, 16, 16], vec![3, 2, 8, 8]), &device)
+                .unwrap();
+            for shape in [vec![3, 4, 16, 16], vec![3, 2, 8, 8]] {
+                let x = Tensor::ones([2, shape.iter().product::<usize>()], &device);
+                assert_eq!(e.encode(x, &shape).unwrap().dims(), [2, 24]);
+            }
+        }
+    }
+}

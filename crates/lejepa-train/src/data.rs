@@ -1,0 +1,165 @@
+//! Which samples are pretrained on and which are probed on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lejepa_core::{Error, Purpose, Seed, Source, Split, ViewSource};
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+
+use crate::config::{DataConfig, Scan};
+use crate::observe::{Event, Observer};
+use crate::{Result, TrainError};
+
+/// A sample that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    /// Index in the source.
+    pub index: usize,
+    /// Path or identifier.
+    pub name: String,
+    /// The reason in words.
+    pub reason: String,
+}
+
+/// One label column, divided for probing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeSet {
+    /// Name of the column.
+    pub name: String,
+    /// Class names.
+    pub classes: Vec<String>,
+    /// Index and label of samples that probes are fitted on.
+    pub train: Vec<(usize, u32)>,
+    /// Index and label of samples that probes are scored on.
+    pub test: Vec<(usize, u32)>,
+}
+
+/// The samples of a run, divided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataPlan {
+    /// Indices that are pretrained on, ascending.
+    pub pretrain: Vec<usize>,
+    /// One probe set a label column.
+    pub probes: Vec<ProbeSet>,
+    /// What the scan found unusable.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Above this many files the automatic scan is not worth its time.
+const SCAN_LIMIT: usize = 20_000;
+
+impl DataPlan {
+    /// Scans the source where wanted and divides what is usable.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where fewer than two usable samples are left to pretrain on.
+    pub fn new(
+        source: &dyn ViewSource,
+        origin: &Source,
+        config: &DataConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let scan = match config.scan {
+            // Generated data has no files that could be bad.
+            _ if *origin == Source::Demo => false,
+            Scan::Auto => source.len() <= SCAN_LIMIT,
+            Scan::Full => true,
+            Scan::Off => false,
+        };
+        let skipped = if scan { scan_all(source, observer)? } else { Vec::new() };
+        let mut usable = vec![true; source.len()];
+        for s in &skipped {
+            if let Some(slot) = usable.get_mut(s.index) {
+                *slot = false;
+            }
+        }
+        let splits = divide(source, &usable, config.test_share);
+        let pretrain: Vec<usize> =
+            (0..source.len()).filter(|&i| usable[i] && splits[i] == Split::Train).collect();
+        if pretrain.len() < 2 {
+            let first =
+                skipped.first().map_or(String::new(), |s| format!("; {}: {}", s.name, s.reason));
+            return Err(TrainError::Core(Error::Data {
+                reason: format!(
+                    "{} usable samples to train on, at least 2 are needed ({} skipped{first})",
+                    pretrain.len(),
+                    skipped.len()
+                ),
+                hint: "check --data and --modality; `--data demo` uses the built-in data".into(),
+            }));
+        }
+        let probes = source
+            .labels()
+            .iter()
+            .map(|column| {
+                let of = |split| {
+                    (0..source.len())
+                        .filter(|&i| usable[i] && splits[i] == split)
+                        .filter_map(|i| Some((i, column.ids.get(i).copied().flatten()?)))
+                        .collect::<Vec<_>>()
+                };
+                ProbeSet {
+                    name: column.name.clone(),
+                    classes: column.classes.clone(),
+                    train: of(Split::Train),
+                    test: of(Split::Test),
+                }
+            })
+            .filter(|p| !p.train.is_empty() && !p.test.is_empty())
+            .collect();
+        Ok(Self { pretrain, probes, skipped })
+    }
+}
+
+fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Vec<Skipped>> {
+    let total = source.len();
+    let done = AtomicUsize::new(0);
+    let mut skipped = Vec::new();
+    // In pieces, so that progress can be told from this thread.
+    let piece = total.div_ceil(50).max(16);
+    for start in (0..total).step_by(piece) {
+        let end = (start + piece).min(total);
+        let bad: Vec<Skipped> = (start..end)
+            .into_par_iter()
+            .filter_map(|index| {
+                let result =
+                    crate::loader::guarded(|| source.eval_view(index), || source.name(index));
+                done.fetch_add(1, Ordering::Relaxed);
+                result.err().map(|e| skip(source, index, e))
+            })
+            .collect();
+        skipped.extend(bad);
+        observer.event(Event::Scan { done: done.load(Ordering::Relaxed), total });
+    }
+    Ok(skipped)
+}
+
+/// What to remember of an error about one sample.
+pub(crate) fn skip(source: &dyn ViewSource, index: usize, error: Error) -> Skipped {
+    match error {
+        Error::Sample { name, reason } => Skipped { index, name, reason },
+        other => Skipped { index, name: source.name(index), reason: other.to_string() },
+    }
+}
+
+/// The split of every sample: as the data says, or else a share of each class of the first label
+/// column held out. Which samples those are does not depend on the run's seed, so that runs compare.
+fn divide(source: &dyn ViewSource, usable: &[bool], test_share: f64) -> Vec<Split> {
+    let said: Vec<Option<Split>> = (0..source.len()).map(|i| source.split(i)).collect();
+    if said.iter().any(Option::is_some) {
+        return said.into_iter().map(|s| s.unwrap_or(Split::Train)).collect();
+    }
+    let mut splits = vec![Split::Train; source.len()];
+    let Some(column) = source.labels().first() else { return splits };
+    for class in 0..column.classes.len() {
+        let mut members: Vec<usize> = (0..source.len())
+            .filter(|&i| usable[i] && column.ids.get(i).copied().flatten() == Some(class as u32))
+            .collect();
+        members.shuffle(&mut Seed(0).rng(Purpose::Probe, &[class as u64]));
+        let held_out = (members.len() as f64 * test_share).round() as usize;
+        for &i in members.iter().take(held_out) {
+            splits[i] = Split::Test;
+        }
+    }
+    splits
+}

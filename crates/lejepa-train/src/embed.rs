@@ -1,0 +1,78 @@
+//! Embedding samples with a frozen encoder.
+
+use burn::module::Module;
+use burn::tensor::Device;
+use lejepa_core::ViewSource;
+use rayon::prelude::*;
+
+use crate::Result;
+use crate::data::{Skipped, skip};
+use crate::loader::guarded;
+use crate::model::Model;
+use crate::observe::{Event, Observer};
+
+/// Embeddings of samples, row by row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Embeddings {
+    /// Width of a row.
+    pub dim: usize,
+    /// The sample of each row.
+    pub indices: Vec<usize>,
+    /// Row-major values, `indices.len() · dim`.
+    pub values: Vec<f32>,
+    /// Samples that were asked for and could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Embeddings {
+    /// The row of each index of the source that has one.
+    pub fn rows(&self) -> std::collections::HashMap<usize, &[f32]> {
+        self.indices.iter().copied().zip(self.values.chunks_exact(self.dim.max(1))).collect()
+    }
+}
+
+/// Views embedded at once.
+const CHUNK: usize = 128;
+
+/// Embeds the evaluation views of `indices` with the encoder as it is in evaluation: batch norm
+/// with running statistics, no dropout.
+///
+/// # Errors
+/// A device failure. A sample that cannot be read is listed in [`Embeddings::skipped`].
+pub fn embed(
+    model: &Model,
+    source: &dyn ViewSource,
+    indices: &[usize],
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Embeddings> {
+    let device = device.clone().without_autodiff();
+    let frozen = model.valid();
+    let shape = source.spec().global.clone();
+    let mut out = Embeddings { dim: frozen.encoder.dim(), ..Embeddings::default() };
+    for (i, chunk) in indices.chunks(CHUNK).enumerate() {
+        let views: Vec<_> = chunk
+            .par_iter()
+            .map(|&index| guarded(|| source.eval_view(index), || source.name(index)))
+            .collect();
+        let mut rows = Vec::with_capacity(chunk.len() * shape.iter().product::<usize>());
+        for (&index, view) in chunk.iter().zip(views) {
+            match view {
+                Ok(view) => {
+                    rows.extend_from_slice(view.data());
+                    out.indices.push(index);
+                }
+                Err(error) => out.skipped.push(skip(source, index, error)),
+            }
+        }
+        if !rows.is_empty() {
+            let embedded = frozen.embed(rows, &shape, &device)?;
+            out.values.extend(embedded.try_into_vec_as::<f32>()?);
+        }
+        observer.event(Event::Embedding {
+            done: (i * CHUNK + chunk.len()).min(indices.len()),
+            total: indices.len(),
+        });
+    }
+    Ok(out)
+}

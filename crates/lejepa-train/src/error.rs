@@ -1,0 +1,124 @@
+//! Why a run could not start, go on or be read.
+
+use std::path::{Path, PathBuf};
+
+/// `Result` with this crate's [`TrainError`].
+pub type Result<T, E = TrainError> = std::result::Result<T, E>;
+
+/// What stops a run. Every message is one line; [`TrainError::hint`] says what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// Configuration, registry or data.
+    #[error(transparent)]
+    Core(#[from] lejepa_core::Error),
+    /// The objective's settings or input.
+    #[error(transparent)]
+    Objective(#[from] lejepa_objective::ObjectiveError),
+    /// A file of the run folder could not be read or written.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// `"create"`, `"write"`, `"read"`.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file of the run folder does not hold what it should.
+    #[error("{}: {reason}", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The output folder already holds something.
+    #[error("{} already exists and is not empty", .0.display())]
+    OutputExists(PathBuf),
+    /// The folder is not a run.
+    #[error("{} is not a run folder: {reason}", .path.display())]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The loss is not a number any more.
+    #[error("{what} is {value} at step {step}")]
+    NotFinite {
+        /// Which loss.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The step at which it was seen.
+        step: u64,
+    },
+    /// More samples turned bad during training than the run may have.
+    #[error(
+        "{bad} of {total} samples became unusable during training, more than data.max_bad = {limit}; the last one: {last}"
+    )]
+    TooManyBad {
+        /// How many turned bad.
+        bad: usize,
+        /// Of how many.
+        total: usize,
+        /// The configured share.
+        limit: f64,
+        /// Name and reason of the last one.
+        last: String,
+    },
+    /// The device failed to compute or to hand back data.
+    #[error("the device failed: {0}")]
+    Device(String),
+    /// Asked to stop; what was reached is saved.
+    #[error("stopped at step {step}; everything up to it is saved in {}", .run.display())]
+    Interrupted {
+        /// Steps done.
+        step: u64,
+        /// The run folder.
+        run: PathBuf,
+    },
+}
+
+impl TrainError {
+    /// For `map_err` on file operations.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// What to do next, in one line, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Core(e) => e.hint(),
+            Self::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("choose a writable folder with --output".into())
+                }
+                std::io::ErrorKind::StorageFull => {
+                    Some("free some disk space; what was saved before is intact".into())
+                }
+                _ => None,
+            },
+            Self::OutputExists(_) => Some("runs are never overwritten: choose another --output".into()),
+            Self::NotARun { .. } => {
+                Some("give the folder that `lejepa train` named at its end, e.g. runs/image-001".into())
+            }
+            Self::NotFinite { .. } => Some(
+                "lower train.lr or raise train.warmup; the last checkpoint is from before this step".into(),
+            ),
+            Self::TooManyBad { .. } => {
+                Some("repair the data, or raise the limit with --set data.max_bad=0.5".into())
+            }
+            Self::Device(_) => Some("try --device cpu, or a smaller --set train.batch=...".into()),
+            _ => None,
+        }
+    }
+}
+
+impl From<burn::tensor::TensorReadError> for TrainError {
+    fn from(e: burn::tensor::TensorReadError) -> Self {
+        Self::Device(e.to_string())
+    }
+}

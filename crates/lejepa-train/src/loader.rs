@@ -1,0 +1,263 @@
+//! The background loader: batches of views in a fixed order, whatever the number of workers.
+
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use lejepa_core::{Error, Purpose, Seed, ViewSource, Views};
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use crate::data::{Skipped, skip};
+use crate::{Result, TrainError};
+
+/// The views of one step, flat and view-major: view 0 of every sample, then view 1, ...
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// Global views: `globals · samples · (channels · grid)` values.
+    pub globals: Vec<f32>,
+    /// Local views likewise; empty where there are none.
+    pub locals: Vec<f32>,
+    /// Samples that could not be used and were replaced.
+    pub replaced: Vec<Skipped>,
+}
+
+/// Which samples make up which step. Everything follows from the seed and the step.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Indices into the source, ascending.
+    pub indices: Arc<Vec<usize>>,
+    /// Samples per step; at most as many as there are indices.
+    pub batch: usize,
+    /// The run's seed.
+    pub seed: Seed,
+}
+
+impl Order {
+    /// Whole batches in one pass over the data; the rest is left out, another one each pass.
+    pub fn steps_per_epoch(&self) -> u64 {
+        (self.indices.len() / self.batch).max(1) as u64
+    }
+
+    /// The samples of step `step` (0-based).
+    pub fn samples(&self, step: u64) -> Vec<usize> {
+        let (epoch, at) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let mut order = self.indices.as_ref().clone();
+        order.shuffle(&mut self.seed.rng(Purpose::Shuffle, &[epoch]));
+        order.into_iter().skip(at as usize * self.batch).take(self.batch).collect()
+    }
+
+    /// The sample that stands in for a bad one: the same for the same step and place.
+    fn replacement(&self, step: u64, place: usize, attempt: u64) -> usize {
+        let mut rng = self.seed.rng(Purpose::Replacement, &[step, place as u64, attempt]);
+        self.indices[rng.random_range(0..self.indices.len())]
+    }
+}
+
+/// Runs plugin code so that a panic in it becomes an error about the sample.
+pub(crate) fn guarded<T>(
+    run: impl FnOnce() -> Result<T, Error>,
+    name: impl FnOnce() -> String,
+) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let words = panic
+            .downcast_ref::<&str>()
+            .map(ToString::to_string)
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        Err(Error::sample(name(), format!("the plugin panicked: {words}")))
+    })
+}
+
+/// Tries for a bad sample's replacement before the batch is given up.
+const ATTEMPTS: u64 = 64;
+
+/// Makes the batch of one step. A sample that cannot be used is replaced by another one.
+///
+/// # Errors
+/// The last sample's error where no replacement is usable either, or any error that is not about a
+/// single sample.
+pub fn make_batch(source: &dyn ViewSource, order: &Order, step: u64) -> Result<Batch> {
+    let mut replaced = Vec::new();
+    let mut samples: Vec<Views> = Vec::with_capacity(order.batch);
+    for (place, wanted) in order.samples(step).into_iter().enumerate() {
+        let mut index = wanted;
+        let mut attempt = 0;
+        loop {
+            let mut rng = order.seed.rng(Purpose::Views, &[step, place as u64, attempt]);
+            match guarded(|| source.views(index, &mut rng), || source.name(index)) {
+                Ok(views) => break samples.push(views),
+                Err(error @ Error::Sample { .. }) if attempt < ATTEMPTS => {
+                    replaced.push(skip(source, index, error));
+                    attempt += 1;
+                    index = order.replacement(step, place, attempt);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    let spec = source.spec();
+    let flat = |count: usize, pick: fn(&Views) -> &[lejepa_core::View]| {
+        let mut out = Vec::new();
+        for view in 0..count {
+            for sample in &samples {
+                out.extend_from_slice(pick(sample)[view].data());
+            }
+        }
+        out
+    };
+    Ok(Batch {
+        globals: flat(spec.globals, |v| &v.globals),
+        locals: flat(spec.locals, |v| &v.locals),
+        replaced,
+    })
+}
+
+struct Shared {
+    source: Arc<dyn ViewSource>,
+    order: Order,
+    end: u64,
+    ahead: u64,
+    state: Mutex<Tickets>,
+    moved: Condvar,
+    stop: AtomicBool,
+}
+
+struct Tickets {
+    next: u64,
+    consumed: u64,
+}
+
+/// Batches from `first` to `end`, made ahead by worker threads and handed out in order.
+pub struct Loader {
+    shared: Arc<Shared>,
+    from_workers: Receiver<(u64, Result<Batch>)>,
+    waiting: BTreeMap<u64, Result<Batch>>,
+    next: u64,
+    threads: Vec<JoinHandle<()>>,
+    known_bad: HashSet<usize>,
+}
+
+impl Loader {
+    /// Starts `workers` threads (at least one) that keep `prefetch` batches ready.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where the system gives no thread.
+    pub fn start(
+        source: Arc<dyn ViewSource>,
+        order: Order,
+        steps: std::ops::Range<u64>,
+        workers: usize,
+        prefetch: usize,
+    ) -> Result<Self> {
+        let workers = workers.max(1);
+        let shared = Arc::new(Shared {
+            source,
+            order,
+            end: steps.end,
+            ahead: (prefetch.max(1) as u64).max(workers as u64),
+            state: Mutex::new(Tickets { next: steps.start, consumed: steps.start }),
+            moved: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let (to_trainer, from_workers) = channel();
+        let mut loader = Self {
+            shared: shared.clone(),
+            from_workers,
+            waiting: BTreeMap::new(),
+            next: steps.start,
+            threads: Vec::new(),
+            known_bad: HashSet::new(),
+        };
+        for i in 0..workers {
+            let (shared, to_trainer) = (shared.clone(), to_trainer.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("loader-{i}"))
+                .spawn(move || work(&shared, &to_trainer))
+                .map_err(TrainError::io("start a thread for", std::path::Path::new("loader")))?;
+            loader.threads.push(thread);
+        }
+        Ok(loader)
+    }
+
+    /// The batch of the next step; waits for it where it is not ready.
+    ///
+    /// `replaced` of the batch holds only samples that were not known to be bad before.
+    ///
+    /// # Errors
+    /// What [`make_batch`] says.
+    pub fn next_batch(&mut self) -> Result<Batch> {
+        while !self.waiting.contains_key(&self.next) {
+            match self.from_workers.recv() {
+                Ok((step, batch)) => {
+                    self.waiting.insert(step, batch);
+                }
+                Err(_) => {
+                    return Err(TrainError::Core(Error::Data {
+                        reason: "the loader ended before the run did".into(),
+                        hint: String::new(),
+                    }));
+                }
+            }
+        }
+        let batch = self.waiting.remove(&self.next);
+        self.next += 1;
+        {
+            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.consumed = self.next;
+        }
+        self.shared.moved.notify_all();
+        let mut batch = batch.unwrap_or_else(|| {
+            Err(TrainError::Core(Error::Data { reason: "no batch".into(), hint: String::new() }))
+        })?;
+        batch.replaced.retain(|s| self.known_bad.insert(s.index));
+        Ok(batch)
+    }
+
+    /// How many samples have turned bad so far.
+    pub fn bad(&self) -> usize {
+        self.known_bad.len()
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.moved.notify_all();
+        for thread in self.threads.drain(..) {
+            // A worker never panics (plugin code is guarded); there is nobody to tell if it did.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &Shared, to_trainer: &Sender<(u64, Result<Batch>)>) {
+    loop {
+        let step = {
+            let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                if shared.stop.load(Ordering::Relaxed) || state.next >= shared.end {
+                    return;
+                }
+                if state.next < state.consumed + shared.ahead {
+                    break;
+                }
+                // The time-out covers a stop that is signalled between the check and the wait.
+                let wait = std::time::Duration::from_millis(50);
+                state = shared
+                    .moved
+                    .wait_timeout(state, wait)
+                    .map_or_else(|e| e.into_inner().0, |(guard, _)| guard);
+            }
+            state.next += 1;
+            state.next - 1
+        };
+        let batch = make_batch(shared.source.as_ref(), &shared.order, step);
+        if to_trainer.send((step, batch)).is_err() {
+            return;
+        }
+    }
+}

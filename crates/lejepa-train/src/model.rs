@@ -1,0 +1,114 @@
+//! What is trained: an encoder and a projector.
+
+use burn::module::Module;
+use burn::module::{ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use lejepa_core::{BoxedEncoder, Purpose, Seed, ViewSpec};
+use lejepa_nn::Projector;
+
+use crate::config::Resolved;
+use crate::loader::Batch;
+use crate::{Result, TrainError};
+
+/// Encoder and projector as one burn module.
+#[derive(Module, Debug)]
+pub struct Model {
+    /// The backbone, which is kept after training.
+    pub encoder: BoxedEncoder,
+    /// The projector, which only training needs.
+    pub projector: Projector,
+}
+
+impl Model {
+    /// Builds both with initial weights that follow from the run's seed.
+    ///
+    /// # Errors
+    /// Settings that the encoder or the projector refuses.
+    pub fn init(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
+        let seed = Seed(resolved.settings.seed);
+        device.seed(seed.derive(Purpose::Init, &[]));
+        let encoder = (resolved.encoder.build)(&resolved.encoder_section(), views, device)?;
+        let projector = resolved.settings.projector.init(encoder.dim(), device)?;
+        let model = Self { encoder, projector };
+        // burn draws weights when they are first read. Reading them here, in order, makes them
+        // depend on the seed alone.
+        model.visit(&mut Realise);
+        Ok(model)
+    }
+
+    /// Projections of a batch of views.
+    ///
+    /// # Errors
+    /// [`TrainError::Core`] for views of a rank the encoder does not take.
+    ///
+    /// # Shapes
+    /// `[views, samples, projector output]`, globals first.
+    pub fn project(&self, batch: Batch, views: &ViewSpec, device: &Device) -> Result<Tensor<3>> {
+        let mut embeddings = Vec::with_capacity(2);
+        let (globals, locals) = (batch.globals, batch.locals);
+        if views.global == views.local && views.locals > 0 {
+            let mut all = globals;
+            all.extend(locals);
+            embeddings.push(self.embed(all, &views.global, device)?);
+        } else {
+            embeddings.push(self.embed(globals, &views.global, device)?);
+            if views.locals > 0 {
+                embeddings.push(self.embed(locals, &views.local, device)?);
+            }
+        }
+        let z = self.projector.forward(Tensor::cat(embeddings, 0));
+        let [rows, dim] = z.dims();
+        Ok(z.reshape([views.views(), rows / views.views(), dim]))
+    }
+
+    /// Embeds rows of one shape.
+    ///
+    /// # Errors
+    /// As [`Model::project`].
+    pub fn embed(&self, rows: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor<2>> {
+        let width = shape.iter().product::<usize>().max(1);
+        let count = rows.len() / width;
+        let data = TensorData::new(rows, [count, width]);
+        Ok(self.encoder.encode(Tensor::from_data(data, device), shape)?)
+    }
+
+    /// Dotted names of vectors and scalars: biases, norms and the like, which are not decayed.
+    pub fn undecayed(&self) -> Vec<String> {
+        let mut names = Names::default();
+        self.visit(&mut names);
+        names.vectors
+    }
+}
+
+struct Realise;
+
+impl ModuleVisitor for Realise {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let _ = param.val();
+    }
+}
+
+#[derive(Default)]
+struct Names {
+    path: Vec<String>,
+    vectors: Vec<String>,
+}
+
+impl ModuleVisitor for Names {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
+        if D == 1 {
+            self.vectors.push(self.path.join("."));
+        }
+    }
+}
+
+/// The loss as a number.
+pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64> {
+    Ok(f64::from(tensor.try_into_scalar::<f32>().map_err(TrainError::from)?))
+}

@@ -1,0 +1,225 @@
+//! A run is a folder: its layout, and writing to it so that a crash leaves the old or the new.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use lejepa_core::{Registry, Table};
+
+use crate::config::Resolved;
+use crate::observe::StepMetrics;
+use crate::{Result, TrainError};
+
+/// The folder of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// Makes a new run folder.
+    ///
+    /// # Errors
+    /// [`TrainError::OutputExists`] where `root` holds anything, [`TrainError::Io`] where it cannot
+    /// be made.
+    pub fn create(root: &Path) -> Result<Self> {
+        match fs::read_dir(root) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(TrainError::OutputExists(root.to_path_buf()));
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(TrainError::io("create", root)(e)),
+        }
+        let run = Self { root: root.to_path_buf() };
+        let checkpoints = run.checkpoints();
+        fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
+        Ok(run)
+    }
+
+    /// The first free `parent/NAME-001`, `-002`, ...; made by this call.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] where `parent` cannot be written to.
+    pub fn create_numbered(parent: &Path, name: &str) -> Result<Self> {
+        fs::create_dir_all(parent).map_err(TrainError::io("create", parent))?;
+        for number in 1.. {
+            let root = parent.join(format!("{name}-{number:03}"));
+            match fs::create_dir(&root) {
+                Ok(()) => return Self::create(&root),
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(TrainError::io("create", &root)(e)),
+            }
+        }
+        Err(TrainError::OutputExists(parent.to_path_buf()))
+    }
+
+    /// Opens an existing run.
+    ///
+    /// # Errors
+    /// [`TrainError::NotARun`] where there is no `config.toml`.
+    pub fn open(root: &Path) -> Result<Self> {
+        let run = Self { root: root.to_path_buf() };
+        if !root.is_dir() {
+            let reason = "no such folder".to_string();
+            return Err(TrainError::NotARun { path: root.to_path_buf(), reason });
+        }
+        if !run.config_file().is_file() {
+            let reason = "it has no config.toml".to_string();
+            return Err(TrainError::NotARun { path: root.to_path_buf(), reason });
+        }
+        Ok(run)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// `config.toml`: everything needed to repeat the run.
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// `run.json`: where and with which versions it ran, and how it ended.
+    pub fn info_file(&self) -> PathBuf {
+        self.root.join("run.json")
+    }
+
+    /// `metrics.jsonl`: a [`StepMetrics`] a line.
+    pub fn metrics_file(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// Reads the run's configuration back.
+    ///
+    /// # Errors
+    /// [`TrainError::Corrupt`] where it is no TOML; whatever [`Resolved::load`] says.
+    pub fn config(&self, registry: &Registry) -> Result<Resolved> {
+        let file = self.config_file();
+        let text = fs::read_to_string(&file).map_err(TrainError::io("read", &file))?;
+        let table = parse_toml(&file, &text)?;
+        Resolved::load(table, registry)
+    }
+
+    /// Appends one line to `metrics.jsonl`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub fn append_metrics(&self, metrics: &StepMetrics) -> Result<()> {
+        let file = self.metrics_file();
+        let mut line = serde_json::to_string(metrics)
+            .map_err(|e| TrainError::Corrupt { path: file.clone(), reason: e.to_string() })?;
+        line.push('\n');
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .and_then(|mut f| f.write_all(line.as_bytes()))
+            .map_err(TrainError::io("write", &file))
+    }
+
+    /// Replaces `run.json`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub fn write_info(&self, info: &serde_json::Value) -> Result<()> {
+        write_atomically(&self.info_file(), format!("{info:#}\n").as_bytes())
+    }
+
+    /// Reads `run.json`; an empty object where there is none.
+    pub fn info(&self) -> serde_json::Value {
+        fs::read_to_string(self.info_file())
+            .ok()
+            .and_then(|t| serde_json::from_str(&t).ok())
+            .unwrap_or_else(|| serde_json::json!({}))
+    }
+}
+
+/// Parses a configuration file, with its place in the message.
+///
+/// # Errors
+/// [`TrainError::Corrupt`].
+pub fn parse_toml(file: &Path, text: &str) -> Result<Table> {
+    text.parse::<Table>().map_err(|e| {
+        let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
+        TrainError::Corrupt {
+            path: file.to_path_buf(),
+            reason: format!("line {line}: {}", e.message().replace('\n', " ")),
+        }
+    })
+}
+
+/// Writes a file so that a crash at any moment leaves either the old content or the new.
+///
+/// # Errors
+/// [`TrainError::Io`]; the old content is intact then.
+pub fn write_atomically(file: &Path, content: &[u8]) -> Result<()> {
+    let mut name = file.file_name().unwrap_or_default().to_os_string();
+    name.push(".tmp");
+    let temporary = file.with_file_name(name);
+    write_synced(&temporary, content)?;
+    fs::rename(&temporary, file).map_err(TrainError::io("write", file))?;
+    sync_folder(file.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes a file and waits until it is on the disk.
+pub(crate) fn write_synced(file: &Path, content: &[u8]) -> Result<()> {
+    let write = || {
+        let mut f = File::create(file)?;
+        f.write_all(content)?;
+        f.sync_all()
+    };
+    write().map_err(|e| {
+        // A half-written temporary file only takes the space that is short.
+        let _ = fs::remove_file(file);
+        TrainError::io("write", file)(e)
+    })
+}
+
+/// Makes renames in a folder durable. Only Unix lets folders be synced.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(TrainError::io("write", folder))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_never_overwritten() {
+        let d = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&d.path().join("a")).unwrap();
+        assert!(matches!(RunDir::create(run.path()), Err(TrainError::OutputExists(_))));
+        let first = RunDir::create_numbered(d.path(), "x").unwrap();
+        let second = RunDir::create_numbered(d.path(), "x").unwrap();
+        assert!(first.path().ends_with("x-001") && second.path().ends_with("x-002"));
+        assert!(matches!(RunDir::open(d.path()), Err(TrainError::NotARun { .. })));
+    }
+
+    #[test]
+    fn atomic_writes_leave_no_rubbish() {
+        let d = tempfile::tempdir().unwrap();
+        let f = d.path().join("f");
+        write_atomically(&f, b"one").unwrap();
+        write_atomically(&f, b"two").unwrap();
+        assert_eq!(fs::read(&f).unwrap(), b"two");
+        assert_eq!(fs::read_dir(d.path()).unwrap().count(), 1);
+        assert!(write_atomically(&d.path().join("no/f"), b"x").is_err());
+    }
+
+    #[test]
+    fn toml_errors_name_the_line() {
+        let e = parse_toml(Path::new("c.toml"), "a = 1\nb = = 2\n").unwrap_err().to_string();
+        assert!(e.contains("line 2"), "{e}");
+    }
+}

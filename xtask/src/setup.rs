@@ -1,0 +1,103 @@
+//! System packages: found, installed where that is allowed, named where it is not.
+
+use std::process::{Command, Stdio};
+
+/// What of the optional system libraries is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// FFmpeg's development files and what generates bindings to them.
+    pub(crate) ffmpeg: bool,
+    /// A Vulkan driver; a software one will do.
+    pub(crate) vulkan: bool,
+}
+
+/// The libraries that video-rs links, by their pkg-config names.
+const FFMPEG: [&str; 7] = [
+    "libavcodec",
+    "libavformat",
+    "libavutil",
+    "libavfilter",
+    "libavdevice",
+    "libswscale",
+    "libswresample",
+];
+
+const FFMPEG_PACKAGES: [&str; 10] = [
+    "pkg-config",
+    "clang",
+    "libclang-dev",
+    "libavcodec-dev",
+    "libavformat-dev",
+    "libavutil-dev",
+    "libavfilter-dev",
+    "libavdevice-dev",
+    "libswscale-dev",
+    "libswresample-dev",
+];
+
+const VULKAN_PACKAGES: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
+
+/// Installs what is missing where it can, and says what is there in the end.
+///
+/// Nothing here is needed to build the default features, so a failure to install is a note.
+pub(crate) fn setup() -> Result<Found, String> {
+    let mut missing: Vec<&str> = Vec::new();
+    if !ffmpeg() {
+        missing.extend(FFMPEG_PACKAGES);
+    }
+    if !vulkan() {
+        missing.extend(VULKAN_PACKAGES);
+    }
+    if !missing.is_empty() {
+        install(&missing);
+    }
+    Ok(Found { ffmpeg: ffmpeg(), vulkan: vulkan() })
+}
+
+fn ffmpeg() -> bool {
+    let libraries = quiet(Command::new("pkg-config").arg("--exists").args(FFMPEG));
+    libraries && quiet(Command::new("clang").arg("--version"))
+}
+
+fn vulkan() -> bool {
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].iter().any(|folder| {
+        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+    })
+}
+
+fn install(packages: &[&str]) {
+    let by_hand =
+        format!("sudo apt-get update && sudo apt-get install -y {}", packages.join(" "));
+    if !quiet(Command::new("apt-get").arg("--version")) {
+        eprintln!("note: no apt-get here; on Debian or Ubuntu the packages are: {}", packages.join(" "));
+        return;
+    }
+    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));
+    if !root && !quiet(Command::new("sudo").args(["-n", "true"])) {
+        eprintln!("note: optional packages are missing and need an administrator:\n  {by_hand}");
+        return;
+    }
+    eprintln!("installing {}", packages.join(" "));
+    let apt = |words: &[&str]| {
+        let mut command = if root {
+            Command::new("apt-get")
+        } else {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["-n", "apt-get"]);
+            sudo
+        };
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(words).stdout(Stdio::null());
+        command.status().is_ok_and(|s| s.success())
+    };
+    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"]
+        .into_iter()
+        .chain(packages.iter().copied())
+        .collect();
+    if !(apt(&["update"]) && apt(&install)) {
+        eprintln!("note: optional packages could not be installed; by hand:\n  {by_hand}");
+    }
+}
+
+fn quiet(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}
