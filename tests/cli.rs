@@ -1,1 +1,120 @@
+//! The command line: what it says, what it refuses, and how it ends.
 
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn lejepa(dir: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lejepa")).current_dir(dir).args(words).output().unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+fn stdout(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// A refusal: this exit code, one `error:` line that says this, and a hint that says that.
+#[track_caller]
+fn refused(dir: &Path, words: &[&str], code: i32, says: &str, hints: &str) {
+    let out = lejepa(dir, words);
+    let text = stderr(&out);
+    assert_eq!(out.status.code(), Some(code), "{words:?}: {text}");
+    let error = text.lines().find(|l| l.starts_with("error:")).unwrap_or_else(|| panic!("{text}"));
+    assert!(error.contains(says), "{words:?}: {text}");
+    assert!(text.contains(hints), "{words:?}: {text}");
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn help_teaches() {
+    let d = tempfile::tempdir().unwrap();
+    for words in [vec!["--help"], vec!["train", "--help"], vec!["probe", "--help"]] {
+        let out = lejepa(d.path(), &words);
+        assert!(out.status.success());
+        assert!(stdout(&out).contains("Usage:"));
+    }
+    assert!(stdout(&lejepa(d.path(), &["--help"])).contains("Examples:"));
+    assert_eq!(lejepa(d.path(), &[]).status.code(), Some(2));
+}
+
+#[test]
+fn the_binary_links_exactly_the_official_plugins() {
+    let d = tempfile::tempdir().unwrap();
+    let names = |command: &str| -> Vec<String> {
+        let out = lejepa(d.path(), &[command, "--json"]);
+        let value: serde_json::Value = serde_json::from_str(stdout(&out).trim()).unwrap();
+        let rows = value[command].as_array().unwrap().clone();
+        rows.iter().map(|r| r["name"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(names("modalities"), ["audio", "image", "video"]);
+    assert_eq!(names("encoders"), ["mlp", "resnet18", "vit"]);
+    let text = stdout(&lejepa(d.path(), &["modalities"]));
+    assert!(text.contains("lejepa-audio 0.1.0"), "{text}");
+}
+
+#[test]
+fn unknown_words_name_the_nearest() {
+    let d = tempfile::tempdir().unwrap();
+    let dir = d.path();
+    refused(dir, &["train", "--modality", "adio"], 2, "audio, image, video", "did you mean `audio`");
+    refused(dir, &["train", "--modality", "seismic"], 2, "unknown modality", "use that_crate as _;");
+    refused(dir, &["train", "--encoder", "resnet"], 2, "unknown encoder", "did you mean `resnet18`");
+    refused(dir, &["train", "--set", "train.epoch=3"], 2, "did you mean `train.epochs`", "config show");
+    refused(dir, &["train", "--set", "epochs=3"], 2, "did you mean `train.epochs`", "config show");
+    refused(dir, &["train", "--set", "train.epochs=many"], 2, "expected float", "");
+    refused(dir, &["train", "--set", "objective.mix=concave"], 2, "concave", "");
+    refused(dir, &["train", "--lambda", "1.5"], 2, "objective.lambda", "");
+    refused(dir, &["train", "--batch", "1"], 2, "train.batch", "");
+    refused(dir, &["train", "--device", "cdua"], 2, "unknown device", "did you mean `cuda`");
+    refused(dir, &["train", "--modalty", "image"], 2, "--modalty", "--modality");
+    refused(dir, &["tran"], 2, "tran", "train");
+    assert!(!dir.join("runs").exists(), "a refused command leaves nothing behind");
+}
+
+#[test]
+fn bad_places_are_one_line_errors() {
+    let d = tempfile::tempdir().unwrap();
+    let dir = d.path();
+    refused(dir, &["train", "--data", "no/such"], 1, "no such file or folder", "--data takes");
+    std::fs::create_dir(dir.join("empty")).unwrap();
+    refused(dir, &["train", "--data", "empty"], 1, "no usable files", "--modality");
+    std::fs::write(dir.join("file.xyz"), "x").unwrap();
+    refused(dir, &["train", "--data", "file.xyz"], 1, "not a folder and not a manifest", ".csv");
+    std::fs::create_dir(dir.join("full")).unwrap();
+    std::fs::write(dir.join("full/x"), "x").unwrap();
+    refused(dir, &["train", "--output", "full"], 2, "already exists", "never overwritten");
+    // A file where a folder would have to be: nobody can write there, not even root.
+    refused(dir, &["train", "--output", "file.xyz/run"], 1, "cannot create", "");
+    refused(dir, &["train", "--config", "no.toml"], 1, "cannot read", "");
+    std::fs::write(dir.join("bad.toml"), "seed = 1\n[train\n").unwrap();
+    refused(dir, &["train", "--config", "bad.toml"], 1, "line 2", "");
+    std::fs::write(dir.join("odd.toml"), "[trian]\nlr = 1.0\n").unwrap();
+    refused(dir, &["train", "--config", "odd.toml"], 2, "did you mean `train`", "");
+    refused(dir, &["probe", "empty"], 1, "not a run folder", "lejepa train");
+    refused(dir, &["probe", "nowhere"], 1, "no such folder", "");
+}
+
+#[test]
+fn the_shown_configuration_is_accepted_and_repeats_itself() {
+    let d = tempfile::tempdir().unwrap();
+    for modality in ["image", "audio", "video"] {
+        let words = ["config", "show", "--modality", modality, "--encoder", "mlp", "--seed", "9"];
+        let first = lejepa(d.path(), &words);
+        assert!(first.status.success(), "{}", stderr(&first));
+        std::fs::write(d.path().join("c.toml"), &first.stdout).unwrap();
+        let again = lejepa(d.path(), &["config", "show", "--config", "c.toml"]);
+        assert_eq!(stdout(&first), stdout(&again), "{}", stderr(&again));
+        assert!(stdout(&first).contains("seed = 9"));
+    }
+}
+
+#[test]
+fn errors_are_json_too() {
+    let d = tempfile::tempdir().unwrap();
+    let out = lejepa(d.path(), &["train", "--modality", "adio", "--json"]);
+    let text = stdout(&out);
+    let value: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert!(value["error"].as_str().unwrap().contains("unknown modality"));
+}

@@ -1,1 +1,267 @@
+//! Training through the command line: on built-in data, on real files, on bad files.
 
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn run(dir: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lejepa")).current_dir(dir).args(words).output().unwrap()
+}
+
+/// Runs a command that must succeed and reads the JSON on its last line.
+#[track_caller]
+fn json(dir: &Path, words: &[&str]) -> Value {
+    let out = run(dir, &[words, &["--json", "--device", "cpu"]].concat());
+    let (text, errors) =
+        (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success(), "{words:?}: {errors}");
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
+}
+
+/// Keys that keep a run to seconds.
+const SMALL: [&str; 10] = [
+    "--set", "encoder.width=32", "--set", "encoder.depth=2", "--set", "projector.hidden=64",
+    "--set", "objective.slices=64", "--set", "probe.steps=50",
+];
+
+fn small<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    [words, &SMALL].concat()
+}
+
+fn metrics(run: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+}
+
+/// The parts of metrics that do not depend on the clock.
+fn losses(run: &Path) -> Vec<[f64; 4]> {
+    metrics(run)
+        .iter()
+        .map(|m| ["step", "loss", "prediction", "sigreg"].map(|k| m[k].as_f64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn digits_beat_the_untrained_encoder() {
+    let d = tempfile::tempdir().unwrap();
+    let out = json(d.path(), &["train", "--modality", "image", "--epochs", "12", "--output", "r"]);
+    let knn = |key: &str| out["probe"]["knn"][key].as_f64().unwrap();
+    assert!(knn("trained") > knn("untrained") + 0.05, "{}", out["probe"]);
+    assert!(out["probe"]["linear"]["trained"].as_f64().unwrap() > 0.85, "{}", out["probe"]);
+    assert_eq!(out["skipped"].as_array().unwrap().len(), 0);
+    // The run folder holds what it should, and the probe of the saved run is the same.
+    let run = d.path().join("r");
+    for file in ["config.toml", "run.json", "metrics.jsonl", "checkpoints/latest"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let info: Value =
+        serde_json::from_str(&std::fs::read_to_string(run.join("run.json")).unwrap()).unwrap();
+    assert_eq!(info["status"], "finished");
+    let again = json(d.path(), &["probe", "r"]);
+    assert_eq!(again["probe"]["knn"], out["probe"]["knn"]);
+    assert_eq!(again["probe"]["linear"], out["probe"]["linear"]);
+    // A finished run is not overwritten.
+    assert_eq!(run_code(d.path(), &["train", "--output", "r"]), Some(2));
+}
+
+fn run_code(dir: &Path, words: &[&str]) -> Option<i32> {
+    run(dir, words).status.code()
+}
+
+#[test]
+fn every_modality_trains_with_every_encoder() {
+    let d = tempfile::tempdir().unwrap();
+    for modality in ["image", "audio", "video"] {
+        for encoder in ["vit", "mlp", "resnet18"] {
+            let name = format!("{modality}-{encoder}");
+            let mut words = vec![
+                "train", "--modality", modality, "--encoder", encoder, "--steps", "3", "--batch",
+                "8", "--output", &name, "--set", "projector.hidden=32", "--set",
+                "objective.slices=32", "--set", "probe.enabled=false", "--set",
+            ];
+            words.push(if encoder == "resnet18" { "encoder.width=4" } else { "encoder.width=24" });
+            if encoder == "vit" {
+                words.extend(["--set", "encoder.depth=1"]);
+            }
+            let out = json(d.path(), &words);
+            assert_eq!(out["steps"], 3);
+            assert!(out["final"]["loss"].as_f64().unwrap().is_finite());
+            assert_eq!(out["probe"], Value::Null);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_with_any_number_of_workers() {
+    let d = tempfile::tempdir().unwrap();
+    let base = ["train", "--modality", "audio", "--steps", "6", "--batch", "16", "--set",
+        "train.log_every=1", "--set", "probe.enabled=false"];
+    let mut all = Vec::new();
+    for (name, workers, seed) in [("a", "1", "3"), ("b", "4", "3"), ("c", "2", "4")] {
+        let more = ["--output", name, "--workers", workers, "--seed", seed];
+        json(d.path(), &small(&[&base[..], &more].concat()));
+        all.push(losses(&d.path().join(name)));
+    }
+    assert_eq!(all[0].len(), 6);
+    assert_eq!(all[0], all[1]);
+    assert_ne!(all[0], all[2]);
+    let weights = |name: &str| {
+        std::fs::read(d.path().join(name).join("checkpoints/step-00000006/optimizer.bpk")).unwrap().len()
+    };
+    assert_eq!(weights("a"), weights("b"));
+    // The saved configuration repeats the run.
+    json(d.path(), &["train", "--config", "a/config.toml", "--output", "e"]);
+    assert_eq!(all[0], losses(&d.path().join("e")));
+}
+
+/// Pictures of two classes: bright squares at the left or at the right.
+fn pictures(dir: &Path, count: usize) {
+    for i in 0..count {
+        let (class, at) = if i % 2 == 0 { ("left", 4) } else { ("right", 28) };
+        let folder = dir.join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        let picture = image::RgbImage::from_fn(48, 40, |x, y| {
+            let inside = (at..at + 14).contains(&x) && (10..26).contains(&y);
+            let v = if inside { 220 } else { 40 } + ((x * 7 + y * 13 + i as u32 * 29) % 23) as u8;
+            image::Rgb([v, v / 2, 255 - v])
+        });
+        picture.save(folder.join(format!("{i}.{}", ["png", "jpg", "bmp"][i % 3]))).unwrap();
+    }
+}
+
+#[test]
+fn bad_files_are_counted_named_and_left_out() {
+    let d = tempfile::tempdir().unwrap();
+    let data = d.path().join("pictures");
+    pictures(&data, 24);
+    let whole = std::fs::read(data.join("right/1.jpg")).unwrap();
+    std::fs::write(data.join("left/cut.jpg"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(data.join("left/empty.png"), b"").unwrap();
+    std::fs::write(data.join("right/text.png"), b"this is not a picture").unwrap();
+    let out = json(d.path(), &small(&["train", "--modality", "image", "--data", "pictures",
+        "--steps", "4", "--output", "r"]));
+    let skipped: Vec<&str> =
+        out["skipped"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(skipped.len(), 3, "{skipped:?}");
+    for name in ["cut.jpg", "empty.png", "text.png"] {
+        assert!(skipped.iter().any(|s| s.ends_with(name)), "{skipped:?}");
+    }
+    assert_eq!(out["probe"]["classes"], 2);
+}
+
+#[test]
+fn bad_sounds_and_videos_are_left_out_too() {
+    let d = tempfile::tempdir().unwrap();
+    let sounds = d.path().join("sounds");
+    std::fs::create_dir(&sounds).unwrap();
+    for i in 0..12u32 {
+        let spec = hound::WavSpec {
+            channels: 1 + (i % 2) as u16,
+            sample_rate: [8000, 16000, 44100][i as usize % 3],
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut w = hound::WavWriter::create(sounds.join(format!("{i}.wav")), spec).unwrap();
+        for t in 0..spec.sample_rate * 2 * u32::from(spec.channels) {
+            let phase = t as f32 * (0.02 + 0.005 * i as f32);
+            w.write_sample((phase.sin() * 12000.0) as i16).unwrap();
+        }
+        w.finalize().unwrap();
+    }
+    std::fs::write(sounds.join("zero.wav"), b"").unwrap();
+    std::fs::write(sounds.join("text.mp3"), b"this is not a sound at all, only text").unwrap();
+    let out = json(d.path(), &small(&["train", "--modality", "audio", "--data", "sounds",
+        "--steps", "3", "--batch", "8", "--output", "a"]));
+    assert_eq!(out["skipped"].as_array().unwrap().len(), 2, "{}", out["skipped"]);
+    assert_eq!(out["probe"], Value::Null, "no labels, no probe");
+
+    let videos = d.path().join("videos");
+    std::fs::create_dir(&videos).unwrap();
+    for i in 0..10u32 {
+        let frames = if i == 0 { 1 } else { 12 };
+        let file = std::fs::File::create(videos.join(format!("{i}.gif"))).unwrap();
+        let mut gif = image::codecs::gif::GifEncoder::new(file);
+        for t in 0..frames {
+            let frame = image::RgbaImage::from_fn(40, 32, |x, y| {
+                let on = (x + 40 - (t * 2 + i) % 40) % 40 < 10 && y > i;
+                image::Rgba([if on { 250 } else { 20 }, (y * 7) as u8, (x * 5) as u8, 255])
+            });
+            gif.encode_frame(image::Frame::new(frame)).unwrap();
+        }
+    }
+    let out = json(d.path(), &small(&["train", "--modality", "video", "--data", "videos",
+        "--steps", "3", "--batch", "8", "--output", "v"]));
+    let skipped = out["skipped"].as_array().unwrap();
+    assert_eq!(skipped.len(), 1, "{skipped:?}");
+    assert!(skipped[0]["reason"].as_str().unwrap().contains("1 frame"), "{skipped:?}");
+}
+
+#[test]
+fn nothing_but_bad_files_is_an_error() {
+    let d = tempfile::tempdir().unwrap();
+    let data = d.path().join("bad");
+    std::fs::create_dir(&data).unwrap();
+    for i in 0..5 {
+        std::fs::write(data.join(format!("{i}.png")), b"no picture").unwrap();
+    }
+    let out = run(d.path(), &["train", "--modality", "image", "--data", "bad", "--output", "r"]);
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("0 usable samples"), "{text}");
+}
+
+#[test]
+fn a_manifest_names_labels_and_splits() {
+    let d = tempfile::tempdir().unwrap();
+    pictures(&d.path().join("p"), 20);
+    let mut rows = "path,label,split\n".to_string();
+    for i in 0..20 {
+        let (class, split) = (["left", "right"][i % 2], if i < 14 { "train" } else { "test" });
+        rows += &format!("p/{class}/{i}.{},{class},{split}\n", ["png", "jpg", "bmp"][i % 3]);
+    }
+    std::fs::write(d.path().join("m.csv"), rows).unwrap();
+    let out = json(d.path(), &small(&["train", "--modality", "image", "--data", "m.csv",
+        "--steps", "2", "--output", "r"]));
+    assert_eq!(out["probe"]["fitted_on"], 14);
+    assert_eq!(out["probe"]["scored_on"], 6);
+}
+
+#[test]
+fn a_run_stops_where_the_loss_is_no_number() {
+    let d = tempfile::tempdir().unwrap();
+    let out = run(d.path(), &small(&["train", "--modality", "image", "--steps", "60", "--output",
+        "r", "--set", "train.lr=1e30", "--set", "train.warmup=0.0", "--device", "cpu"]));
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("at step") && text.contains("lower train.lr"), "{text}");
+    let info = std::fs::read_to_string(d.path().join("r/run.json")).unwrap();
+    assert!(info.contains("\"failed\""), "{info}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_says_so() {
+    let d = tempfile::tempdir().unwrap();
+    let words = small(&["train", "--modality", "image", "--epochs", "500", "--output", "r", "--device", "cpu"]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lejepa"))
+        .current_dir(d.path())
+        .args(&words)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = d.path().join("r/metrics.jsonl");
+    while !begun.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let out = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(130), "{text}");
+    assert!(text.contains("stopped at step"), "{text}");
+    assert!(d.path().join("r/checkpoints/latest").is_file());
+    // What was saved can be probed.
+    json(d.path(), &["probe", "r"]);
+}

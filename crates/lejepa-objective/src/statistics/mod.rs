@@ -1,13 +1,78 @@
-//! Statistics over projections.
+//! Goodness-of-fit statistics: how far is a sample from the standard normal distribution?
+//!
+//! [`Statistic`] looks at projections on single directions; [`EppsPulley`] is the one that LeJEPA
+//! trains with, the others are there to compare with and to monitor. [`MultivariateStatistic`]
+//! looks at the embeddings at once, at a cost quadratic in the number of samples.
+//!
+//! Every statistic is a plain struct of its settings, with defaults, that can be read from a
+//! configuration. Settings out of their range are drawn to the nearest allowed value rather than
+//! refused. All are made of tensor operations, so gradients flow; values and gradients stay
+//! finite in f32 for a single sample, for constant columns and for outliers of ±10⁴. f16 and bf16
+//! inputs should be cast to f32 first. All expect at least one view, sample and slice.
+//!
+//! | statistic | mean for N(0, 1) samples, large N | sorts | blind to |
+//! |---|---|---|---|
+//! | [`EppsPulley`] | 1.05 | no | high frequencies |
+//! | [`AndersonDarling`] | 1 | yes | |
+//! | [`CramerVonMises`] | 1/6N | yes | far tails |
+//! | [`Watson`] | 1/12N | yes | far tails, part of the mean |
+//! | [`ExtendedJarqueBera`] | 4 | no | moments above the fourth |
+//! | [`VcReg`] | 2 | no | all but mean and variance |
+//! | [`Moments`] | of the order of 1/√N | no | moments above `k_max` |
+//! | [`ShapiroWilk`] | of the order of 1/N | yes | scale |
+//! | [`Entropy`] | depends on m | yes | mean and scale |
+//! | [`OrderStatisticNll`] | depends on N | yes | |
 
+mod ecdf;
+mod entropy;
 mod epps_pulley;
+mod gauss_hermite;
+mod moments;
+mod multivariate;
+mod nll;
+mod normal;
+mod shapiro_wilk;
+#[cfg(test)]
+mod tests;
 
-pub use epps_pulley::EppsPulley;
+pub use ecdf::{AndersonDarling, CramerVonMises, Watson};
+pub use entropy::{Entropy, Spacing};
+pub use epps_pulley::{EppsPulley, Integration};
+pub use moments::{ExtendedJarqueBera, Moments, VcReg};
+pub use multivariate::{Bhep, BhepM, Comb, HenzeVisagie, HenzeZirkler};
+pub use nll::OrderStatisticNll;
+pub use normal::LogCdf;
+pub use shapiro_wilk::{Covariance, Expectation, ShapiroWilk};
 
-use burn::tensor::Tensor;
+use std::fmt::Debug;
 
-/// A univariate test statistic applied to each slice.
-pub trait Statistic: std::fmt::Debug + Send + Sync {
-    /// `[V, N, M] -> [V, M]`
+use burn::tensor::{Tensor, TensorData};
+
+/// A statistic of samples on a line against the standard normal distribution.
+pub trait Statistic: Debug + Send + Sync {
+    /// The statistic of every column, differentiable.
+    ///
+    /// # Shapes
+    /// `projections`: `[views, samples, slices]`; result: `[views, slices]`, of the same type.
     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2>;
+}
+
+/// A statistic of samples in space against the standard normal distribution.
+pub trait MultivariateStatistic: Debug + Send + Sync {
+    /// The statistic of every view, differentiable.
+    ///
+    /// # Shapes
+    /// `x`: `[views, samples, dim]`; result: `[views]`, of the same type.
+    fn evaluate(&self, x: Tensor<3>) -> Tensor<1>;
+}
+
+/// Numbers computed on the host in f64, as a tensor that goes with `like`.
+fn constant<const D: usize>(values: Vec<f64>, shape: [usize; D], like: &Tensor<3>) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), (&like.device(), like.dtype()))
+}
+
+/// `[views, 1, slices] -> [views, slices]`
+fn without_samples(x: Tensor<3>) -> Tensor<2> {
+    let [views, _, slices] = x.dims();
+    x.reshape([views, slices])
 }

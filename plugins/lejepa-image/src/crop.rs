@@ -1,0 +1,166 @@
+//! Areas of a picture, resized to square planes of `f32` from 0 (black) to 1 (white).
+
+use fast_image_resize as fir;
+use rand::{Rng, RngExt};
+
+use crate::Picture;
+
+/// An area of a picture in pixels; may start and end between pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Area {
+    /// Distance from the left edge.
+    pub left: f64,
+    /// Distance from the top edge.
+    pub top: f64,
+    /// Width, above 0.
+    pub width: f64,
+    /// Height, above 0.
+    pub height: f64,
+}
+
+impl Area {
+    /// A random area: its share of the picture is uniform in `scale`, the logarithm of its ratio of
+    /// width to height uniform in that of `ratio` (Szegedy et al., arXiv 1409.4842). After ten draws
+    /// that do not fit, the largest centred area within `ratio`.
+    pub fn random(
+        width: usize,
+        height: usize,
+        scale: [f64; 2],
+        ratio: [f64; 2],
+        rng: &mut impl Rng,
+    ) -> Self {
+        let (w, h) = (width as f64, height as f64);
+        for _ in 0..10 {
+            let area = w * h * between(rng, scale);
+            let shape = between(rng, ratio.map(f64::ln)).exp();
+            let (cw, ch) = ((area * shape).sqrt(), (area / shape).sqrt());
+            if cw <= w && ch <= h && cw >= 1.0 && ch >= 1.0 {
+                let left = between(rng, [0.0, w - cw]);
+                let top = between(rng, [0.0, h - ch]);
+                return Self { left, top, width: cw, height: ch };
+            }
+        }
+        let shape = (w / h).clamp(ratio[0], ratio[1]);
+        let (cw, ch) = if w / h > shape { (h * shape, h) } else { (w, w / shape) };
+        Self { left: (w - cw) / 2.0, top: (h - ch) / 2.0, width: cw, height: ch }
+    }
+
+    /// The largest centred square.
+    pub fn centre_square(width: usize, height: usize) -> Self {
+        let side = width.min(height) as f64;
+        Self {
+            left: (width as f64 - side) / 2.0,
+            top: (height as f64 - side) / 2.0,
+            width: side,
+            height: side,
+        }
+    }
+}
+
+/// Uniform in `range`; its start where it is empty.
+pub(crate) fn between(rng: &mut impl Rng, range: [f64; 2]) -> f64 {
+    if range[1] > range[0] { rng.random_range(range[0]..=range[1]) } else { range[0] }
+}
+
+/// Cuts `area` and resizes it to `side`×`side` with an antialiased bilinear filter.
+///
+/// Returns `channels` planes of `side²` values in 0..=1. A grey picture fills three channels alike;
+/// a colour picture becomes luma where one channel is asked for.
+///
+/// # Errors
+/// Why the area cannot be cut, in words: it lies outside the picture.
+pub fn resize(
+    picture: &Picture,
+    area: Area,
+    side: usize,
+    channels: usize,
+) -> Result<Vec<f32>, String> {
+    let kind = if picture.channels() == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
+    let (w, h) = (picture.width() as u32, picture.height() as u32);
+    let source =
+        fir::images::ImageRef::new(w, h, picture.pixels(), kind).map_err(|e| e.to_string())?;
+    let mut target = fir::images::Image::new(side as u32, side as u32, kind);
+    let options = fir::ResizeOptions::new()
+        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
+        .crop(area.left, area.top, area.width, area.height);
+    fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
+    Ok(planes(target.buffer(), picture.channels(), channels))
+}
+
+const SCALE: f32 = 1.0 / 255.0;
+/// ITU-R BT.601 luma, which torchvision and Pillow use too.
+pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+
+fn planes(pixels: &[u8], from: usize, to: usize) -> Vec<f32> {
+    match (from, to) {
+        (1, _) => {
+            let plane: Vec<f32> = pixels.iter().map(|&v| f32::from(v) * SCALE).collect();
+            plane.repeat(to)
+        }
+        (_, 1) => pixels
+            .chunks_exact(3)
+            .map(|p| {
+                SCALE
+                    * (LUMA[0] * f32::from(p[0])
+                        + LUMA[1] * f32::from(p[1])
+                        + LUMA[2] * f32::from(p[2]))
+            })
+            .collect(),
+        _ => {
+            let count = pixels.len() / 3;
+            let mut out = vec![0.0; 3 * count];
+            let (red, rest) = out.split_at_mut(count);
+            let (green, blue) = rest.split_at_mut(count);
+            for (((p, r), g), b) in pixels.chunks_exact(3).zip(red).zip(green).zip(blue) {
+                *r = f32::from(p[0]) * SCALE;
+                *g = f32::from(p[1]) * SCALE;
+                *b = f32::from(p[2]) * SCALE;
+            }
+            out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lejepa_core::{Purpose, Seed};
+
+    #[test]
+    fn areas_keep_to_scale_ratio_and_picture() {
+        let mut rng = Seed(0).rng(Purpose::Demo, &[]);
+        for _ in 0..500 {
+            let a = Area::random(60, 40, [0.2, 0.5], [0.75, 4.0 / 3.0], &mut rng);
+            let share = a.width * a.height / 2400.0;
+            assert!((0.199..0.501).contains(&share), "{a:?}");
+            assert!((0.74..1.34).contains(&(a.width / a.height)), "{a:?}");
+            assert!(a.left >= 0.0 && a.left + a.width <= 60.0 + 1e-9);
+            assert!(a.top >= 0.0 && a.top + a.height <= 40.0 + 1e-9);
+        }
+        // Nothing fits a needle: the centred fallback does.
+        let a = Area::random(1000, 2, [0.9, 1.0], [0.75, 1.0], &mut rng);
+        assert!(a.height <= 2.0 && a.width <= 2.0);
+    }
+
+    #[test]
+    fn resizing_keeps_constants_and_channels() {
+        let p = Picture::new(8, 6, 3, [10, 20, 30].repeat(48)).unwrap();
+        let out = resize(&p, Area::centre_square(8, 6), 4, 3).unwrap();
+        for (c, v) in [10.0, 20.0, 30.0].into_iter().enumerate() {
+            assert!(out[c * 16..][..16].iter().all(|x| (x - v / 255.0).abs() < 1e-6));
+        }
+        let luma = resize(&p, Area::centre_square(8, 6), 4, 1).unwrap();
+        let want = (0.299 * 10.0 + 0.587 * 20.0 + 0.114 * 30.0) / 255.0;
+        assert!(luma.len() == 16 && luma.iter().all(|x| (x - want).abs() < 1e-6));
+        let grey = Picture::new(2, 2, 1, vec![51; 4]).unwrap();
+        let spread = resize(&grey, Area::centre_square(2, 2), 3, 3).unwrap();
+        assert!(spread.len() == 27 && spread.iter().all(|x| (x - 0.2).abs() < 1e-6));
+    }
+
+    #[test]
+    fn an_area_outside_is_an_error() {
+        let p = Picture::new(4, 4, 1, vec![0; 16]).unwrap();
+        let a = Area { left: 2.0, top: 2.0, width: 4.0, height: 4.0 };
+        assert!(resize(&p, a, 4, 1).is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Views of pictures: a random resized crop, then a random look.
+
+use lejepa_core::{Error, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use rand::RngExt;
+
+use crate::blur::gaussian;
+use crate::colour::{Jitter, flip, saturation, solarize};
+use crate::crop::{Area, between, resize};
+use crate::{ImageConfig, Picture};
+
+/// Makes views of [`Picture`]s as [`ImageConfig`] says.
+#[derive(Debug, Clone)]
+pub struct ImageSampler {
+    config: ImageConfig,
+}
+
+impl ImageSampler {
+    /// A sampler for valid settings.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for values out of range.
+    pub fn new(config: &ImageConfig) -> Result<Self> {
+        config.validate()?;
+        Ok(Self { config: config.clone() })
+    }
+
+    fn random_view(
+        &self,
+        picture: &Picture,
+        side: usize,
+        scale: [f64; 2],
+        rng: &mut ViewRng,
+    ) -> Result<View> {
+        let c = &self.config;
+        let area = Area::random(picture.width(), picture.height(), scale, c.ratio, rng);
+        let mut planes = cut(picture, area, side, c.channels)?;
+        if rng.random_bool(c.flip) {
+            flip(&mut planes, side);
+        }
+        if rng.random_bool(c.jitter) {
+            let jitter = Jitter {
+                brightness: c.brightness,
+                contrast: c.contrast,
+                saturation: c.saturation,
+                hue: c.hue,
+            };
+            jitter.apply(&mut planes, c.channels, rng);
+        }
+        if rng.random_bool(c.grey) {
+            saturation(&mut planes, c.channels, 0.0);
+        }
+        if rng.random_bool(c.blur) {
+            // The same share of the picture is blurred whatever the size of the view.
+            let sigma = between(rng, c.sigma) * side as f64 / 224.0;
+            gaussian(&mut planes, side, sigma as f32);
+        }
+        if rng.random_bool(c.solarize) {
+            solarize(&mut planes);
+        }
+        self.finish(planes, side)
+    }
+
+    /// Normalises each channel and gives the planes their shape.
+    fn finish(&self, mut planes: Vec<f32>, side: usize) -> Result<View> {
+        for (c, plane) in planes.chunks_exact_mut(side * side).enumerate() {
+            let (mean, scale) = (self.config.mean[c] as f32, (1.0 / self.config.std[c]) as f32);
+            plane.iter_mut().for_each(|x| *x = (*x - mean) * scale);
+        }
+        View::new([self.config.channels, side, side], planes)
+    }
+}
+
+fn cut(picture: &Picture, area: Area, side: usize, channels: usize) -> Result<Vec<f32>> {
+    // The name is filled in by whoever knows the file.
+    resize(picture, area, side, channels).map_err(|reason| Error::sample("", reason))
+}
+
+impl ViewSampler for ImageSampler {
+    type Sample = Picture;
+
+    fn spec(&self) -> ViewSpec {
+        let c = &self.config;
+        ViewSpec {
+            globals: c.globals,
+            locals: c.locals,
+            global: vec![c.channels, c.global_size, c.global_size],
+            local: vec![c.channels, c.local_size, c.local_size],
+        }
+    }
+
+    fn views(&self, picture: &Picture, rng: &mut ViewRng) -> Result<Views> {
+        let c = &self.config;
+        let mut make = |count, side, scale| {
+            (0..count).map(|_| self.random_view(picture, side, scale, rng)).collect()
+        };
+        let globals: Result<Vec<View>> = make(c.globals, c.global_size, c.global_scale);
+        let locals: Result<Vec<View>> = make(c.locals, c.local_size, c.local_scale);
+        Ok(Views { globals: globals?, locals: locals? })
+    }
+
+    fn eval_view(&self, picture: &Picture) -> Result<View> {
+        let side = self.config.global_size;
+        let area = Area::centre_square(picture.width(), picture.height());
+        self.finish(cut(picture, area, side, self.config.channels)?, side)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lejepa_core::{Purpose, Seed};
+
+    fn picture() -> Picture {
+        let pixels = (0..60 * 50 * 3).map(|i| ((i * 37 + i / 7) % 251) as u8).collect();
+        Picture::new(60, 50, 3, pixels).unwrap()
+    }
+
+    fn rng(n: u64) -> ViewRng {
+        Seed(0).rng(Purpose::Views, &[n])
+    }
+
+    #[test]
+    fn views_follow_the_spec_and_the_stream() {
+        for channels in [1, 3] {
+            let config = ImageConfig { channels, ..ImageConfig::default() };
+            let sampler = ImageSampler::new(&config).unwrap();
+            let views = sampler.views(&picture(), &mut rng(0)).unwrap();
+            sampler.spec().check(&views).unwrap();
+            assert_eq!(views, sampler.views(&picture(), &mut rng(0)).unwrap());
+            assert_ne!(views, sampler.views(&picture(), &mut rng(1)).unwrap());
+            assert_ne!(views.globals[0], views.globals[1]);
+            assert!(views.globals.iter().chain(&views.locals).all(View::is_finite));
+        }
+    }
+
+    #[test]
+    fn the_evaluation_view_is_the_centre() {
+        let sampler = ImageSampler::new(&ImageConfig::default()).unwrap();
+        let view = sampler.eval_view(&picture()).unwrap();
+        assert_eq!(view.shape(), [3, 64, 64]);
+        assert_eq!(view, sampler.eval_view(&picture()).unwrap());
+    }
+
+    #[test]
+    fn pictures_of_one_pixel_have_views() {
+        let sampler = ImageSampler::new(&ImageConfig::default()).unwrap();
+        for (w, h) in [(1, 1), (1, 300), (300, 1)] {
+            let p = Picture::new(w, h, 1, vec![7; w * h]).unwrap();
+            let views = sampler.views(&p, &mut rng(2)).unwrap();
+            assert!(views.locals.iter().all(View::is_finite));
+            sampler.eval_view(&p).unwrap();
+        }
+    }
+}
