@@ -23,10 +23,13 @@
 
 mod directions;
 mod error;
+mod fused;
 mod objective;
 mod quadrature;
 pub mod statistics;
 
 pub use directions::{Slicing, directions};
 pub use error::ObjectiveError;
-pub use objective::{Centre, Losses, Mix, Objective, ObjectiveConfig, Reduction, prediction_loss};
+pub use objective::{
+    Centre, Losses, Mix, Objective, ObjectiveConfig, Reduction, prediction_loss, sigreg_plain,
+};

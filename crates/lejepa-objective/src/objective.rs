@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ObjectiveError;
 use crate::directions::{Slicing, directions};
-use crate::quadrature::Quadrature;
+use crate::fused;
 use crate::statistics::{EppsPulley, Statistic};
 
 /// Over which sets of embeddings SIGReg is computed.
@@ -212,32 +212,27 @@ impl Objective {
     }
 
     /// SIGReg of embeddings `[views, samples, dim]` along `axes` `[dim, slices]`: the mean over
-    /// directions and views of the statistic of the projections.
+    /// directions and views of the statistic of the projections. Fused on the CPU.
     pub fn sigreg(&self, z: Tensor<3>, axes: Tensor<2>) -> Tensor<1> {
         let [views, samples, dim] = z.dims();
-        let [_, slices] = axes.dims();
-        let (sets, rows) = match self.config.reduction {
-            Reduction::PerView => (views, samples),
-            Reduction::Pooled => (1, views * samples),
+        let z = match self.config.reduction {
+            Reduction::PerView => z,
+            Reduction::Pooled => z.reshape([1, views * samples, dim]),
         };
-        let projections = z.reshape([views * samples, dim]).matmul(axes);
-        self.statistic.evaluate(projections.reshape([sets, rows, slices])).mean()
+        fused::sigreg(&z, &axes, &self.statistic.quadrature())
+            .unwrap_or_else(|| sigreg_plain(&self.statistic, z, axes))
     }
 
     /// The expectation of SIGReg for independent standard Gaussian embeddings, whatever N:
     /// Σ w φ (1 − φ²) over the knots. 1.0525 for the default quadrature.
     pub fn gaussian_sigreg(&self) -> f64 {
-        self.quadrature().gaussian_expectation()
+        self.statistic.gaussian_expectation()
     }
 
     /// SIGReg of embeddings that are all zero, divided by the number of rows: 0.40205 for the
     /// default quadrature. `rows` times this is what a total collapse shows.
     pub fn collapsed_sigreg_per_row(&self) -> f64 {
-        self.quadrature().collapsed_per_row()
-    }
-
-    fn quadrature(&self) -> Quadrature {
-        Quadrature::trapezoid(self.config.t_max, self.config.knots)
+        self.statistic.collapsed_per_row()
     }
 
     /// Rows of one SIGReg sample for this many views and samples.
@@ -260,4 +255,16 @@ pub fn prediction_loss(z: Tensor<3>, globals: usize, centre: Centre) -> Tensor<1
         Centre::All => z.clone().mean_dim(0),
     };
     (centre - z).square().mean()
+}
+
+/// SIGReg by plain tensor operations, for any statistic and any backend: what the fused operation
+/// has to equal.
+///
+/// # Shapes
+/// `z`: `[sets, rows, dim]`, `axes`: `[dim, slices]`; the result is `[1]`.
+pub fn sigreg_plain(statistic: &dyn Statistic, z: Tensor<3>, axes: Tensor<2>) -> Tensor<1> {
+    let [sets, rows, dim] = z.dims();
+    let [_, slices] = axes.dims();
+    let projections = z.reshape([sets * rows, dim]).matmul(axes);
+    statistic.evaluate(projections.reshape([sets, rows, slices])).mean()
 }

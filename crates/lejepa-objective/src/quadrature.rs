@@ -1,6 +1,6 @@
 //! The Epps-Pulley integral as a weighted sum over knots.
 
-/// Knots t > = 0 and the weights of |φ̂(t) − exp(−t²/2)|² at them: quadrature weight (doubled, since
+/// Knots t ≥ 0 and the weights of |φ̂(t) − exp(−t²/2)|² at them: quadrature weight (doubled, since
 /// the integrand is even) times exp(−t²/2).
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Quadrature {
@@ -22,6 +22,13 @@ impl Quadrature {
             })
             .collect();
         Self { knots, weights }
+    }
+
+    /// The distance between knots where they are 0, d, 2d, ...: what a recurrence can walk along.
+    pub(crate) fn even_step(&self) -> Option<f64> {
+        let step = *self.knots.get(1)?;
+        let even = |(k, t): (usize, &f64)| (t - k as f64 * step).abs() <= 1e-9 * step;
+        self.knots.iter().enumerate().all(even).then_some(step)
     }
 
     /// The expectation of the statistic for independent standard normal samples, whatever their

@@ -164,8 +164,7 @@ fn gradient_equals_finite_differences() {
     let mut rng = Seed(5).rng(lejepa_core::Purpose::Demo, &[]);
     let mut z: Vec<f64> = (0..60).map(|_| rng.random_range(-2.0..2.0)).collect();
     let device = Device::flex().autodiff();
-    let axes =
-        lejepa_objective::directions(Default::default(), shape[2], m, Seed(1), 0, &device);
+    let axes = lejepa_objective::directions(Default::default(), shape[2], m, Seed(1), 0, &device);
     let axes_data = values(axes.clone());
     let as_f32: Vec<f32> = z.iter().map(|&x| x as f32).collect();
     let x = Tensor::<3>::from_data(TensorData::new(as_f32, shape), &device).require_grad();
@@ -191,13 +190,11 @@ fn gradient_equals_finite_differences() {
 fn every_view_gets_a_gradient() {
     let device = Device::flex().autodiff();
     for centre in [Centre::Global, Centre::All] {
-        let z = Tensor::<3>::random(
-            [4, 8, 6],
-            burn::tensor::Distribution::Normal(0.0, 1.0),
-            &device,
-        )
-        .require_grad();
-        let objective = ObjectiveConfig { slices: 16, centre, ..Default::default() }.init().unwrap();
+        let z =
+            Tensor::<3>::random([4, 8, 6], burn::tensor::Distribution::Normal(0.0, 1.0), &device)
+                .require_grad();
+        let objective =
+            ObjectiveConfig { slices: 16, centre, ..Default::default() }.init().unwrap();
         let losses = objective.loss(z.clone(), 2, Seed(0), 0).unwrap();
         let gradient = z.grad(&losses.total.backward()).unwrap();
         for norm in values(gradient.square().sum_dims(&[1, 2])) {

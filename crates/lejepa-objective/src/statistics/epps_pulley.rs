@@ -64,7 +64,7 @@ impl EppsPulley {
         self.quadrature().collapsed_per_row()
     }
 
-    fn quadrature(&self) -> Quadrature {
+    pub(crate) fn quadrature(&self) -> Quadrature {
         let knots = self.knots.max(2);
         match self.integration {
             Integration::Trapezoid => Quadrature::trapezoid(self.t_max, knots),

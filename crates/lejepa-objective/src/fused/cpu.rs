@@ -1,0 +1,237 @@
+//! SIGReg with Epps-Pulley on the CPU: value and gradient, tile by tile.
+//!
+//! For each set of N embeddings and each tile of directions: project, sum e^{ikθ} over the rows, turn
+//! the sums into the statistic and into two coefficients per knot and direction, and evaluate the
+//! gradient with respect to the projections in place of them. A matrix product then carries it back to
+//! the embeddings. Nothing larger than the projections of the sets in work is ever held.
+//!
+//! Tiles and chunks depend on the shape alone and every sum runs in a fixed order, so the result has
+//! the same bits for any number of threads.
+
+use std::sync::{Mutex, PoisonError};
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::lanes::{BLOCK, Gradient, ROWS, Sums};
+
+/// A matrix in memory: element (i, j) at `data[i·rows + j·columns]`.
+#[derive(Clone, Copy)]
+pub(super) struct Strided<'a> {
+    pub(super) data: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+/// What to compute: SIGReg over `sets` sets of `rows` embeddings of width `dim`.
+pub(super) struct Problem<'a> {
+    pub(super) sets: usize,
+    pub(super) rows: usize,
+    pub(super) dim: usize,
+    pub(super) slices: usize,
+    /// `sets · rows × dim`, contiguous.
+    pub(super) z: &'a [f32],
+    /// `dim × slices`.
+    pub(super) axes: Strided<'a>,
+    /// Distance between knots.
+    pub(super) step: f64,
+    /// Weight of each knot, from k = 1.
+    pub(super) weights: &'a [f64],
+}
+
+/// Bytes of a tile: it should stay in the second-level cache between the passes.
+const TILE_BYTES: usize = 1 << 20;
+/// Widest tile, in directions.
+const TILE_WIDTH: usize = 256;
+/// Rows of embeddings in one product of the way back.
+const CHUNK: usize = 128;
+
+impl Problem<'_> {
+    fn padded_rows(&self) -> usize {
+        self.rows.next_multiple_of(ROWS)
+    }
+
+    fn tile_width(&self) -> usize {
+        let fits = TILE_BYTES / (4 * self.padded_rows());
+        let width = (fits / BLOCK * BLOCK).clamp(BLOCK, TILE_WIDTH);
+        width.min(self.slices.next_multiple_of(LANES))
+    }
+
+    /// The mean over sets and directions, and its gradient (`sets · rows × dim`) where wanted.
+    pub(super) fn run(&self, gradient: bool) -> (f64, Vec<f32>) {
+        let size = self.rows * self.dim;
+        let mut back = vec![0f32; if gradient { self.sets * size } else { 0 }];
+        let sums: Vec<f64> = if gradient {
+            let sets: Vec<&mut [f32]> = back.chunks_exact_mut(size).collect();
+            sets.into_par_iter().enumerate().map(|(set, back)| self.set(set, Some(back))).collect()
+        } else {
+            (0..self.sets).into_par_iter().map(|set| self.set(set, None)).collect()
+        };
+        (sums.iter().sum::<f64>() / (self.sets * self.slices) as f64, back)
+    }
+
+    /// The sum over directions for one set.
+    fn set(&self, set: usize, back: Option<&mut [f32]>) -> f64 {
+        let (rows, dim, width) = (self.padded_rows(), self.dim, self.tile_width());
+        let z = &self.z[set * self.rows * dim..][..self.rows * dim];
+        let tiles = self.slices.div_ceil(width);
+        let keep = back.is_some();
+        // Without a gradient a tile is done with as soon as it is summed.
+        let mut buffer = Buffer::take(if keep { tiles * rows * width } else { 0 });
+        let sums: Vec<f64> = if keep {
+            let parts: Vec<&mut [f32]> = buffer.slice().chunks_exact_mut(rows * width).collect();
+            parts.into_par_iter().enumerate().map(|(t, tile)| self.tile(z, t, tile, true)).collect()
+        } else {
+            let one = |t| self.tile(z, t, Buffer::take(rows * width).slice(), false);
+            (0..tiles).into_par_iter().map(one).collect()
+        };
+        if let Some(back) = back {
+            let tiles = buffer.slice();
+            back.par_chunks_mut(CHUNK * dim).enumerate().for_each(|(c, back)| {
+                for (t, tile) in tiles.chunks_exact(rows * width).enumerate() {
+                    let count = width.min(self.slices - t * width);
+                    let tile = Strided { data: &tile[c * CHUNK * width..], row: width, column: 1 };
+                    let axes = self.axes_from(t * width);
+                    // The transpose of the directions: rows and columns change places.
+                    let axes = Strided { row: axes.column, column: axes.row, ..axes };
+                    product(back, dim, t > 0, tile, axes, [back.len() / dim, dim, count]);
+                }
+            });
+        }
+        sums.iter().sum()
+    }
+
+    fn axes_from(&self, slice: usize) -> Strided<'_> {
+        Strided { data: &self.axes.data[slice * self.axes.column..], ..self.axes }
+    }
+
+    /// The sum over one tile's directions; leaves the gradient of the projections in the tile.
+    fn tile(&self, z: &[f32], index: usize, tile: &mut [f32], gradient: bool) -> f64 {
+        let (width, dim, knots) = (self.tile_width(), self.dim, self.weights.len());
+        let count = width.min(self.slices - index * width);
+        let z = Strided { data: z, row: dim, column: 1 };
+        // Columns beyond `count` hold whatever was there: nobody looks at what becomes of them.
+        // Rows beyond the last are zero and add exactly one to each sum of cosines.
+        product(tile, width, false, z, self.axes_from(index * width), [self.rows, count, dim]);
+        tile[self.rows * width..].fill(0.0);
+        let padding = (self.padded_rows() - self.rows) as f64;
+
+        let mut sums = Buffer::take(2 * knots * width);
+        let (cos, sin) = sums.slice().split_at_mut(knots * width);
+        let step = self.step as f32;
+        arch().dispatch(Sums { tile, width, step, cos, sin });
+        let n = self.rows as f64;
+        let scale = 1.0 / (self.sets * self.slices) as f64;
+        let mut total = 0.0;
+        for (k, weight) in self.weights.iter().enumerate() {
+            let t = (k + 1) as f64 * self.step;
+            let phi = (-0.5 * t * t).exp();
+            let row = k * width..k * width + width;
+            for (j, (c, s)) in cos[row.clone()].iter_mut().zip(&mut sin[row]).enumerate() {
+                let re = (f64::from(*c) - padding) / n - phi;
+                let im = f64::from(*s) / n;
+                if j < count {
+                    total += n * weight * (re * re + im * im);
+                }
+                // d/dx of N·w·(re² + im²), with N·d(re)/dx = −t sin tx and N·d(im)/dx = t cos tx.
+                *c = (2.0 * scale * weight * t * re) as f32;
+                *s = (2.0 * scale * weight * t * im) as f32;
+            }
+        }
+        if gradient {
+            arch().dispatch(Gradient { tile, width, step, a: cos, b: sin });
+        }
+        total
+    }
+}
+
+/// The widest vectors this processor has, found once.
+fn arch() -> pulp::Arch {
+    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
+    *ARCH.get_or_init(pulp::Arch::new)
+}
+
+/// Every tile's width is a multiple of this, the widest vector there is.
+const LANES: usize = 16;
+
+/// `into` (+)= `left`·`right` for `[m, n, k]`; `into` has rows of `stride` values.
+fn product(
+    into: &mut [f32],
+    stride: usize,
+    add: bool,
+    left: Strided<'_>,
+    right: Strided<'_>,
+    [m, n, k]: [usize; 3],
+) {
+    let reach = |x: &Strided<'_>, r: usize, c: usize| (r - 1) * x.row + (c - 1) * x.column;
+    if m == 0 || n == 0 || k == 0 {
+        return;
+    }
+    assert!((m - 1) * stride + n <= into.len(), "the product's target is too small");
+    assert!(reach(&left, m, k) < left.data.len(), "the product's left side is too small");
+    assert!(reach(&right, k, n) < right.data.len(), "the product's right side is too small");
+    // SAFETY: the assertions above keep every element that gemm touches inside the three slices,
+    // and `into` is borrowed mutably, so it overlaps neither of the others.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            into.as_mut_ptr(),
+            1,
+            stride as isize,
+            add,
+            left.data.as_ptr(),
+            left.column as isize,
+            left.row as isize,
+            right.data.as_ptr(),
+            right.column as isize,
+            right.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::None,
+        );
+    }
+}
+
+/// Working memory that is handed back for the next call: fresh pages cost more than the arithmetic
+/// on small problems.
+struct Buffer {
+    values: Vec<f32>,
+    length: usize,
+}
+
+static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+impl Buffer {
+    /// `length` values of any content.
+    fn take(length: usize) -> Self {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let best = (0..pool.len())
+            .filter(|&i| pool[i].len() >= length)
+            .min_by_key(|&i| pool[i].len())
+            .or_else(|| pool.len().checked_sub(1));
+        let mut values = best.map(|i| pool.swap_remove(i)).unwrap_or_default();
+        drop(pool);
+        if values.len() < length {
+            values = vec![0.0; length];
+        }
+        Self { values, length }
+    }
+
+    fn slice(&mut self) -> &mut [f32] {
+        &mut self.values[..self.length]
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let values = std::mem::take(&mut self.values);
+        if !values.is_empty() {
+            POOL.lock().unwrap_or_else(PoisonError::into_inner).push(values);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Log-mel spectrograms: the picture of a sound that views are made of.
+
+use std::f32::consts::TAU;
+use std::sync::Arc;
+
+use lejepa_core::Result;
+use realfft::{RealFftPlanner, RealToComplex};
+
+use crate::config::{AudioConfig, bad};
+
+/// Added to a band's power before the logarithm: what digital silence becomes.
+const FLOOR: f32 = 1e-6;
+
+/// Turns stretches of sound into log-mel power, band by band. Frames start at the first sample and
+/// lie wholly within the stretch, so that nothing is made up at its ends.
+#[derive(Clone)]
+pub(crate) struct LogMel {
+    fft: Arc<dyn RealToComplex<f32>>,
+    window: Vec<f32>,
+    hop: usize,
+    bands: Vec<Band>,
+}
+
+/// The triangle of one band: weights of neighbouring frequencies.
+#[derive(Clone)]
+struct Band {
+    first: usize,
+    weights: Vec<f32>,
+}
+
+fn to_mel(hertz: f64) -> f64 {
+    2595.0 * (1.0 + hertz / 700.0).log10()
+}
+
+fn to_hertz(mel: f64) -> f64 {
+    700.0 * (10f64.powf(mel / 2595.0) - 1.0)
+}
+
+impl LogMel {
+    /// For settings within their ranges.
+    ///
+    /// # Errors
+    /// [`lejepa_core::Error::BadValue`] where a band is narrower than the step between frequencies.
+    pub(crate) fn new(c: &AudioConfig) -> Result<Self> {
+        let step = c.sample_rate as f64 / c.n_fft as f64;
+        let (low, high) = (to_mel(c.f_min), to_mel(c.highest()));
+        let edge = |i: usize| to_hertz(low + (high - low) * i as f64 / (c.mels + 1) as f64);
+        let mut bands = Vec::with_capacity(c.mels);
+        for band in 0..c.mels {
+            let (left, centre, right) = (edge(band), edge(band + 1), edge(band + 2));
+            let weight = |bin: usize| {
+                let hertz = bin as f64 * step;
+                let rise = (hertz - left) / (centre - left);
+                let fall = (right - hertz) / (right - centre);
+                rise.min(fall).max(0.0) as f32
+            };
+            let all: Vec<f32> = (0..=c.n_fft / 2).map(weight).collect();
+            let Some(first) = all.iter().position(|&w| w > 0.0) else {
+                let reason = format!(
+                    "{} bands are too many: band {band} lies between two frequencies of the transform; lower `mels` or raise `n_fft`",
+                    c.mels
+                );
+                return Err(bad("mels", reason));
+            };
+            let weights = all[first..].iter().copied().take_while(|&w| w > 0.0).collect();
+            bands.push(Band { first, weights });
+        }
+        let window =
+            (0..c.n_fft).map(|i| 0.5 - 0.5 * (TAU * i as f32 / c.n_fft as f32).cos()).collect();
+        let fft = RealFftPlanner::new().plan_fft_forward(c.n_fft);
+        Ok(Self { fft, window, hop: c.hop, bands })
+    }
+
+    /// Samples that `frames` frames span.
+    pub(crate) fn span(&self, frames: usize) -> usize {
+        self.window.len() + frames.saturating_sub(1) * self.hop
+    }
+
+    /// The natural logarithm of power, `[bands, frames]` in row-major order. As many frames as lie
+    /// wholly within `samples`.
+    pub(crate) fn log_power(&self, samples: &[f32]) -> Vec<f32> {
+        let size = self.window.len();
+        let frames = samples.windows(size).step_by(self.hop);
+        let count = frames.len();
+        let mut out = vec![FLOOR.ln(); self.bands.len() * count];
+        let mut input = self.fft.make_input_vec();
+        let mut spectrum = self.fft.make_output_vec();
+        let mut scratch = self.fft.make_scratch_vec();
+        let mut power = vec![0f32; spectrum.len()];
+        for (t, frame) in frames.enumerate() {
+            for ((x, sample), window) in input.iter_mut().zip(frame).zip(&self.window) {
+                *x = sample * window;
+            }
+            // All lengths come from the plan itself, so this cannot fail; a frame that did would
+            // stay silent.
+            if self.fft.process_with_scratch(&mut input, &mut spectrum, &mut scratch).is_err() {
+                continue;
+            }
+            for (p, z) in power.iter_mut().zip(&spectrum) {
+                *p = z.re * z.re + z.im * z.im;
+            }
+            for (b, band) in self.bands.iter().enumerate() {
+                let sum: f32 =
+                    power[band.first..].iter().zip(&band.weights).map(|(p, w)| p * w).sum();
+                out[b * count + t] = (sum + FLOOR).ln();
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tone(hertz: f32, rate: f32, length: usize) -> Vec<f32> {
+        (0..length).map(|i| (TAU * hertz * i as f32 / rate).sin()).collect()
+    }
+
+    #[test]
+    fn agrees_with_a_slow_transform() {
+        let c = AudioConfig { n_fft: 64, hop: 24, mels: 6, ..AudioConfig::default() };
+        let mel = LogMel::new(&c).unwrap();
+        let wave: Vec<f32> =
+            (0..200).map(|i| ((i * i) as f32 * 0.013).sin() + 0.3 * (i as f32).cos()).collect();
+        let got = mel.log_power(&wave);
+        let frames = (200 - 64) / 24 + 1;
+        assert_eq!(got.len(), 6 * frames);
+        assert_eq!(mel.span(frames), 64 + (frames - 1) * 24);
+        let (low, high) = (to_mel(50.0), to_mel(8000.0));
+        let points: Vec<f64> =
+            (0..8).map(|i| to_hertz(low + (high - low) * f64::from(i) / 7.0)).collect();
+        for t in 0..frames {
+            for band in 0..6 {
+                let mut sum = 0.0;
+                for bin in 0..=32 {
+                    let (mut re, mut im) = (0f64, 0f64);
+                    for n in 0..64 {
+                        let turn = std::f64::consts::TAU * n as f64 / 64.0;
+                        let x = f64::from(wave[t * 24 + n]) * (0.5 - 0.5 * turn.cos());
+                        re += x * (turn * f64::from(bin)).cos();
+                        im -= x * (turn * f64::from(bin)).sin();
+                    }
+                    let hertz = f64::from(bin) * 250.0;
+                    let weight = if hertz < points[band + 1] {
+                        (hertz - points[band]) / (points[band + 1] - points[band])
+                    } else {
+                        (points[band + 2] - hertz) / (points[band + 2] - points[band + 1])
+                    };
+                    sum += weight.max(0.0) * (re * re + im * im);
+                }
+                let want = (sum + 1e-6).ln();
+                let got = f64::from(got[band * frames + t]);
+                assert!((got - want).abs() < 1e-3, "band {band} frame {t}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tone_is_loudest_in_its_band() {
+        let c = AudioConfig::default();
+        let mel = LogMel::new(&c).unwrap();
+        let (low, high) = (to_mel(50.0), to_mel(8000.0));
+        for hertz in [300.0, 1000.0, 4000.0] {
+            let got = mel.log_power(&tone(hertz, 16000.0, 4096));
+            let frames = got.len() / 64;
+            let power = |band: &usize| got[band * frames + frames / 2];
+            let loudest = (0..64).max_by(|a, b| power(a).total_cmp(&power(b))).unwrap();
+            let centre = to_hertz(low + (high - low) * (loudest + 1) as f64 / 65.0);
+            let off = (to_mel(centre) - to_mel(f64::from(hertz))).abs();
+            assert!(off < (high - low) / 65.0, "{hertz} Hz in the band of {centre} Hz");
+        }
+    }
+
+    #[test]
+    fn silence_is_the_floor_and_too_many_bands_are_refused() {
+        let mel = LogMel::new(&AudioConfig::default()).unwrap();
+        assert!(mel.log_power(&[0.0; 1024]).iter().all(|&v| v == FLOOR.ln()));
+        assert!(mel.log_power(&[0.0; 100]).is_empty());
+        let narrow = AudioConfig { mels: 400, ..AudioConfig::default() };
+        let error = LogMel::new(&narrow).err().unwrap().to_string();
+        assert!(error.contains("`audio.mels`"), "{error}");
+    }
+}

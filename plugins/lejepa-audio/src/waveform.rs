@@ -1,0 +1,62 @@
+//! A decoded recording.
+
+use lejepa_core::{Error, Result};
+
+/// A decoded recording, or a stretch of one: at least one sample, one channel, at the rate of
+/// [`AudioConfig::sample_rate`](crate::AudioConfig::sample_rate). Full scale is -1 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waveform {
+    samples: Vec<f32>,
+    part: bool,
+}
+
+impl Waveform {
+    /// A recording of these samples.
+    ///
+    /// # Errors
+    /// [`Error::Sample`] without a name where there are none, or where one is NaN or infinite.
+    pub fn new(samples: Vec<f32>) -> Result<Self> {
+        if samples.is_empty() {
+            return Err(Error::sample("", "has no samples"));
+        }
+        if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
+            return Err(Error::sample("", format!("sample {at} is NaN or infinite")));
+        }
+        Ok(Self { samples, part: false })
+    }
+
+    /// All samples, at least one.
+    pub fn samples(&self) -> &[f32] {
+        &self.samples
+    }
+
+    /// Memory taken by the samples, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.samples.len() * size_of::<f32>()
+    }
+
+    /// Whether this is a stretch of a longer recording, which depends on the window asked for.
+    pub fn is_part(&self) -> bool {
+        self.part
+    }
+
+    pub(crate) fn into_part(mut self, part: bool) -> Self {
+        self.part = part;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waveform_has_finite_samples() {
+        let wave = Waveform::new(vec![0.5, -0.5]).unwrap();
+        assert_eq!((wave.samples().len(), wave.bytes(), wave.is_part()), (2, 8, false));
+        assert!(wave.into_part(true).is_part());
+        for bad in [vec![], vec![f32::NAN], vec![0.0, f32::INFINITY]] {
+            assert!(Waveform::new(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A decoded video: frames of one size.
+
+use lejepa_core::{Error, Result};
+use lejepa_image::Picture;
+
+/// Frames whose long side is more than this many times the short one are refused: scaled by the
+/// short side they would take any amount of memory.
+const MAX_ASPECT: u32 = 16;
+
+/// A decoded video, or a stretch of one: at least two frames, all of one width and height.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clip {
+    frames: Vec<Picture>,
+    part: bool,
+}
+
+impl Clip {
+    /// A clip of these frames, in order of time.
+    ///
+    /// # Errors
+    /// [`Error::Sample`] without a name where there are fewer than two frames, or where they differ
+    /// in size.
+    pub fn new(frames: Vec<Picture>) -> Result<Self> {
+        let mut builder = ClipBuilder { short: None, ..ClipBuilder::new(0) };
+        let added = frames.into_iter().try_for_each(|frame| builder.push(frame));
+        added.and_then(|()| builder.finish()).map_err(|reason| Error::sample("", reason))
+    }
+
+    /// All frames, at least 2.
+    pub fn frames(&self) -> &[Picture] {
+        &self.frames
+    }
+
+    /// Frame `index`; the last one where `index` is past the end.
+    pub fn frame(&self, index: usize) -> &Picture {
+        &self.frames[index.min(self.frames.len() - 1)]
+    }
+
+    /// Height of all frames in pixels.
+    pub fn height(&self) -> usize {
+        self.frame(0).height()
+    }
+
+    /// Width of all frames in pixels.
+    pub fn width(&self) -> usize {
+        self.frame(0).width()
+    }
+
+    /// Memory taken by the pixels, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.frames.iter().map(Picture::bytes).sum()
+    }
+
+    /// Whether this is a stretch of a longer video, which depends on the window asked for.
+    pub fn is_part(&self) -> bool {
+        self.part
+    }
+
+    pub(crate) fn into_part(mut self, part: bool) -> Self {
+        self.part = part;
+        self
+    }
+}
+
+/// The size (width, height) that frames are kept at: the short side is `short` or, where the video
+/// is smaller, what it is.
+pub(crate) fn kept_size(width: u32, height: u32, short: usize) -> Result<(u32, u32), String> {
+    let (least, most) = (width.min(height), width.max(height));
+    if least == 0 {
+        return Err("its frames have no pixels".into());
+    }
+    if most > least.saturating_mul(MAX_ASPECT) {
+        return Err(format!(
+            "its frames are {width}x{height}; the long side may be at most {MAX_ASPECT} times the short one"
+        ));
+    }
+    let short = u32::try_from(short).unwrap_or(u32::MAX);
+    if least <= short {
+        return Ok((width, height));
+    }
+    let scaled = |n: u32| {
+        let n = (f64::from(n) * f64::from(short) / f64::from(least)).round();
+        (n as u32).max(1)
+    };
+    Ok((scaled(width), scaled(height)))
+}
+
+/// Collects frames into a [`Clip`] at the kept size.
+pub(crate) struct ClipBuilder {
+    /// Short side that frames are kept at; `None` keeps them as they are.
+    short: Option<usize>,
+    /// Width and height of the first frame as given: all others have the same.
+    given: Option<(usize, usize)>,
+    /// Long side that frames are kept at, 0 where they are kept as they are.
+    long: usize,
+    frames: Vec<Picture>,
+}
+
+impl ClipBuilder {
+    /// For frames whose short side is kept at `short` pixels.
+    pub(crate) fn new(short: usize) -> Self {
+        Self { short: Some(short), given: None, long: 0, frames: Vec::new() }
+    }
+
+    /// Frames so far.
+    #[cfg(feature = "ffmpeg")]
+    pub(crate) fn frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(crate) fn push(&mut self, frame: Picture) -> Result<(), String> {
+        let (width, height) = (frame.width(), frame.height());
+        match self.given {
+            Some(given) if given == (width, height) => {}
+            Some((w, h)) => {
+                let index = self.frames.len();
+                return Err(format!("frame {index} is {width}x{height}, the first one {w}x{h}"));
+            }
+            None => {
+                if let Some(short) = self.short {
+                    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                    let kept = kept_size(side(width), side(height), short)?;
+                    self.long = kept.0.max(kept.1) as usize;
+                }
+                self.given = Some((width, height));
+            }
+        }
+        self.frames.push(frame.at_most(self.long));
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> Result<Clip, String> {
+        match self.frames.len() {
+            0 => Err("has no frames; at least 2 are needed".into()),
+            1 => Err("has 1 frame; at least 2 are needed".into()),
+            _ => Ok(Clip { frames: self.frames, part: false }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(width: usize, height: usize, grey: u8) -> Picture {
+        Picture::new(width, height, 1, vec![grey; width * height]).unwrap()
+    }
+
+    #[test]
+    fn a_clip_has_two_frames_of_one_size() {
+        let clip = Clip::new(vec![flat(4, 3, 7), flat(4, 3, 8)]).unwrap();
+        assert_eq!((clip.frames().len(), clip.height(), clip.width(), clip.bytes()), (2, 3, 4, 24));
+        assert_eq!(clip.frame(1), clip.frame(7));
+        assert!(Clip::new(vec![]).unwrap_err().to_string().contains("no frames"));
+        assert!(Clip::new(vec![flat(4, 3, 7)]).unwrap_err().to_string().contains("1 frame"));
+        let error = Clip::new(vec![flat(4, 3, 7), flat(3, 4, 7)]).unwrap_err().to_string();
+        assert!(error.contains("frame 1 is 3x4, the first one 4x3"), "{error}");
+    }
+
+    #[test]
+    fn frames_are_scaled_down_by_the_short_side() {
+        assert_eq!(kept_size(320, 240, 48), Ok((64, 48)));
+        assert_eq!(kept_size(240, 320, 48), Ok((48, 64)));
+        assert_eq!(kept_size(40, 30, 48), Ok((40, 30)));
+        assert!(kept_size(65535, 49, 48).unwrap_err().contains("16 times"));
+        assert!(kept_size(0, 9, 48).is_err());
+        let mut builder = ClipBuilder::new(8);
+        for grey in [90, 200] {
+            builder.push(flat(32, 16, grey)).unwrap();
+        }
+        let clip = builder.finish().unwrap();
+        assert_eq!((clip.height(), clip.width()), (8, 16));
+        for (frame, grey) in clip.frames().iter().zip([90, 200]) {
+            assert!(frame.pixels().iter().all(|&v| v == grey));
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Reading clips: which files are videos, animated GIFs, folders of frames.
+
+use std::cmp::Ordering;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use image::AnimationDecoder;
+use image::codecs::gif::GifDecoder;
+use image::{ImageDecoder, RgbaImage};
+use lejepa_core::{Window, has_extension};
+use lejepa_image::Picture;
+
+use crate::clip::{Clip, ClipBuilder};
+use crate::config::VideoConfig;
+
+/// Extensions of video files. All but `gif` need FFmpeg; without it they are listed all the same,
+/// so that each is skipped with its reason rather than passed over in silence.
+pub(crate) const VIDEO: &[&str] =
+    &["gif", "mp4", "m4v", "mkv", "webm", "mov", "avi", "mpg", "mpeg", "ts"];
+
+/// Extensions of pictures that make up a folder of frames.
+pub(crate) const FRAME: &[&str] = &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
+
+/// Memory that one frame of a GIF may need while it is decoded, in bytes: a frame can claim 65535
+/// by 65535 pixels in a file of a few bytes.
+const GIF_MEMORY: u64 = 1 << 29;
+
+/// How much of a video is kept, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Short side of kept frames in pixels.
+    pub(crate) size: usize,
+    /// Most frames kept.
+    pub(crate) max_frames: usize,
+}
+
+impl Limits {
+    pub(crate) fn of(config: &VideoConfig) -> Self {
+        Self { size: config.size, max_frames: config.max_frames }
+    }
+
+    fn builder(self) -> ClipBuilder {
+        ClipBuilder::new(self.size)
+    }
+}
+
+/// Decodes a video file or a folder of frames, or says in words why it cannot.
+pub(crate) fn decode(path: &Path, limits: Limits, window: Window<'_>) -> Result<Clip, String> {
+    if path.is_dir() {
+        folder(path, limits, window)
+    } else if has_extension(path, &["gif"]) {
+        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+        gif(&bytes, limits, window)
+    } else {
+        file(path, limits, window)
+    }
+}
+
+#[cfg(feature = "ffmpeg")]
+fn file(path: &Path, limits: Limits, window: Window<'_>) -> Result<Clip, String> {
+    crate::ffmpeg::decode(path, limits, window)
+}
+
+#[cfg(not(feature = "ffmpeg"))]
+fn file(_: &Path, _: Limits, _: Window<'_>) -> Result<Clip, String> {
+    Err("this build reads GIFs and folders of frames only: it is built without FFmpeg; rebuild \
+         with --features ffmpeg, or turn the video into a folder of frames"
+        .into())
+}
+
+/// Decodes an animated GIF. Its frames are taken one by one whatever time each is shown for.
+pub(crate) fn gif(bytes: &[u8], limits: Limits, mut window: Window<'_>) -> Result<Clip, String> {
+    let total = gif_frames(bytes)?;
+    let count = total.min(limits.max_frames);
+    let start = window.start(total, count);
+    let mut decoder = GifDecoder::new(Cursor::new(bytes)).map_err(|e| gif_words(0, &e))?;
+    let mut memory = image::Limits::no_limits();
+    memory.max_alloc = Some(GIF_MEMORY);
+    decoder.set_limits(memory).map_err(|e| gif_words(0, &e))?;
+    let mut builder = limits.builder();
+    // Frames are differences to the ones before: all up to the stretch have to be decoded.
+    for (i, frame) in decoder.into_frames().enumerate().take(start + count) {
+        let frame = frame.map_err(|e| gif_words(i, &e))?.into_buffer();
+        if i >= start {
+            builder.push(on_black(&frame).ok_or("its frames have no pixels")?)?;
+        }
+    }
+    Ok(builder.finish()?.into_part(total > count))
+}
+
+/// Frames of a GIF, counted without decompressing them.
+fn gif_frames(bytes: &[u8]) -> Result<usize, String> {
+    let mut options = gif::DecodeOptions::new();
+    options.skip_frame_decoding(true);
+    let words = |i: usize, e: gif::DecodingError| gif_words(i, &e);
+    let mut decoder = options.read_info(bytes).map_err(|e| words(0, e))?;
+    let mut count = 0;
+    while decoder.next_frame_info().map_err(|e| words(count, e))?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn gif_words(frame: usize, error: &dyn std::fmt::Display) -> String {
+    let error = error.to_string();
+    let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("frame {frame} of the GIF cannot be read, the file is damaged or cut off: {error}")
+}
+
+/// A frame with transparent pixels shown on black; `None` where it has no pixels.
+fn on_black(frame: &RgbaImage) -> Option<Picture> {
+    let mix = |v: u8, alpha: u8| (u16::from(v) * u16::from(alpha) / 255) as u8;
+    let pixels = frame.pixels().flat_map(|p| [0, 1, 2].map(|c| mix(p.0[c], p.0[3]))).collect();
+    Picture::new(frame.width() as usize, frame.height() as usize, 3, pixels)
+}
+
+fn folder(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Clip, String> {
+    let files = frame_files(path).map_err(|e| e.to_string())?;
+    let count = files.len().min(limits.max_frames);
+    let start = window.start(files.len(), count);
+    let mut builder = limits.builder();
+    for file in &files[start..start + count] {
+        let named = |reason: String| format!("{}: {reason}", file_name(file));
+        let frame = lejepa_image::decode(file).map_err(named)?;
+        builder.push(frame).map_err(named)?;
+    }
+    Ok(builder.finish()?.into_part(files.len() > count))
+}
+
+/// Whether a folder is one clip: it holds pictures, no videos, and no folders with either.
+pub(crate) fn is_frame_folder(path: &Path) -> bool {
+    let Ok(entries) = visible(path) else { return false };
+    let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|p| p.is_dir());
+    files.iter().any(|p| has_extension(p, FRAME))
+        && !files.iter().any(|p| has_extension(p, VIDEO))
+        && !folders.iter().any(|p| holds_media(p, 0))
+}
+
+fn holds_media(path: &Path, depth: usize) -> bool {
+    // Bounded: a link could lead back up. No real data set nests its samples so deep in a clip.
+    let Ok(entries) = visible(path) else { return false };
+    entries.iter().any(|p| {
+        if p.is_dir() {
+            depth < 8 && holds_media(p, depth + 1)
+        } else {
+            has_extension(p, FRAME) || has_extension(p, VIDEO)
+        }
+    })
+}
+
+/// The frames of a folder in the natural order of their names: `frame2` before `frame10`.
+fn frame_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = visible(path)?;
+    files.retain(|p| has_extension(p, FRAME) && p.is_file());
+    files.sort_by(|a, b| natural(&file_name(a), &file_name(b)));
+    Ok(files)
+}
+
+fn visible(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        let path = entry?.path();
+        if !file_name(&path).starts_with('.') {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Compares names with runs of digits taken as numbers of any length.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (mut x, mut y) = (a, b);
+    while let (Some(p), Some(q)) = (x.chars().next(), y.chars().next()) {
+        if p.is_ascii_digit() && q.is_ascii_digit() {
+            let (m, n);
+            (m, x) = x.split_at(x.find(|c: char| !c.is_ascii_digit()).unwrap_or(x.len()));
+            (n, y) = y.split_at(y.find(|c: char| !c.is_ascii_digit()).unwrap_or(y.len()));
+            let (m, n) = (m.trim_start_matches('0'), n.trim_start_matches('0'));
+            match m.len().cmp(&n.len()).then_with(|| m.cmp(n)) {
+                Ordering::Equal => {}
+                unequal => return unequal,
+            }
+        } else if p == q {
+            (x, y) = (&x[p.len_utf8()..], &y[q.len_utf8()..]);
+        } else {
+            return p.cmp(&q);
+        }
+    }
+    x.len().cmp(&y.len()).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use image::codecs::gif::GifEncoder;
+    use image::{Frame, GrayImage, Rgba};
+    use lejepa_core::{Purpose, Seed};
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { size: 16, max_frames: 64 };
+
+    /// A GIF of flat grey frames, 20 by 16 pixels.
+    pub(crate) fn gif_of(greys: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let frames =
+            greys.iter().map(|&g| Frame::new(RgbaImage::from_pixel(20, 16, Rgba([g, g, g, 255]))));
+        GifEncoder::new(&mut bytes).encode_frames(frames).unwrap();
+        bytes
+    }
+
+    /// Frame `i` has the grey value `10 * i`.
+    pub(crate) fn ramp_gif(frames: u8) -> Vec<u8> {
+        gif_of(&(0..frames).map(|i| 10 * i).collect::<Vec<_>>())
+    }
+
+    /// Pictures of 12 by 10 pixels in flat greys.
+    pub(crate) fn write_frames(folder: &Path, frames: &[(&str, u8)]) {
+        std::fs::create_dir_all(folder).unwrap();
+        for (name, grey) in frames {
+            let picture = GrayImage::from_pixel(12, 10, image::Luma([*grey]));
+            picture.save(folder.join(name)).unwrap();
+        }
+    }
+
+    fn first_pixels(clip: &Clip) -> Vec<u8> {
+        clip.frames().iter().map(|frame| frame.pixels()[0]).collect()
+    }
+
+    #[test]
+    fn a_gif_gives_its_frames_in_order() {
+        let clip = gif(&ramp_gif(6), LIMITS, Window::Centre).unwrap();
+        assert_eq!((clip.frames().len(), clip.height(), clip.width()), (6, 16, 20));
+        assert_eq!(first_pixels(&clip), [0, 10, 20, 30, 40, 50]);
+        assert!(!clip.is_part());
+    }
+
+    #[test]
+    fn of_a_long_gif_a_stretch_is_read() {
+        let limits = Limits { max_frames: 4, ..LIMITS };
+        let clip = gif(&ramp_gif(10), limits, Window::Centre).unwrap();
+        assert_eq!(first_pixels(&clip), [30, 40, 50, 60]);
+        assert!(clip.is_part());
+        let starts: std::collections::BTreeSet<u8> = (0..40)
+            .map(|i| {
+                let mut rng = Seed(1).rng(Purpose::Views, &[i]);
+                let clip = gif(&ramp_gif(10), limits, Window::Random(&mut rng)).unwrap();
+                let pixels = first_pixels(&clip);
+                assert!(pixels.windows(2).all(|w| w[1] == w[0] + 10), "{pixels:?}");
+                pixels[0]
+            })
+            .collect();
+        assert_eq!(starts, (0..=6).map(|i| 10 * i).collect());
+    }
+
+    #[test]
+    fn bad_gifs_are_errors_in_words() {
+        let whole = ramp_gif(6);
+        let mut huge = whole.clone();
+        huge[6..10].fill(0xff);
+        for (bytes, says) in [
+            (gif_of(&[9]).as_slice(), "has 1 frame; at least 2 are needed"),
+            (&whole[..whole.len() / 2], "damaged or cut off"),
+            (&whole[..20], "damaged or cut off"),
+            (b"this is text and not a picture", "damaged or cut off"),
+            (&huge, "frame 0"),
+        ] {
+            let error = gif(bytes, LIMITS, Window::Centre).unwrap_err();
+            assert!(error.contains(says) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn frames_are_in_natural_order() {
+        let mut names = ["f10.png", "f2.png", "f01.png", "f1.png", "f1a.png", "e99.png", "f.png"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(
+            names,
+            ["e99.png", "f.png", "f01.png", "f1.png", "f1a.png", "f2.png", "f10.png"]
+        );
+        let d = tempfile::tempdir().unwrap();
+        write_frames(d.path(), &[("f10.png", 30), ("f9.png", 20), ("f1.bmp", 10)]);
+        std::fs::write(d.path().join("notes.txt"), b"not a frame").unwrap();
+        let clip = decode(d.path(), LIMITS, Window::Centre).unwrap();
+        assert_eq!(first_pixels(&clip), [10, 20, 30]);
+        let limits = Limits { max_frames: 2, ..LIMITS };
+        assert!(decode(d.path(), limits, Window::Centre).unwrap().is_part());
+    }
+
+    #[test]
+    fn a_bad_frame_is_named() {
+        let d = tempfile::tempdir().unwrap();
+        write_frames(d.path(), &[("1.png", 10), ("2.png", 20)]);
+        std::fs::write(d.path().join("3.png"), b"text").unwrap();
+        let error = decode(d.path(), LIMITS, Window::Centre).unwrap_err();
+        assert!(error.starts_with("3.png: "), "{error}");
+        GrayImage::new(5, 5).save(d.path().join("3.png")).unwrap();
+        let error = decode(d.path(), LIMITS, Window::Centre).unwrap_err();
+        assert!(error.contains("3.png: frame 2 is 5x5, the first one 12x10"), "{error}");
+        std::fs::remove_file(d.path().join("2.png")).unwrap();
+        std::fs::remove_file(d.path().join("3.png")).unwrap();
+        let error = decode(d.path(), LIMITS, Window::Centre).unwrap_err();
+        assert_eq!(error, "has 1 frame; at least 2 are needed");
+    }
+
+    #[test]
+    fn what_is_a_folder_of_frames() {
+        let d = tempfile::tempdir().unwrap();
+        let at = |p: &str| d.path().join(p);
+        write_frames(&at("class/clip"), &[("1.png", 1)]);
+        write_frames(&at("root"), &[("cover.png", 1)]);
+        write_frames(&at("root/a/b"), &[("1.png", 1)]);
+        write_frames(&at("gifs"), &[("thumbnail.png", 1)]);
+        std::fs::write(at("gifs/x.gif"), ramp_gif(2)).unwrap();
+        write_frames(&at("notes"), &[("1.png", 1)]);
+        std::fs::create_dir(at("notes/empty")).unwrap();
+        for (folder, expected) in [
+            ("class/clip", true),
+            ("class", false),
+            ("root", false),
+            ("root/a/b", true),
+            ("gifs", false),
+            ("notes", true),
+            ("notes/empty", false),
+            ("missing", false),
+        ] {
+            assert_eq!(is_frame_folder(&at(folder)), expected, "{folder}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+        #[test]
+        fn no_bytes_make_it_panic(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..300), header: bool,
+        ) {
+            if header {
+                bytes.splice(0..0, *b"GIF89a\x08\x00\x08\x00\x80\x00\x00\0\0\0\xff\xff\xff");
+            }
+            let _ = gif(&bytes, LIMITS, Window::Centre);
+        }
+
+        #[test]
+        fn no_damage_makes_it_panic(at in 6usize..400, value: u8) {
+            let mut bytes = ramp_gif(4);
+            let at = at % bytes.len();
+            bytes[at] = value;
+            let _ = gif(&bytes, LIMITS, Window::Centre);
+        }
+
+        #[test]
+        fn natural_order_is_an_order(names in proptest::collection::vec("[a-z0-9]{0,6}", 3)) {
+            let [a, b, c] = [&names[0], &names[1], &names[2]];
+            prop_assert_eq!(natural(a, b), natural(b, a).reverse());
+            prop_assert_eq!(natural(a, b) == Ordering::Equal, a == b);
+            if natural(a, b) != Ordering::Greater && natural(b, c) != Ordering::Greater {
+                prop_assert_ne!(natural(a, c), Ordering::Greater);
+            }
+        }
+    }
+}
