@@ -58,10 +58,34 @@ fn the_binary_links_exactly_the_official_plugins() {
 fn unknown_words_name_the_nearest() {
     let d = tempfile::tempdir().unwrap();
     let dir = d.path();
-    refused(dir, &["train", "--modality", "adio"], 2, "audio, image, video", "did you mean `audio`");
-    refused(dir, &["train", "--modality", "seismic"], 2, "unknown modality", "use that_crate as _;");
-    refused(dir, &["train", "--encoder", "resnet"], 2, "unknown encoder", "did you mean `resnet18`");
-    refused(dir, &["train", "--set", "train.epoch=3"], 2, "did you mean `train.epochs`", "config show");
+    refused(
+        dir,
+        &["train", "--modality", "adio"],
+        2,
+        "audio, image, video",
+        "did you mean `audio`",
+    );
+    refused(
+        dir,
+        &["train", "--modality", "seismic"],
+        2,
+        "unknown modality",
+        "use that_crate as _;",
+    );
+    refused(
+        dir,
+        &["train", "--encoder", "resnet"],
+        2,
+        "unknown encoder",
+        "did you mean `resnet18`",
+    );
+    refused(
+        dir,
+        &["train", "--set", "train.epoch=3"],
+        2,
+        "did you mean `train.epochs`",
+        "config show",
+    );
     refused(dir, &["train", "--set", "epochs=3"], 2, "did you mean `train.epochs`", "config show");
     refused(dir, &["train", "--set", "train.epochs=many"], 2, "expected float", "");
     refused(dir, &["train", "--set", "objective.mix=concave"], 2, "concave", "");

@@ -19,7 +19,9 @@ impl Small {
         device.seed(0);
         Self {
             linear: LinearConfig::new(12, 32).init(device),
-            projector: ProjectorConfig { hidden: 64, output: 8, layers: 3 }.init(32, device).unwrap(),
+            projector: ProjectorConfig { hidden: 64, output: 8, layers: 3 }
+                .init(32, device)
+                .unwrap(),
         }
     }
 

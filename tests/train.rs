@@ -21,8 +21,16 @@ fn json(dir: &Path, words: &[&str]) -> Value {
 
 /// Keys that keep a run to seconds.
 const SMALL: [&str; 10] = [
-    "--set", "encoder.width=32", "--set", "encoder.depth=2", "--set", "projector.hidden=64",
-    "--set", "objective.slices=64", "--set", "probe.steps=50",
+    "--set",
+    "encoder.width=32",
+    "--set",
+    "encoder.depth=2",
+    "--set",
+    "projector.hidden=64",
+    "--set",
+    "objective.slices=64",
+    "--set",
+    "probe.steps=50",
 ];
 
 fn small<'a>(words: &[&'a str]) -> Vec<&'a str> {
@@ -76,9 +84,24 @@ fn every_modality_trains_with_every_encoder() {
         for encoder in ["vit", "mlp", "resnet18"] {
             let name = format!("{modality}-{encoder}");
             let mut words = vec![
-                "train", "--modality", modality, "--encoder", encoder, "--steps", "3", "--batch",
-                "8", "--output", &name, "--set", "projector.hidden=32", "--set",
-                "objective.slices=32", "--set", "probe.enabled=false", "--set",
+                "train",
+                "--modality",
+                modality,
+                "--encoder",
+                encoder,
+                "--steps",
+                "3",
+                "--batch",
+                "8",
+                "--output",
+                &name,
+                "--set",
+                "projector.hidden=32",
+                "--set",
+                "objective.slices=32",
+                "--set",
+                "probe.enabled=false",
+                "--set",
             ];
             words.push(if encoder == "resnet18" { "encoder.width=4" } else { "encoder.width=24" });
             if encoder == "vit" {
@@ -95,8 +118,19 @@ fn every_modality_trains_with_every_encoder() {
 #[test]
 fn the_same_seed_gives_the_same_run_with_any_number_of_workers() {
     let d = tempfile::tempdir().unwrap();
-    let base = ["train", "--modality", "audio", "--steps", "6", "--batch", "16", "--set",
-        "train.log_every=1", "--set", "probe.enabled=false"];
+    let base = [
+        "train",
+        "--modality",
+        "audio",
+        "--steps",
+        "6",
+        "--batch",
+        "16",
+        "--set",
+        "train.log_every=1",
+        "--set",
+        "probe.enabled=false",
+    ];
     let mut all = Vec::new();
     for (name, workers, seed) in [("a", "1", "3"), ("b", "4", "3"), ("c", "2", "4")] {
         let more = ["--output", name, "--workers", workers, "--seed", seed];
@@ -107,7 +141,9 @@ fn the_same_seed_gives_the_same_run_with_any_number_of_workers() {
     assert_eq!(all[0], all[1]);
     assert_ne!(all[0], all[2]);
     let weights = |name: &str| {
-        std::fs::read(d.path().join(name).join("checkpoints/step-00000006/optimizer.bpk")).unwrap().len()
+        std::fs::read(d.path().join(name).join("checkpoints/step-00000006/optimizer.bpk"))
+            .unwrap()
+            .len()
     };
     assert_eq!(weights("a"), weights("b"));
     // The saved configuration repeats the run.
@@ -139,8 +175,20 @@ fn bad_files_are_counted_named_and_left_out() {
     std::fs::write(data.join("left/cut.jpg"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(data.join("left/empty.png"), b"").unwrap();
     std::fs::write(data.join("right/text.png"), b"this is not a picture").unwrap();
-    let out = json(d.path(), &small(&["train", "--modality", "image", "--data", "pictures",
-        "--steps", "4", "--output", "r"]));
+    let out = json(
+        d.path(),
+        &small(&[
+            "train",
+            "--modality",
+            "image",
+            "--data",
+            "pictures",
+            "--steps",
+            "4",
+            "--output",
+            "r",
+        ]),
+    );
     let skipped: Vec<&str> =
         out["skipped"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(skipped.len(), 3, "{skipped:?}");
@@ -171,8 +219,22 @@ fn bad_sounds_and_videos_are_left_out_too() {
     }
     std::fs::write(sounds.join("zero.wav"), b"").unwrap();
     std::fs::write(sounds.join("text.mp3"), b"this is not a sound at all, only text").unwrap();
-    let out = json(d.path(), &small(&["train", "--modality", "audio", "--data", "sounds",
-        "--steps", "3", "--batch", "8", "--output", "a"]));
+    let out = json(
+        d.path(),
+        &small(&[
+            "train",
+            "--modality",
+            "audio",
+            "--data",
+            "sounds",
+            "--steps",
+            "3",
+            "--batch",
+            "8",
+            "--output",
+            "a",
+        ]),
+    );
     assert_eq!(out["skipped"].as_array().unwrap().len(), 2, "{}", out["skipped"]);
     assert_eq!(out["probe"], Value::Null, "no labels, no probe");
 
@@ -190,8 +252,22 @@ fn bad_sounds_and_videos_are_left_out_too() {
             gif.encode_frame(image::Frame::new(frame)).unwrap();
         }
     }
-    let out = json(d.path(), &small(&["train", "--modality", "video", "--data", "videos",
-        "--steps", "3", "--batch", "8", "--output", "v"]));
+    let out = json(
+        d.path(),
+        &small(&[
+            "train",
+            "--modality",
+            "video",
+            "--data",
+            "videos",
+            "--steps",
+            "3",
+            "--batch",
+            "8",
+            "--output",
+            "v",
+        ]),
+    );
     let skipped = out["skipped"].as_array().unwrap();
     assert_eq!(skipped.len(), 1, "{skipped:?}");
     assert!(skipped[0]["reason"].as_str().unwrap().contains("1 frame"), "{skipped:?}");
@@ -221,8 +297,20 @@ fn a_manifest_names_labels_and_splits() {
         rows += &format!("p/{class}/{i}.{},{class},{split}\n", ["png", "jpg", "bmp"][i % 3]);
     }
     std::fs::write(d.path().join("m.csv"), rows).unwrap();
-    let out = json(d.path(), &small(&["train", "--modality", "image", "--data", "m.csv",
-        "--steps", "2", "--output", "r"]));
+    let out = json(
+        d.path(),
+        &small(&[
+            "train",
+            "--modality",
+            "image",
+            "--data",
+            "m.csv",
+            "--steps",
+            "2",
+            "--output",
+            "r",
+        ]),
+    );
     assert_eq!(out["probe"]["fitted_on"], 14);
     assert_eq!(out["probe"]["scored_on"], 6);
 }
@@ -230,8 +318,24 @@ fn a_manifest_names_labels_and_splits() {
 #[test]
 fn a_run_stops_where_the_loss_is_no_number() {
     let d = tempfile::tempdir().unwrap();
-    let out = run(d.path(), &small(&["train", "--modality", "image", "--steps", "60", "--output",
-        "r", "--set", "train.lr=1e30", "--set", "train.warmup=0.0", "--device", "cpu"]));
+    let out = run(
+        d.path(),
+        &small(&[
+            "train",
+            "--modality",
+            "image",
+            "--steps",
+            "60",
+            "--output",
+            "r",
+            "--set",
+            "train.lr=1e30",
+            "--set",
+            "train.warmup=0.0",
+            "--device",
+            "cpu",
+        ]),
+    );
     let text = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{text}");
     assert!(text.contains("at step") && text.contains("lower train.lr"), "{text}");
@@ -243,7 +347,17 @@ fn a_run_stops_where_the_loss_is_no_number() {
 #[test]
 fn an_interrupt_saves_and_says_so() {
     let d = tempfile::tempdir().unwrap();
-    let words = small(&["train", "--modality", "image", "--epochs", "500", "--output", "r", "--device", "cpu"]);
+    let words = small(&[
+        "train",
+        "--modality",
+        "image",
+        "--epochs",
+        "500",
+        "--output",
+        "r",
+        "--device",
+        "cpu",
+    ]);
     let mut child = Command::new(env!("CARGO_BIN_EXE_lejepa"))
         .current_dir(d.path())
         .args(&words)
@@ -264,4 +378,94 @@ fn an_interrupt_saves_and_says_so() {
     assert!(d.path().join("r/checkpoints/latest").is_file());
     // What was saved can be probed.
     json(d.path(), &["probe", "r"]);
+}
+
+/// A GPU backend gives the same losses as the CPU. In CI the device is a software Vulkan driver.
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_agrees_with_the_cpu() {
+    let d = tempfile::tempdir().unwrap();
+    let words = |device: &'static str| {
+        [
+            "train",
+            "--modality",
+            "image",
+            "--encoder",
+            "mlp",
+            "--steps",
+            "3",
+            "--batch",
+            "8",
+            "--set",
+            "encoder.width=16",
+            "--set",
+            "encoder.depth=1",
+            "--set",
+            "projector.hidden=16",
+            "--set",
+            "projector.output=8",
+            "--set",
+            "objective.slices=16",
+            "--set",
+            "train.log_every=1",
+            "--set",
+            "probe.enabled=false",
+            "--device",
+            device,
+            "--output",
+            device,
+        ]
+    };
+    for device in ["cpu", "wgpu"] {
+        let out = run(d.path(), &words(device));
+        let errors = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{device}: {errors}");
+    }
+    let (cpu, gpu) = (losses(&d.path().join("cpu")), losses(&d.path().join("wgpu")));
+    assert_eq!(cpu.len(), 3);
+    for (c, g) in cpu.iter().zip(&gpu) {
+        for (c, g) in c.iter().zip(g) {
+            assert!((c / g - 1.0).abs() < 1e-3, "{c} {g}");
+        }
+    }
+}
+
+/// Video files through FFmpeg's libraries, made by the `ffmpeg` program where there is one.
+#[cfg(feature = "ffmpeg")]
+#[test]
+fn video_files_train() {
+    let d = tempfile::tempdir().unwrap();
+    let dir = d.path().join("clips");
+    std::fs::create_dir(&dir).unwrap();
+    for i in 0..8 {
+        let source = format!("testsrc=size=64x48:rate=12:duration={}", 1 + i % 3);
+        let made = Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p"])
+            .arg(dir.join(format!("{i}.{}", ["mp4", "mkv"][i % 2])))
+            .status();
+        if !made.is_ok_and(|s| s.success()) {
+            eprintln!(
+                "the ffmpeg program is not here; lejepa-video's own tests encode their files"
+            );
+            return;
+        }
+    }
+    std::fs::write(dir.join("text.mp4"), "not a video").unwrap();
+    let out = json(
+        d.path(),
+        &small(&[
+            "train",
+            "--modality",
+            "video",
+            "--data",
+            "clips",
+            "--steps",
+            "2",
+            "--batch",
+            "4",
+            "--output",
+            "r",
+        ]),
+    );
+    assert_eq!(out["skipped"].as_array().unwrap().len(), 1, "{}", out["skipped"]);
 }

@@ -40,7 +40,8 @@ fn main() -> ExitCode {
 
 /// Trains on the built-in sounds with the default features: no system library is needed.
 fn demo(more: &[String]) -> Result<(), String> {
-    let mut command = cargo(&["run", "--release", "--package", "lejepa-cli", "--bin", "lejepa", "--"]);
+    let mut command =
+        cargo(&["run", "--release", "--package", "lejepa-cli", "--bin", "lejepa", "--"]);
     command.args(["train", "--modality", "audio"]).args(more);
     run(&mut command)
 }
@@ -89,7 +90,9 @@ fn lint() -> Result<(), String> {
         // Advisories need the network; licences, duplicates and sources do not.
         run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
     } else {
-        eprintln!("note: cargo-deny is not installed, so licences are not checked (cargo install cargo-deny)");
+        eprintln!(
+            "note: cargo-deny is not installed, so licences are not checked (cargo install cargo-deny)"
+        );
     }
     Ok(())
 }

@@ -60,16 +60,18 @@ fn ffmpeg() -> bool {
 }
 
 fn vulkan() -> bool {
-    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].iter().any(|folder| {
-        std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
-    })
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"]
+        .iter()
+        .any(|folder| std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
 fn install(packages: &[&str]) {
-    let by_hand =
-        format!("sudo apt-get update && sudo apt-get install -y {}", packages.join(" "));
+    let by_hand = format!("sudo apt-get update && sudo apt-get install -y {}", packages.join(" "));
     if !quiet(Command::new("apt-get").arg("--version")) {
-        eprintln!("note: no apt-get here; on Debian or Ubuntu the packages are: {}", packages.join(" "));
+        eprintln!(
+            "note: no apt-get here; on Debian or Ubuntu the packages are: {}",
+            packages.join(" ")
+        );
         return;
     }
     let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.starts_with(b"0\n"));

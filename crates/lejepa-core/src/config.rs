@@ -35,6 +35,13 @@ pub fn parse<T: Section>(name: &str, table: &Table) -> Result<T> {
         .map_err(|e: toml::de::Error| Error::bad_value(name, one_line(e.message())))
 }
 
+/// A recipe written as TOML in a plugin's source.
+///
+/// Text that is no TOML gives an empty recipe; a plugin's own test should look at one of its keys.
+pub fn recipe(text: &str) -> Table {
+    text.parse().unwrap_or_default()
+}
+
 /// Lays `over` on `base`. Every key of `over` must exist in `base` with a value of the same type.
 ///
 /// # Errors

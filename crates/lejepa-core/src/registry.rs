@@ -179,7 +179,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Duplicate`] where two crates claim one name.
     pub fn discover() -> Result<Self> {
-        inventory::iter::<Registration>.into_iter().try_fold(Self::empty(), |r, item| r.add(*item))
+        inventory::iter::<Registration>.into_iter().try_fold(Self::empty(), |r, item| r.with(*item))
     }
 
     /// Adds modality `M`, as registered by the crate `origin!()` names.
@@ -187,7 +187,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken.
     pub fn modality<M: Modality>(self, origin: Origin) -> Result<Self> {
-        self.add(Registration::Modality(ModalityEntry::of::<M>(origin)))
+        self.with(Registration::Modality(ModalityEntry::of::<M>(origin)))
     }
 
     /// Adds encoder `E`.
@@ -195,7 +195,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken.
     pub fn encoder<E: EncoderKind>(self, origin: Origin) -> Result<Self> {
-        self.add(Registration::Encoder(EncoderEntry::of::<E>(origin)))
+        self.with(Registration::Encoder(EncoderEntry::of::<E>(origin)))
     }
 
     /// Adds one registration.
@@ -203,7 +203,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken. Which of the two is called first does not
     /// depend on link order.
-    pub fn add(mut self, item: Registration) -> Result<Self> {
+    pub fn with(mut self, item: Registration) -> Result<Self> {
         let (kind, name, origin, old) = match item {
             Registration::Modality(m) => {
                 ("modality", m.name, m.origin, self.modalities.insert(m.name, m).map(|o| o.origin))
@@ -263,5 +263,65 @@ impl Registry {
                 known.dedup();
                 Error::Unknown { kind: "encoder", name: name.to_string(), known }
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dataset, ViewSampler};
+
+    struct Nothing;
+
+    impl Modality for Nothing {
+        const NAME: &'static str = "nothing";
+        const ABOUT: &'static str = "no data";
+        const EXTENSIONS: &'static [&'static str] = &[];
+        type Config = Empty;
+        type Sample = ();
+        fn open(_: &Empty, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> {
+            Err(Error::Data { reason: "nothing".into(), hint: String::new() })
+        }
+        fn sampler(_: &Empty) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
+            Err(Error::Data { reason: "nothing".into(), hint: String::new() })
+        }
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize, Default)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
+
+    const ONE: Origin = Origin { krate: "crate-one", version: "1.0.0" };
+    const TWO: Origin = Origin { krate: "crate-two", version: "0.2.0" };
+
+    #[test]
+    fn a_name_twice_is_an_error_that_names_both_crates() {
+        for (first, second) in [(ONE, TWO), (TWO, ONE)] {
+            let registry = Registry::empty().modality::<Nothing>(first).unwrap();
+            let error = registry.modality::<Nothing>(second).err().unwrap();
+            let text = error.to_string();
+            assert!(text.contains("crate-one 1.0.0 and by crate-two 0.2.0"), "{text}");
+            assert!(error.hint().unwrap().contains("rename"));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_and_says_how_to_link() {
+        let registry = Registry::empty().modality::<Nothing>(ONE).unwrap();
+        let error = registry.find_modality("nothng").err().unwrap();
+        assert!(error.to_string().contains("known: nothing"), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("did you mean `nothing`") && hint.contains("use that_crate as _;"));
+        let none = Registry::empty().find_modality("x").err().unwrap().to_string();
+        assert!(none.contains("no plugin is linked"), "{none}");
+    }
+
+    #[test]
+    fn unknown_keys_of_a_section_are_refused() {
+        let registry = Registry::empty().modality::<Nothing>(ONE).unwrap();
+        let entry = registry.find_modality("nothing").unwrap();
+        let table: Table = "colour = 3".parse().unwrap();
+        let error = (entry.open)(&table, Source::Demo, 0).err().unwrap();
+        assert!(error.to_string().contains("colour"), "{error}");
     }
 }

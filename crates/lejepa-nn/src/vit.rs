@@ -45,8 +45,8 @@ pub struct VitConfig {
 impl Default for VitConfig {
     fn default() -> Self {
         Self {
-            width: 192,
-            depth: 6,
+            width: 96,
+            depth: 4,
             heads: 3,
             mlp_ratio: 4.0,
             patch: Vec::new(),

@@ -58,9 +58,10 @@ impl Default for DataConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Passes over the data, above 0; ignored where `steps` is set.
+    /// Passes over the data; ignored where `steps` is set. 0 chooses: 30, or as many as make 300
+    /// steps.
     pub epochs: f64,
-    /// Steps; 0 means as many as `epochs` takes.
+    /// Steps; 0 means as many as `epochs` make.
     pub steps: u64,
     /// Samples per step, at least 2; made smaller where there are fewer samples.
     pub batch: usize,
@@ -81,7 +82,7 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
-            epochs: 50.0,
+            epochs: 0.0,
             steps: 0,
             batch: 64,
             lr: 1e-3,
@@ -189,7 +190,7 @@ impl Settings {
             ("data.prefetch", d.prefetch >= 1, "must be at least 1"),
             ("data.max_bad", unit.contains(&d.max_bad), "must lie in 0..=1"),
             ("data.test_share", (0.0..1.0).contains(&d.test_share), "must lie in 0..1"),
-            ("train.epochs", t.epochs > 0.0 && t.epochs.is_finite(), "must be above 0"),
+            ("train.epochs", t.epochs >= 0.0 && t.epochs.is_finite(), "must be at least 0"),
             ("train.batch", t.batch >= 2, "must be at least 2"),
             ("train.lr", t.lr > 0.0 && t.lr.is_finite(), "must be above 0"),
             ("train.lr_end", unit.contains(&t.lr_end), "must lie in 0..=1"),

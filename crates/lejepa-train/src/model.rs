@@ -20,20 +20,24 @@ pub struct Model {
 }
 
 impl Model {
-    /// Builds both with initial weights that follow from the run's seed.
+    /// Builds both with initial weights that follow from the run's seed, the same on every device.
     ///
     /// # Errors
     /// Settings that the encoder or the projector refuses.
     pub fn init(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
         let seed = Seed(resolved.settings.seed);
-        device.seed(seed.derive(Purpose::Init, &[]));
-        let encoder = (resolved.encoder.build)(&resolved.encoder_section(), views, device)?;
-        let projector = resolved.settings.projector.init(encoder.dim(), device)?;
+        // Every backend has a generator of its own. Weights are drawn on the CPU and then moved, so
+        // that a run starts from the same point wherever it runs.
+        let host = Device::flex();
+        let host = if device.is_autodiff() { host.autodiff() } else { host };
+        host.seed(seed.derive(Purpose::Init, &[]));
+        let encoder = (resolved.encoder.build)(&resolved.encoder_section(), views, &host)?;
+        let projector = resolved.settings.projector.init(encoder.dim(), &host)?;
         let model = Self { encoder, projector };
         // burn draws weights when they are first read. Reading them here, in order, makes them
         // depend on the seed alone.
         model.visit(&mut Realise);
-        Ok(model)
+        Ok(if *device == host { model } else { model.fork(device) })
     }
 
     /// Projections of a batch of views.

@@ -277,9 +277,11 @@ fn optimizer(settings: &Settings, model: &Model) -> ModuleOptimizer {
 }
 
 fn steps(settings: &Settings, order: &Order) -> u64 {
-    match settings.train.steps {
-        0 => ((settings.train.epochs * order.steps_per_epoch() as f64).round() as u64).max(1),
-        n => n,
+    let per_epoch = order.steps_per_epoch();
+    match (settings.train.steps, settings.train.epochs) {
+        (0, 0.0) => (30 * per_epoch).max(300),
+        (0, epochs) => ((epochs * per_epoch as f64).round() as u64).max(1),
+        (steps, _) => steps,
     }
 }
 

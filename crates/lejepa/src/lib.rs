@@ -43,10 +43,12 @@ pub use lejepa_video as video;
 /// What most programs import.
 pub mod prelude {
     pub use lejepa_core::{
-        Dataset, Encoder, EncoderKind, Modality, Registry, Seed, Source, View, ViewRng, ViewSampler,
-        ViewSpec, Views, register_encoder, register_modality,
+        Dataset, Encoder, EncoderKind, Modality, Registry, Seed, Source, View, ViewRng,
+        ViewSampler, ViewSpec, Views, register_encoder, register_modality,
     };
     pub use lejepa_nn::{Projector, ProjectorConfig};
-    pub use lejepa_objective::{Centre, Mix, Objective, ObjectiveConfig, Reduction, Slicing, directions};
+    pub use lejepa_objective::{
+        Centre, Mix, Objective, ObjectiveConfig, Reduction, Slicing, directions,
+    };
     pub use lejepa_train::{Model, Request, RunDir, train};
 }

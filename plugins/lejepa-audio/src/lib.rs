@@ -23,7 +23,9 @@ mod mel;
 mod sampler;
 mod waveform;
 
-use lejepa_core::{Dataset, Modality, Result, Source, ViewSampler, register_modality};
+use lejepa_core::{
+    Dataset, Modality, Result, Source, Table, ViewSampler, config as layers, register_modality,
+};
 
 pub use config::{AudioConfig, Short};
 pub use demo::SOUNDS;
@@ -56,7 +58,31 @@ impl Modality for AudioModality {
     fn sampler(config: &AudioConfig) -> Result<Box<dyn ViewSampler<Sample = Waveform>>> {
         Ok(Box::new(AudioSampler::new(config)?))
     }
+
+    fn recipe(demo: bool) -> Table {
+        layers::recipe(if demo { DEMO } else { FILES })
+    }
 }
+
+/// A patch spans 16 mel bands and 16 frames, a quarter of a second at the default rate and hop.
+const FILES: &str = "
+[encoder]
+name = 'vit'
+patch = [16, 16]
+";
+
+/// The same, and as long as two processor cores need under three minutes for.
+const DEMO: &str = "
+[train]
+epochs = 30.0
+
+[encoder]
+name = 'vit'
+patch = [16, 16]
+width = 96
+depth = 3
+heads = 4
+";
 
 #[cfg(test)]
 mod tests {
@@ -80,6 +106,13 @@ mod tests {
         }
         let (mean, variance) = (sum / count, squares / count);
         assert!(f64::abs(mean) < 0.1 && (0.8..1.2).contains(&variance), "{mean} {variance}");
+    }
+
+    #[test]
+    fn the_recipes_are_read() {
+        for demo in [true, false] {
+            assert!(AudioModality::recipe(demo)["encoder"]["patch"].is_array());
+        }
     }
 
     #[test]

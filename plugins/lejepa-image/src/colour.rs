@@ -45,12 +45,22 @@ pub(crate) fn contrast(planes: &mut [f32], channels: usize, factor: f32) {
         3 => LUMA
             .iter()
             .zip(planes.chunks_exact(count))
-            .map(|(w, plane)| w * plane.iter().sum::<f32>())
+            .map(|(w, plane)| w * sum(plane))
             .sum::<f32>(),
-        _ => planes.iter().sum::<f32>(),
+        _ => sum(planes),
     } / count as f32;
     let shift = mean * (1.0 - factor);
     planes.iter_mut().for_each(|x| *x = (*x * factor + shift).clamp(0.0, 1.0));
+}
+
+/// The sum in sixteen lanes: one running sum would have to wait for each addition in turn.
+fn sum(plane: &[f32]) -> f32 {
+    let (chunks, rest) = plane.as_chunks::<16>();
+    let mut lanes = [0.0; 16];
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += x);
+    }
+    lanes.iter().chain(rest).sum()
 }
 
 /// Moves colours from or to their own luma; `factor` 0 makes the picture grey.
@@ -69,21 +79,21 @@ pub(crate) fn saturation(planes: &mut [f32], channels: usize, factor: f32) {
 /// and value.
 pub(crate) fn hue(planes: &mut [f32], channels: usize, turn: f32) {
     let Some([red, green, blue]) = rgb(planes, channels) else { return };
+    // In sixths of a turn, 0 to 6. One subtraction brings a sum back below 6, where a remainder
+    // would be a slow call for every pixel.
+    let turn = 6.0 * turn.rem_euclid(1.0);
+    let below_six = |x: f32| if x >= 6.0 { x - 6.0 } else { x };
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
         let (max, min) = (r.max(*g).max(*b), r.min(*g).min(*b));
         let chroma = max - min;
         let safe = if chroma > 0.0 { chroma } else { 1.0 };
-        let sector = if max == *r {
-            (*g - *b) / safe
-        } else if max == *g {
-            2.0 + (*b - *r) / safe
-        } else {
-            4.0 + (*r - *g) / safe
-        };
-        let turned = sector + 6.0 * turn + 12.0;
+        let (from_green, from_blue) = (2.0 * safe + (*b - *r), 4.0 * safe + (*r - *g));
+        let sector = if max == *g { from_green } else { from_blue };
+        let sector = if max == *r { *g - *b } else { sector } / safe;
+        let turned = below_six(sector + turn);
         // One channel of HSV to RGB: value − chroma · clamp(min(k, 4 − k), 0, 1).
         let channel = |n: f32| {
-            let k = (n + turned) % 6.0;
+            let k = below_six(n + turned);
             max - chroma * k.min(4.0 - k).clamp(0.0, 1.0)
         };
         (*r, *g, *b) = (channel(5.0), channel(3.0), channel(1.0));
@@ -148,6 +158,34 @@ mod tests {
         assert!(close(&x, &[0.2, 0.8, 0.2]), "{x:?}");
         hue(&mut x, 3, 1.0 / 3.0);
         assert!(close(&x, &[0.2, 0.2, 0.8]), "{x:?}");
+        hue(&mut x, 3, -2.0 / 3.0);
+        assert!(close(&x, &[0.8, 0.2, 0.2]), "{x:?}");
+    }
+
+    #[test]
+    fn turns_of_the_hue_add_up_and_keep_value_and_chroma() {
+        let original = noise(300);
+        let bounds = |x: &[f32], i: usize| {
+            let (r, g, b) = (x[i], x[100 + i], x[200 + i]);
+            (r.max(g).max(b), r.min(g).min(b))
+        };
+        for turn in [-0.5, -0.3, -0.01, 0.1, 0.25, 0.5] {
+            let mut x = original.clone();
+            hue(&mut x, 3, turn);
+            for i in 0..100 {
+                let ((max, min), (a, b)) = (bounds(&x, i), bounds(&original, i));
+                assert!((max - a).abs() < 1e-5 && (min - b).abs() < 1e-5, "{turn}");
+            }
+            hue(&mut x, 3, -turn);
+            assert!(close(&x, &original), "{turn} and back");
+        }
+    }
+
+    #[test]
+    fn sums_count_every_value() {
+        for n in [1, 15, 16, 17, 100] {
+            assert_eq!(sum(&vec![0.5; n]), n as f32 / 2.0);
+        }
     }
 
     #[test]

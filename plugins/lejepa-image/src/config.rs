@@ -19,7 +19,7 @@ pub struct ImageConfig {
     pub global_scale: [f64; 2],
     /// Least and greatest area of a local crop over that of the picture, above 0 to 1.
     pub local_scale: [f64; 2],
-    /// Least and greatest width over height of a crop, above 0.
+    /// Least and greatest width over height of a crop, 0.01 to 100.
     pub ratio: [f64; 2],
     /// Probability of mirroring left to right, 0 to 1.
     pub flip: f64,
@@ -44,12 +44,13 @@ pub struct ImageConfig {
     pub solarize: f64,
     /// Channels of a view: 1 (luma) or 3 (RGB).
     pub channels: usize,
-    /// Mean subtracted from a channel, where 0 is black and 1 is white. With one channel the first.
+    /// Mean subtracted from a channel, where 0 is black and 1 is white; -10 to 10. With one channel
+    /// the first.
     pub mean: [f64; 3],
-    /// Standard deviation a channel is divided by, above 0. With one channel the first.
+    /// Standard deviation a channel is divided by, 0.001 to 100. With one channel the first.
     pub std: [f64; 3],
     /// Longest side, in pixels, at which a decoded picture is kept; larger ones are scaled down
-    /// once. 0 keeps the full size.
+    /// once. At least 16, or 0 to keep the full size.
     pub max_side: usize,
 }
 
@@ -99,7 +100,7 @@ impl ImageConfig {
             ("local_scale", share(self.local_scale), "must rise, above 0 to 1"),
             (
                 "ratio",
-                self.ratio[0] > 0.01 && self.ratio[0] <= self.ratio[1] && self.ratio[1] < 100.0,
+                self.ratio[0] >= 0.01 && self.ratio[0] <= self.ratio[1] && self.ratio[1] <= 100.0,
                 "must rise, within 0.01 to 100",
             ),
             ("flip", unit.contains(&self.flip), "must lie in 0..=1"),
@@ -117,8 +118,8 @@ impl ImageConfig {
             ),
             ("solarize", unit.contains(&self.solarize), "must lie in 0..=1"),
             ("channels", matches!(self.channels, 1 | 3), "must be 1 or 3"),
-            ("mean", self.mean.iter().all(|m| m.is_finite()), "must be numbers"),
-            ("std", self.std.iter().all(|s| s.is_finite() && *s > 1e-6), "must be above 0"),
+            ("mean", self.mean.iter().all(|m| (-10.0..=10.0).contains(m)), "must lie in -10..=10"),
+            ("std", self.std.iter().all(|s| (1e-3..=100.0).contains(s)), "must lie in 0.001..=100"),
             (
                 "max_side",
                 self.max_side == 0 || self.max_side >= 16,
@@ -140,18 +141,31 @@ mod tests {
     fn defaults_are_valid_and_nonsense_is_not() {
         let ok = ImageConfig::default();
         ok.validate().unwrap();
-        for bad in [
-            ImageConfig { globals: 0, ..ok.clone() },
-            ImageConfig { global_scale: [0.5, 0.2], ..ok.clone() },
-            ImageConfig { local_scale: [0.0, 0.2], ..ok.clone() },
-            ImageConfig { flip: f64::NAN, ..ok.clone() },
-            ImageConfig { hue: 0.6, ..ok.clone() },
-            ImageConfig { channels: 2, ..ok.clone() },
-            ImageConfig { std: [0.0; 3], ..ok.clone() },
-            ImageConfig { max_side: 3, ..ok },
+        for (key, bad) in [
+            ("globals", ImageConfig { globals: 0, ..ok.clone() }),
+            ("locals", ImageConfig { locals: 33, ..ok.clone() }),
+            ("global_size", ImageConfig { global_size: 2000, ..ok.clone() }),
+            ("local_size", ImageConfig { local_size: 0, ..ok.clone() }),
+            ("global_scale", ImageConfig { global_scale: [0.5, 0.2], ..ok.clone() }),
+            ("local_scale", ImageConfig { local_scale: [0.0, 0.2], ..ok.clone() }),
+            ("ratio", ImageConfig { ratio: [f64::NAN, 1.0], ..ok.clone() }),
+            ("flip", ImageConfig { flip: f64::NAN, ..ok.clone() }),
+            ("jitter", ImageConfig { jitter: 1.1, ..ok.clone() }),
+            ("brightness", ImageConfig { brightness: -0.1, ..ok.clone() }),
+            ("contrast", ImageConfig { contrast: 2.0, ..ok.clone() }),
+            ("saturation", ImageConfig { saturation: f64::INFINITY, ..ok.clone() }),
+            ("hue", ImageConfig { hue: 0.6, ..ok.clone() }),
+            ("grey", ImageConfig { grey: 7.0, ..ok.clone() }),
+            ("blur", ImageConfig { blur: -1.0, ..ok.clone() }),
+            ("sigma", ImageConfig { sigma: [0.0, 1.0], ..ok.clone() }),
+            ("solarize", ImageConfig { solarize: 1.5, ..ok.clone() }),
+            ("channels", ImageConfig { channels: 2, ..ok.clone() }),
+            ("mean", ImageConfig { mean: [1e300; 3], ..ok.clone() }),
+            ("std", ImageConfig { std: [0.0; 3], ..ok.clone() }),
+            ("max_side", ImageConfig { max_side: 3, ..ok }),
         ] {
             let e = bad.validate().unwrap_err().to_string();
-            assert!(e.contains("image."), "{e}");
+            assert!(e.contains(&format!("`image.{key}`")), "{e}");
         }
     }
 }

@@ -41,7 +41,9 @@ impl Area {
             }
         }
         let shape = (w / h).clamp(ratio[0], ratio[1]);
-        let (cw, ch) = if w / h > shape { (h * shape, h) } else { (w, w / shape) };
+        // Rounding may push w / (w / h) beyond h.
+        let (cw, ch) =
+            if w / h > shape { ((h * shape).min(w), h) } else { (w, (w / shape).min(h)) };
         Self { left: (w - cw) / 2.0, top: (h - ch) / 2.0, width: cw, height: ch }
     }
 
@@ -140,6 +142,16 @@ mod tests {
         // Nothing fits a needle: the centred fallback does.
         let a = Area::random(1000, 2, [0.9, 1.0], [0.75, 1.0], &mut rng);
         assert!(a.height <= 2.0 && a.width <= 2.0);
+    }
+
+    #[test]
+    fn the_fallback_never_leaves_the_picture() {
+        let mut rng = Seed(0).rng(Purpose::Demo, &[]);
+        for (w, h) in (1..150).flat_map(|w| (1..150).map(move |h| (w, h))) {
+            let a = Area::random(w, h, [1.0, 1.0], [0.75, 4.0 / 3.0], &mut rng);
+            assert!(a.left >= 0.0 && a.top >= 0.0, "{w}x{h}: {a:?}");
+            assert!(a.left + a.width <= w as f64 && a.top + a.height <= h as f64, "{w}x{h}: {a:?}");
+        }
     }
 
     #[test]

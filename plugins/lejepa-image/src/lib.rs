@@ -17,6 +17,7 @@ mod colour;
 mod config;
 pub mod crop;
 mod demo;
+mod jpeg;
 mod picture;
 mod sampler;
 
@@ -61,7 +62,7 @@ impl Modality for ImageModality {
     }
 
     fn recipe(demo: bool) -> Table {
-        if demo { demo::recipe() } else { Table::new() }
+        lejepa_core::config::recipe(if demo { demo::RECIPE } else { "" })
     }
 }
 

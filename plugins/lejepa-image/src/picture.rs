@@ -1,10 +1,12 @@
 //! Decoded pictures, and decoding files of which nothing is known but the name.
 
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
 use fast_image_resize as fir;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+
+use crate::jpeg;
 
 /// A decoded picture: interleaved 8-bit pixels with 1 (grey) or 3 (RGB) channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub struct Picture {
 
 /// No side of a picture may be longer: beyond this a file is more likely hostile than a picture.
 const MAX_SIDE: u32 = 32_768;
-/// Memory that decoding one picture may take, in bytes.
-const MAX_ALLOC: u64 = 1 << 30;
+/// Most bytes of a file, of its decoded pixels, and of what a decoder needs besides.
+const MAX_BYTES: u64 = 1 << 30;
 
 impl Picture {
     /// A picture from row-major, interleaved pixels; `None` where sizes do not agree or a side is 0.
@@ -77,11 +79,21 @@ impl Picture {
 }
 
 /// Decodes a file by its content, whatever its name says. Transparency is laid on black, deeper
-/// pixels are reduced to 8 bits, and the orientation that cameras note is applied.
+/// pixels are reduced to 8 bits, and the orientation that cameras note is applied. Of an animation
+/// the first frame is read.
 ///
 /// # Errors
-/// Why the file is no usable picture, in words.
+/// Why the file is no usable picture, in words. Sides beyond 32,768 pixels and more than 1 GiB of
+/// pixels or of file are refused before memory is taken for them.
 pub fn decode(path: &Path) -> Result<Picture, String> {
+    // Opening a pipe would wait for a writer, so what it is comes first.
+    let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !meta.is_file() {
+        return Err("not a regular file".into());
+    }
+    if meta.len() > MAX_BYTES {
+        return Err("the file is larger than 1 GiB".into());
+    }
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let mut file = BufReader::new(file);
     let mut reader =
@@ -89,14 +101,17 @@ pub fn decode(path: &Path) -> Result<Picture, String> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_ALLOC);
+    limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
     let format = reader.format().ok_or("not a picture of a known format")?;
-    let mut decoder = reader.into_decoder().map_err(|e| plain(&e))?;
+    let mut decoder = reader.into_decoder().map_err(plain)?;
+    // The limits bind what the decoder takes for itself, not the pixels it hands out.
+    if decoder.total_bytes() > MAX_BYTES {
+        return Err(TOO_LARGE.into());
+    }
     let orientation = decoder.orientation().ok();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| plain(&e))?;
-    if format == ImageFormat::Jpeg && !ends_as_jpeg(&mut file).map_err(|e| e.to_string())? {
-        // The decoder fills what is missing with grey and says nothing.
+    let mut image = DynamicImage::from_decoder(decoder).map_err(plain)?;
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(&mut file).map_err(|e| e.to_string())? {
         return Err("the JPEG is cut short: it has no end marker".into());
     }
     if let Some(orientation) = orientation {
@@ -105,17 +120,18 @@ pub fn decode(path: &Path) -> Result<Picture, String> {
     flatten(image).ok_or_else(|| "the picture is empty".into())
 }
 
-fn plain(error: &image::ImageError) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
-}
+const TOO_LARGE: &str =
+    "the picture is too large: at most 32768 pixels a side and 1 GiB of pixels can be read";
 
-/// Whether the end-of-image marker stands in the last few kilobytes; programs append things to it.
-fn ends_as_jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<bool> {
-    let length = file.seek(SeekFrom::End(0))?;
-    file.seek(SeekFrom::Start(length.saturating_sub(64 << 10)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    Ok(tail.windows(2).any(|w| w == [0xff, 0xd9]))
+/// A decoder's words in one line.
+fn plain(error: ImageError) -> String {
+    match error {
+        ImageError::Limits(_) => TOO_LARGE.into(),
+        ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            "the file is cut short".into()
+        }
+        error => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+    }
 }
 
 fn flatten(image: DynamicImage) -> Option<Picture> {
@@ -142,86 +158,5 @@ fn flatten(image: DynamicImage) -> Option<Picture> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn sample() -> image::RgbImage {
-        image::RgbImage::from_fn(40, 24, |x, y| image::Rgb([x as u8 * 6, y as u8 * 10, 77]))
-    }
-
-    #[test]
-    fn every_format_comes_back() {
-        let d = tempfile::tempdir().unwrap();
-        for ext in ["png", "bmp", "tiff", "webp", "gif", "jpg"] {
-            let path = d.path().join(format!("x.{ext}"));
-            sample().save(&path).unwrap();
-            let p = decode(&path).unwrap();
-            assert_eq!((p.width(), p.height(), p.channels()), (40, 24, 3), "{ext}");
-            let lossless = !matches!(ext, "jpg" | "gif");
-            let off = p.pixels().iter().zip(sample().as_raw()).map(|(a, b)| a.abs_diff(*b)).max();
-            assert!(!lossless || off == Some(0), "{ext}: {off:?}");
-            // The content counts, not the name.
-            let wrong = d.path().join("wrong.name");
-            std::fs::copy(&path, &wrong).unwrap();
-            assert_eq!(decode(&wrong).unwrap(), p);
-        }
-    }
-
-    #[test]
-    fn alpha_and_depth_are_reduced() {
-        let d = tempfile::tempdir().unwrap();
-        let path = d.path().join("a.png");
-        image::RgbaImage::from_pixel(4, 4, image::Rgba([200, 100, 50, 0])).save(&path).unwrap();
-        assert!(decode(&path).unwrap().pixels().iter().all(|&v| v == 0));
-        image::ImageBuffer::<image::Luma<u16>, _>::from_pixel(4, 4, image::Luma([0x8000u16]))
-            .save(&path)
-            .unwrap();
-        let grey = decode(&path).unwrap();
-        assert_eq!((grey.channels(), grey.pixels()[0]), (1, 0x80));
-    }
-
-    #[test]
-    fn broken_files_are_errors() {
-        let d = tempfile::tempdir().unwrap();
-        for ext in ["png", "jpg", "webp", "bmp", "tiff"] {
-            let path = d.path().join(format!("x.{ext}"));
-            sample().save(&path).unwrap();
-            let bytes = std::fs::read(&path).unwrap();
-            for keep in [0, 1, 9, bytes.len() / 2, bytes.len() * 9 / 10] {
-                std::fs::write(&path, &bytes[..keep]).unwrap();
-                assert!(decode(&path).is_err(), "{ext} cut to {keep} of {}", bytes.len());
-            }
-        }
-        let path = d.path().join("text.png");
-        std::fs::write(&path, "not a picture at all").unwrap();
-        assert!(decode(&path).unwrap_err().contains("not a picture"));
-        assert!(decode(&d.path().join("missing.png")).is_err());
-    }
-
-    #[test]
-    fn large_pictures_are_scaled_down_once() {
-        let p = Picture::new(100, 40, 3, vec![9; 12_000]).unwrap().at_most(50);
-        assert_eq!((p.width(), p.height()), (50, 20));
-        assert!(p.pixels().iter().all(|&v| v == 9));
-        assert_eq!(p.clone().at_most(50), p);
-        assert_eq!(p.clone().at_most(0), p);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        #[test]
-        fn hostile_bytes_never_panic(
-            magic in prop::sample::select(vec![
-                &b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], b"\xff\xd8\xff\xe0\0\x10JFIF", b"GIF89a",
-                b"BM", b"II*\0", b"RIFF\x40\0\0\0WEBPVP8 ", b"",
-            ]),
-            body in prop::collection::vec(any::<u8>(), 0..400),
-        ) {
-            let d = tempfile::tempdir().unwrap();
-            let path = d.path().join("x");
-            std::fs::write(&path, [magic, &body].concat()).unwrap();
-            let _ = decode(&path);
-        }
-    }
-}
+#[path = "picture_tests.rs"]
+mod tests;

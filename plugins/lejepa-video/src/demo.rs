@@ -14,10 +14,31 @@ pub(crate) const CLIPS: usize = 800;
 pub(crate) const FRAMES: usize = 16;
 /// Height and width of a clip in pixels.
 pub(crate) const SIZE: usize = 32;
-/// Mean of the demo's pixels, from 0 to 1.
-pub(crate) const MEAN: f64 = 0.145;
-/// Standard deviation of the demo's pixels.
-pub(crate) const STD: f64 = 0.13;
+
+/// Settings for the demo: it is grey, mirroring would swap directions of motion, and views need
+/// most of a clip to show its motion. As long as two processor cores need a few minutes for.
+pub(crate) const RECIPE: &str = "
+[train]
+epochs = 30.0
+lr = 0.002
+
+[encoder]
+name = 'vit'
+patch = [4, 8, 8]
+width = 96
+depth = 3
+heads = 4
+
+[video]
+channels = 1
+flip = 0.0
+local_frames = 8
+global_scale = [0.8, 1.0]
+local_scale = [0.5, 1.0]
+# Mean and standard deviation of the demo's pixels.
+mean = [0.145, 0.145, 0.145]
+std = [0.13, 0.13, 0.13]
+";
 
 /// The kinds of motion: the classes of the first label column.
 ///

@@ -28,7 +28,7 @@ mod sampler;
 use std::path::Path;
 
 use lejepa_core::{
-    Dataset, Modality, Result, Source, Table, Value, ViewSampler, register_modality,
+    Dataset, Modality, Result, Source, Table, ViewSampler, config as layers, register_modality,
 };
 
 pub use clip::Clip;
@@ -65,28 +65,21 @@ impl Modality for VideoModality {
         Ok(Box::new(VideoSampler::new(config)?))
     }
 
-    /// The demo is grey, has directions of motion that mirroring would swap, and is small, so that
-    /// local views need a larger part of it to show any motion.
     fn recipe(demo: bool) -> Table {
-        let mut recipe = Table::new();
-        if demo {
-            let numbers = |n: &[f64]| Value::Array(n.iter().copied().map(Value::Float).collect());
-            let mut video = Table::new();
-            video.insert("channels".into(), Value::Integer(1));
-            video.insert("flip".into(), Value::Float(0.0));
-            video.insert("global_scale".into(), numbers(&[0.6, 1.0]));
-            video.insert("local_scale".into(), numbers(&[0.3, 0.7]));
-            video.insert("mean".into(), numbers(&[demo::MEAN; 3]));
-            video.insert("std".into(), numbers(&[demo::STD; 3]));
-            recipe.insert("video".into(), Value::Table(video));
-        }
-        recipe
+        layers::recipe(if demo { demo::RECIPE } else { FILES })
     }
 
     fn is_sample_dir(path: &Path) -> bool {
         decode::is_frame_folder(path)
     }
 }
+
+/// A patch spans 2 frames and 8×8 pixels.
+const FILES: &str = "
+[encoder]
+name = 'vit'
+patch = [2, 8, 8]
+";
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +95,7 @@ mod tests {
         config::overlay(&mut table, recipe["video"].as_table().unwrap(), "video").unwrap();
         let source = (video.open)(&table, Source::Demo, 1 << 24).unwrap();
         assert_eq!(source.spec().global, [1, 8, 32, 32]);
-        assert_eq!(source.spec().local, [1, 4, 16, 16]);
+        assert_eq!(source.spec().local, [1, 8, 16, 16]);
         let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
         for index in 0..80 {
             for &v in source.eval_view(index).unwrap().data() {
