@@ -376,8 +376,69 @@ fn an_interrupt_saves_and_says_so() {
     assert_eq!(out.status.code(), Some(130), "{text}");
     assert!(text.contains("stopped at step"), "{text}");
     assert!(d.path().join("r/checkpoints/latest").is_file());
+    assert!(text.contains("lejepa resume r"), "{text}");
     // What was saved can be probed.
     json(d.path(), &["probe", "r"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_resumes_to_the_same_numbers() {
+    let d = tempfile::tempdir().unwrap();
+    // Batch norm throughout, and a checkpoint at every step: the clock has always moved on.
+    let words = |name: &'static str| {
+        [
+            "train",
+            "--modality",
+            "image",
+            "--encoder",
+            "resnet18",
+            "--steps",
+            "40",
+            "--batch",
+            "16",
+            "--set",
+            "encoder.width=4",
+            "--set",
+            "projector.hidden=32",
+            "--set",
+            "objective.slices=64",
+            "--set",
+            "train.log_every=1",
+            "--set",
+            "checkpoint.minutes=1e-9",
+            "--set",
+            "probe.enabled=false",
+            "--device",
+            "cpu",
+            "--output",
+            name,
+        ]
+    };
+    json(d.path(), &words("whole"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lejepa"))
+        .current_dir(d.path())
+        .args(words("cut"))
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let latest = d.path().join("cut/checkpoints/latest");
+    while !latest.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+    }
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let out = json(d.path(), &["resume", "cut", "--workers", "3"]);
+    assert_eq!(out["steps"], 40);
+    let (whole, cut) = (losses(&d.path().join("whole")), losses(&d.path().join("cut")));
+    assert_eq!(whole.len(), 40);
+    assert_eq!(whole, cut);
+    // A run that is done has nothing left to do, and says the same again.
+    let again = json(d.path(), &["resume", "cut"]);
+    assert_eq!(again["final"], out["final"]);
 }
 
 /// A GPU backend gives the same losses as the CPU. In CI the device is a software Vulkan driver.

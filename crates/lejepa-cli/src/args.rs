@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "Examples:
   lejepa train --modality audio                  train on the built-in sounds and probe the result
   lejepa train --modality image --data photos/   train on a folder; sub-folders are labels
+  lejepa resume runs/image-001                   go on after Ctrl-C or a crash
   lejepa probe runs/image-001                    score a finished run again
   lejepa config show --modality video            every setting with its default
 
@@ -31,6 +32,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Pretrain an encoder, then probe it beside its untrained self
     Train(TrainArgs),
+    /// Go on with a run that was interrupted, from its newest checkpoint
+    Resume(ResumeArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
     Probe(ProbeArgs),
     /// List the kinds of data this binary can train on
@@ -129,6 +132,18 @@ pub(crate) struct TrainArgs {
     /// The run folder to make; without it the next free runs/NAME-001, -002, ...
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResumeArgs {
+    /// The run folder
+    pub(crate) run: PathBuf,
+    /// Loader threads instead of the run's own; the result does not depend on them
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) workers: Option<usize>,
+    /// auto, cpu, wgpu[:n] or cuda[:n] instead of the run's own
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

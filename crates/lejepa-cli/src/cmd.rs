@@ -2,6 +2,7 @@
 
 mod list;
 mod probe;
+mod resume;
 mod show;
 mod train;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     let registry = Registry::discover()?;
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),
+        Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Modalities => Ok(list::modalities(args, &registry)),
         Command::Encoders => Ok(list::encoders(args, &registry)),

@@ -8,7 +8,7 @@
 //! }
 //! ```
 //!
-//! One file per command: `train`, `probe`, `modalities`, `encoders`, `config`, `completions`.
+//! One file per command: `train`, `resume`, `probe`, `modalities`, `encoders`, `config`, `completions`.
 
 mod args;
 mod cmd;
@@ -27,6 +27,13 @@ use lejepa_nn as _;
 /// or configuration, 130 interrupted.
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
+    // A panic that is caught and told as a skipped sample needs no second telling.
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !lejepa_train::loader::is_guarded() {
+            print(panic);
+        }
+    }));
     match cmd::run(&args) {
         Ok(result) => {
             if args.json {

@@ -111,6 +111,7 @@ impl TrainError {
             Self::TooManyBad { .. } => {
                 Some("repair the data, or raise the limit with --set data.max_bad=0.5".into())
             }
+            Self::Interrupted { run, .. } => Some(format!("lejepa resume {}", run.display())),
             Self::Device(_) => Some("try --device cpu, or a smaller --set train.batch=...".into()),
             _ => None,
         }

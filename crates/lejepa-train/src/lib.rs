@@ -14,7 +14,7 @@
 //! ```no_run
 //! use burn::tensor::Device;
 //! use lejepa_core::Registry;
-//! use lejepa_train::{Request, RunDir, Silent, train};
+//! use lejepa_train::{Request, RunDir, Silent, Start, train};
 //! use std::sync::atomic::AtomicBool;
 //!
 //! # fn main() -> lejepa_train::Result<()> {
@@ -22,7 +22,8 @@
 //! let request = Request { assignments: vec!["modality=audio".into()], ..Request::default() };
 //! let resolved = request.resolve(&registry)?;
 //! let run = RunDir::create("runs/first".as_ref())?;
-//! let outcome = train(&resolved, &Device::flex(), &run, &AtomicBool::new(false), &mut Silent)?;
+//! let never = AtomicBool::new(false);
+//! let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
 //! println!("SIGReg {:.3}", outcome.last.sigreg);
 //! # Ok(())
 //! # }
@@ -47,4 +48,4 @@ pub use model::Model;
 pub use observe::{Event, Observer, Silent, StepMetrics};
 pub use rundir::RunDir;
 pub use schedule::learning_rate;
-pub use trainer::{Outcome, Prepared, ProbeComparison, train};
+pub use trainer::{Outcome, Prepared, ProbeComparison, Start, train};

@@ -1,5 +1,6 @@
 //! The background loader: batches of views in a fixed order, whatever the number of workers.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,12 +58,25 @@ impl Order {
     }
 }
 
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic on this thread would be caught and told as an error about a sample, so that a
+/// panic hook need not print it.
+pub fn is_guarded() -> bool {
+    GUARDED.get()
+}
+
 /// Runs plugin code so that a panic in it becomes an error about the sample.
 pub(crate) fn guarded<T>(
     run: impl FnOnce() -> Result<T, Error>,
     name: impl FnOnce() -> String,
 ) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(false);
+    result.unwrap_or_else(|panic| {
         let words = panic
             .downcast_ref::<&str>()
             .map(ToString::to_string)
@@ -259,5 +273,106 @@ fn work(shared: &Shared, to_trainer: &Sender<(u64, Result<Batch>)>) {
         if to_trainer.send((step, batch)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lejepa_core::{Labels, Split, View, ViewRng, ViewSpec};
+
+    /// Ten samples whose view is their index; the third is bad, the fifth panics.
+    struct Numbers {
+        spec: ViewSpec,
+        bad: bool,
+    }
+
+    impl Numbers {
+        fn source(bad: bool) -> Arc<dyn ViewSource> {
+            let spec = ViewSpec { globals: 2, locals: 0, global: vec![1, 1], local: vec![1, 1] };
+            Arc::new(Self { spec, bad })
+        }
+    }
+
+    impl ViewSource for Numbers {
+        fn len(&self) -> usize {
+            10
+        }
+        fn name(&self, index: usize) -> String {
+            format!("n{index}")
+        }
+        fn spec(&self) -> &ViewSpec {
+            &self.spec
+        }
+        fn labels(&self) -> &[Labels] {
+            &[]
+        }
+        fn split(&self, _: usize) -> Option<Split> {
+            None
+        }
+        fn views(&self, index: usize, rng: &mut ViewRng) -> Result<Views, Error> {
+            assert!(!self.bad || index != 5, "five is right out");
+            if self.bad && index == 3 {
+                return Err(Error::sample(self.name(index), "three is bad"));
+            }
+            let mut view = || View::new([1, 1], vec![index as f32 + rng.random_range(0.0..0.5)]);
+            Ok(Views { globals: vec![view()?, view()?], locals: vec![] })
+        }
+        fn eval_view(&self, index: usize) -> Result<View, Error> {
+            View::new([1, 1], vec![index as f32])
+        }
+    }
+
+    fn order() -> Order {
+        Order { indices: Arc::new((0..10).collect()), batch: 3, seed: Seed(1) }
+    }
+
+    fn all(bad: bool, workers: usize, first: u64) -> Vec<Batch> {
+        let mut loader =
+            Loader::start(Numbers::source(bad), order(), first..12, workers, 2).unwrap();
+        (first..12).map(|_| loader.next_batch().unwrap()).collect()
+    }
+
+    #[test]
+    fn batches_are_the_same_for_any_number_of_workers_and_any_start() {
+        let one = all(false, 1, 0);
+        assert_eq!(one, all(false, 4, 0));
+        // Starting in the middle of an epoch gives what an uninterrupted run would have had.
+        assert_eq!(one[5..], all(false, 3, 5));
+    }
+
+    #[test]
+    fn an_epoch_sees_each_sample_once() {
+        let o = order();
+        assert_eq!(o.steps_per_epoch(), 3);
+        for epoch in 0..4 {
+            let mut seen: Vec<usize> = (0..3).flat_map(|s| o.samples(epoch * 3 + s)).collect();
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), 9);
+        }
+        assert_ne!(o.samples(0), o.samples(3));
+    }
+
+    #[test]
+    fn bad_samples_are_replaced_named_once_and_do_not_panic() {
+        let batches = all(true, 2, 0);
+        let named: Vec<&Skipped> = batches.iter().flat_map(|b| &b.replaced).collect();
+        let mut indices: Vec<usize> = named.iter().map(|s| s.index).collect();
+        indices.sort_unstable();
+        assert_eq!(indices, [3, 5]);
+        assert!(named.iter().any(|s| s.reason.contains("five is right out")));
+        for b in &batches {
+            assert_eq!(b.globals.len(), 6);
+            assert!(b.globals.iter().all(|x| !(3.0..3.5).contains(x) && !(5.0..5.5).contains(x)));
+        }
+        assert_eq!(batches, all(true, 1, 0));
+    }
+
+    #[test]
+    fn a_loader_that_is_dropped_early_ends() {
+        let mut loader = Loader::start(Numbers::source(false), order(), 0..1000, 3, 2).unwrap();
+        loader.next_batch().unwrap();
+        drop(loader);
     }
 }

@@ -125,6 +125,32 @@ impl RunDir {
             .map_err(TrainError::io("write", &file))
     }
 
+    /// Lines of `metrics.jsonl` that can be read; a crash can leave half a line at the end.
+    fn metrics(&self) -> Vec<StepMetrics> {
+        let text = fs::read_to_string(self.metrics_file()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The last line of `metrics.jsonl`.
+    pub fn last_metrics(&self) -> Option<StepMetrics> {
+        self.metrics().pop()
+    }
+
+    /// Keeps the lines of `metrics.jsonl` up to `step`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`]; the file is as it was then.
+    pub fn truncate_metrics(&self, step: u64) -> Result<()> {
+        let file = self.metrics_file();
+        let mut text = String::new();
+        for metrics in self.metrics().iter().filter(|m| m.step <= step) {
+            text += &serde_json::to_string(metrics)
+                .map_err(|e| TrainError::Corrupt { path: file.clone(), reason: e.to_string() })?;
+            text.push('\n');
+        }
+        write_atomically(&file, text.as_bytes())
+    }
+
     /// Replaces `run.json`.
     ///
     /// # Errors

@@ -117,6 +117,16 @@ impl Prepared {
     }
 }
 
+/// Where a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// From the initial weights, in a new run folder.
+    New,
+    /// From the run folder's newest checkpoint. On a CPU the run goes on to the same bits as one
+    /// that was never interrupted.
+    Resume,
+}
+
 /// Trains to the end, saves, probes. `stop` asks for an orderly end after the current step.
 ///
 /// # Errors
@@ -125,14 +135,16 @@ pub fn train(
     resolved: &Resolved,
     device: &Device,
     run: &RunDir,
+    start: Start,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
-    let settings = &resolved.settings;
-    crate::rundir::write_atomically(&run.config_file(), resolved.to_toml()?.as_bytes())?;
+    if start == Start::New {
+        crate::rundir::write_atomically(&run.config_file(), resolved.to_toml()?.as_bytes())?;
+    }
     let info = run_info(resolved, device);
     run.write_info(&with_status(&info, "running"))?;
-    let result = train_and_probe(resolved, device, run, stop, observer);
+    let result = train_and_probe(resolved, device, run, start, stop, observer);
     let status = match &result {
         Ok(_) => "finished",
         Err(TrainError::Interrupted { .. }) => "interrupted",
@@ -142,7 +154,6 @@ pub fn train(
     let noted = run.write_info(&with_status(&info, status));
     let outcome = result?;
     noted?;
-    observer.event(Event::Note(&format!("seed {} · {}", settings.seed, run.path().display())));
     Ok(outcome)
 }
 
@@ -150,6 +161,7 @@ fn train_and_probe(
     resolved: &Resolved,
     device: &Device,
     run: &RunDir,
+    start: Start,
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
@@ -166,6 +178,16 @@ fn train_and_probe(
     let objective = settings.objective.init()?;
     let seed = Seed(settings.seed);
     let workers = workers(settings.data.workers);
+    let mut first = 0;
+    if start == Start::Resume {
+        let saved = checkpoint::latest(run)?;
+        first = checkpoint::load_state(&saved)?.step.min(total);
+        model = checkpoint::load_model(&saved, model)?;
+        optimizer = checkpoint::load_optimizer(&saved, optimizer)?;
+        // Steps after the checkpoint are done again, so their lines must not be there twice.
+        run.truncate_metrics(first)?;
+        observer.event(Event::Note(&format!("resuming  at step {first} from {}", saved.display())));
+    }
     let mut loader = Loader::start(
         prepared.source.clone(),
         order.clone(),
@@ -175,10 +197,10 @@ fn train_and_probe(
     )?;
     let mut meter = Meter::new(order.batch, order.steps_per_epoch());
     let mut skipped = prepared.plan.skipped.clone();
-    let mut last = None;
+    let mut last = if first == total { run.last_metrics() } else { None };
     let mut saved_at = Instant::now();
-    observer.event(Event::Start { step: 0, total });
-    for step in 0..total {
+    observer.event(Event::Start { step: first, total });
+    for step in first..total {
         let waiting = Instant::now();
         let batch = loader.next_batch()?;
         meter.waited += waiting.elapsed();

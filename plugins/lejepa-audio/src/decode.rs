@@ -23,8 +23,9 @@ use crate::waveform::Waveform;
 const RATES: std::ops::RangeInclusive<u32> = 1000..=768_000;
 
 /// Seconds that decoding starts before a stretch: decoders carry state from packet to packet, and
-/// are right only after a few.
-const RUN_UP: f64 = 0.1;
+/// are right only after a few. MP3 needs the longest: a frame may use bytes of earlier ones, as far
+/// back as 255 or 511 bytes, which at the lowest bit rates is half a second.
+const RUN_UP: f64 = 0.75;
 
 /// Formats in which a seek gives the very samples that reading from the start does. In MP4 and
 /// Matroska it does not, and neither with ADPCM in any format.
@@ -48,7 +49,8 @@ impl Limits {
 
 /// Decodes a recording, or of a long one the stretch that `window` chooses.
 pub(crate) fn decode(path: &Path, limits: Limits, window: Window<'_>) -> Result<Waveform, String> {
-    // Decoders meet files of any origin here; a fault in one must not cost a training run.
+    // A fault in a decoder must not cost a training run. There are some: on a broken codebook the
+    // Vorbis header reader of symphonia-format-ogg 0.6.1 fails an assertion.
     catch_unwind(AssertUnwindSafe(|| stretch(path, limits, window)))
         .unwrap_or_else(|_| Err("the decoder failed on this file".into()))
 }

@@ -146,4 +146,50 @@ fn main() {
         println!("gif cut {k}/{}: {:?}", b.len(), decode(&dir.join("c.gif")).map(|p| p.width()));
     }
     std::io::stdout().flush().unwrap();
+
+    let mut s = 12345u64;
+    let mut rnd = move || {
+        s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (s >> 33) as usize
+    };
+    let small = image::RgbImage::from_fn(40, 24, |x, y| {
+        image::Rgb([(x * 7) as u8, (y * x / 3) as u8, (x ^ y) as u8])
+    });
+    std::panic::set_hook(Box::new(|i| eprintln!("PANIC {i}")));
+    let mut worst = std::time::Duration::ZERO;
+    for ext in ["png", "jpg", "webp", "bmp", "tiff", "gif"] {
+        let q = dir.join(format!("f.{ext}"));
+        small.save(&q).unwrap();
+        let b = std::fs::read(&q).unwrap();
+        let (mut ok, mut err, mut pan) = (0, 0, 0);
+        for _ in 0..4000 {
+            let mut m = b.clone();
+            for _ in 0..1 + rnd() % 5 {
+                let at = if rnd() % 2 == 0 { rnd() % m.len().min(120) } else { rnd() % m.len() };
+                m[at] = match rnd() % 3 {
+                    0 => 255,
+                    1 => 0,
+                    _ => rnd() as u8,
+                };
+            }
+            std::fs::write(&q, &m).unwrap();
+            let t = Instant::now();
+            match std::panic::catch_unwind(|| decode(&q)) {
+                Ok(Ok(_)) => ok += 1,
+                Ok(Err(_)) => err += 1,
+                Err(_) => pan += 1,
+            }
+            worst = worst.max(t.elapsed());
+        }
+        println!("{ext}: ok {ok} err {err} panics {pan} slowest {worst:?}");
+    }
+    println!(
+        "{}",
+        std::fs::read_to_string("/proc/self/status")
+            .unwrap()
+            .lines()
+            .filter(|l| l.starts_with("VmPeak") || l.starts_with("VmHWM"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    );
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use burn::tensor::Device;
 use lejepa_core::Registry;
-use lejepa_train::{Outcome, ProbeComparison, RunDir};
+use lejepa_train::{Outcome, ProbeComparison, Resolved, RunDir, Start};
 use serde_json::{Value, json};
 
 use crate::args::{Args, TrainArgs};
@@ -31,15 +32,27 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         resolved.modality.origin,
         resolved.settings.seed
     ));
+    finish(args, &resolved, &device, &run, Start::New, &mut console)
+}
+
+/// Trains to the end and prints what came of it.
+pub(super) fn finish(
+    args: &Args,
+    resolved: &Resolved,
+    device: &Device,
+    run: &RunDir,
+    start: Start,
+    console: &mut Console,
+) -> Result<Value, CliError> {
     let stop = stop_on_signals()?;
-    let outcome = lejepa_train::train(&resolved, &device, &run, &stop, &mut console)?;
+    let outcome = lejepa_train::train(resolved, device, run, start, &stop, console)?;
     if !args.json {
         print_outcome(&outcome);
     }
     Ok(outcome_json(&outcome))
 }
 
-fn absolute_source(resolved: &mut lejepa_train::Resolved) -> Result<(), CliError> {
+fn absolute_source(resolved: &mut Resolved) -> Result<(), CliError> {
     let source = resolved.settings.data.source.clone();
     if source == "demo" {
         return Ok(());

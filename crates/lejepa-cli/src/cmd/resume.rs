@@ -1,0 +1,26 @@
+//! `lejepa resume RUN`: go on from the newest checkpoint.
+
+use lejepa_core::Registry;
+use lejepa_train::{RunDir, Start};
+use serde_json::Value;
+
+use crate::args::{Args, ResumeArgs};
+use crate::console::Console;
+use crate::error::CliError;
+
+pub(super) fn run(
+    args: &Args,
+    resume: &ResumeArgs,
+    registry: &Registry,
+) -> Result<Value, CliError> {
+    let run = RunDir::open(&resume.run)?;
+    let mut resolved = run.config(registry)?;
+    if let Some(workers) = resume.workers {
+        resolved.settings.data.workers = workers;
+    }
+    let words = resume.device.as_ref().unwrap_or(&resolved.settings.device);
+    let (device, device_name) = crate::device::choose(words)?;
+    let mut console = Console::new(args.quiet);
+    console.line(&format!("run       {} · device {device_name}", run.path().display()));
+    super::train::finish(args, &resolved, &device, &run, Start::Resume, &mut console)
+}
