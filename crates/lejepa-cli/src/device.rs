@@ -36,30 +36,29 @@ fn cpu() -> (Device, String) {
     (Device::flex(), format!("cpu, {threads} threads"))
 }
 
-/// A CUDA device, else a real GPU through wgpu, else the CPU.
+/// A graphics card where this build can use one, by CUDA rather than by wgpu; else the CPU.
+/// Vulkan drivers that run on the CPU are no cards and are slower than the CPU backend.
 fn automatic() -> (Device, String) {
-    #[cfg(feature = "cuda")]
-    if let Some(found) = found(burn::tensor::DeviceType::Cuda) {
-        return (found, "cuda:0".into());
-    }
-    #[cfg(feature = "wgpu")]
-    if let Some(found) = found(burn::tensor::DeviceType::Wgpu) {
-        return (found, "wgpu".into());
+    #[cfg(any(feature = "wgpu", feature = "cuda"))]
+    if let Some((device, name)) = card() {
+        return (device, name);
     }
     cpu()
 }
 
-/// The first device of a type; drivers that are missing may panic in foreign code.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
-fn found(kind: burn::tensor::DeviceType) -> Option<Device> {
-    let hook = std::panic::take_hook();
+fn card() -> Option<(Device, String)> {
+    // Where a driver is missing, foreign code may panic rather than find nothing.
+    let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let found = std::panic::catch_unwind(|| {
-        let filter = burn::tensor::DeviceFilter::new().with(kind);
-        Device::enumerate(filter).into_vec().into_iter().next()
+    let cards = std::panic::catch_unwind(Device::enumerate_physical);
+    std::panic::set_hook(print);
+    let devices = cards.ok()?.into_iter().flat_map(|card| {
+        let name = card.name;
+        card.devices.into_vec().into_iter().map(move |device| (device, name.clone()))
     });
-    std::panic::set_hook(hook);
-    found.ok().flatten()
+    // `false` sorts before `true`.
+    devices.min_by_key(|(device, _)| !format!("{device:?}").contains("Cuda"))
 }
 
 #[cfg(feature = "wgpu")]
