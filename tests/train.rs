@@ -22,7 +22,7 @@ fn json(dir: &Path, words: &[&str]) -> Value {
 /// Keys that keep a run to seconds.
 const SMALL: [&str; 10] = [
     "--set",
-    "encoder.width=32",
+    "encoder.width=24",
     "--set",
     "encoder.depth=2",
     "--set",
@@ -140,12 +140,6 @@ fn the_same_seed_gives_the_same_run_with_any_number_of_workers() {
     assert_eq!(all[0].len(), 6);
     assert_eq!(all[0], all[1]);
     assert_ne!(all[0], all[2]);
-    let weights = |name: &str| {
-        std::fs::read(d.path().join(name).join("checkpoints/step-00000006/optimizer.bpk"))
-            .unwrap()
-            .len()
-    };
-    assert_eq!(weights("a"), weights("b"));
     // The saved configuration repeats the run.
     json(d.path(), &["train", "--config", "a/config.toml", "--output", "e"]);
     assert_eq!(all[0], losses(&d.path().join("e")));
@@ -409,8 +403,6 @@ fn a_killed_run_resumes_to_the_same_numbers() {
             "checkpoint.minutes=1e-9",
             "--set",
             "probe.enabled=false",
-            "--device",
-            "cpu",
             "--output",
             name,
         ]
@@ -419,6 +411,7 @@ fn a_killed_run_resumes_to_the_same_numbers() {
     let mut child = Command::new(env!("CARGO_BIN_EXE_lejepa"))
         .current_dir(d.path())
         .args(words("cut"))
+        .args(["--device", "cpu"])
         .stderr(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -4,21 +4,56 @@ use burn::tensor::Device;
 
 use crate::error::CliError;
 
-/// The device a user named, and in words what it is.
-pub(crate) fn choose(words: &str) -> Result<(Device, String), CliError> {
+/// A device that this build has, not opened yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Auto,
+    Cpu,
+    #[cfg(feature = "wgpu")]
+    Wgpu(Option<usize>),
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
+}
+
+/// Reads what a user wrote. Opens nothing: drivers are slow to start and chatty.
+pub(crate) fn choose(words: &str) -> Result<Choice, CliError> {
     let (kind, index) = match words.split_once(':') {
-        None => (words, 0),
+        None => (words, None),
         Some((kind, n)) => match n.parse::<usize>() {
-            Ok(n) => (kind, n),
+            Ok(n) => (kind, Some(n)),
             Err(_) => return Err(unknown(words)),
         },
     };
-    match kind {
-        "auto" => Ok(automatic()),
-        "cpu" if !words.contains(':') => Ok(cpu()),
-        "wgpu" => wgpu(index, words.contains(':')),
-        "cuda" => cuda(index),
+    match (kind, index) {
+        ("auto", None) => Ok(Choice::Auto),
+        ("cpu", None) => Ok(Choice::Cpu),
+        #[cfg(feature = "wgpu")]
+        ("wgpu", index) => Ok(Choice::Wgpu(index)),
+        #[cfg(feature = "cuda")]
+        ("cuda", index) => Ok(Choice::Cuda(index.unwrap_or(0))),
+        #[cfg(not(feature = "wgpu"))]
+        ("wgpu", _) => Err(absent("wgpu")),
+        #[cfg(not(feature = "cuda"))]
+        ("cuda", _) => Err(absent("cuda")),
         _ => Err(unknown(words)),
+    }
+}
+
+/// Opens a device and names it.
+pub(crate) fn open(choice: Choice) -> (Device, String) {
+    match choice {
+        Choice::Auto => automatic(),
+        Choice::Cpu => cpu(),
+        #[cfg(feature = "wgpu")]
+        Choice::Wgpu(None) => {
+            (Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), "wgpu".into())
+        }
+        #[cfg(feature = "wgpu")]
+        Choice::Wgpu(Some(n)) => {
+            (Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(n)), format!("wgpu:{n}"))
+        }
+        #[cfg(feature = "cuda")]
+        Choice::Cuda(n) => (Device::cuda(n), format!("cuda:{n}")),
     }
 }
 
@@ -59,28 +94,6 @@ fn card() -> Option<(Device, String)> {
     });
     // `false` sorts before `true`.
     devices.min_by_key(|(device, _)| !format!("{device:?}").contains("Cuda"))
-}
-
-#[cfg(feature = "wgpu")]
-fn wgpu(index: usize, named: bool) -> Result<(Device, String), CliError> {
-    use burn::tensor::DeviceKind;
-    let kind = if named { DeviceKind::DiscreteGpu(index) } else { DeviceKind::DefaultDevice };
-    Ok((Device::wgpu(kind), if named { format!("wgpu:{index}") } else { "wgpu".into() }))
-}
-
-#[cfg(not(feature = "wgpu"))]
-fn wgpu(_: usize, _: bool) -> Result<(Device, String), CliError> {
-    Err(absent("wgpu"))
-}
-
-#[cfg(feature = "cuda")]
-fn cuda(index: usize) -> Result<(Device, String), CliError> {
-    Ok((Device::cuda(index), format!("cuda:{index}")))
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(_: usize) -> Result<(Device, String), CliError> {
-    Err(absent("cuda"))
 }
 
 #[cfg(not(all(feature = "wgpu", feature = "cuda")))]

@@ -191,7 +191,7 @@ fn train_and_probe(
     let mut loader = Loader::start(
         prepared.source.clone(),
         order.clone(),
-        0..total,
+        first..total,
         workers,
         settings.data.prefetch,
     )?;

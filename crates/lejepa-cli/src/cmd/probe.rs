@@ -16,7 +16,7 @@ pub(super) fn run(args: &Args, probe: &ProbeArgs, registry: &Registry) -> Result
     }
     resolved.settings.probe.enabled = true;
     let words = probe.device.as_ref().unwrap_or(&resolved.settings.device);
-    let (device, _) = crate::device::choose(words)?;
+    let (device, _) = crate::device::open(crate::device::choose(words)?);
     let checkpoint = checkpoint::latest(&run)?;
     let state = checkpoint::load_state(&checkpoint)?;
     let mut console = Console::new(args.quiet);

@@ -19,7 +19,7 @@ pub(super) fn run(
         resolved.settings.data.workers = workers;
     }
     let words = resume.device.as_ref().unwrap_or(&resolved.settings.device);
-    let (device, device_name) = crate::device::choose(words)?;
+    let (device, device_name) = crate::device::open(crate::device::choose(words)?);
     let mut console = Console::new(args.quiet);
     console.line(&format!("run       {} · device {device_name}", run.path().display()));
     super::train::finish(args, &resolved, &device, &run, Start::Resume, &mut console)

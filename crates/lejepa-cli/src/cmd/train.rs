@@ -15,7 +15,7 @@ use crate::error::CliError;
 
 pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
     let mut resolved = super::request(&train.config)?.resolve(registry)?;
-    let (device, device_name) = crate::device::choose(&resolved.settings.device)?;
+    let choice = crate::device::choose(&resolved.settings.device)?;
     // An absolute path, so that the run can be probed from anywhere.
     absolute_source(&mut resolved)?;
     let mut console = Console::new(args.quiet);
@@ -25,6 +25,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         Some(path) => RunDir::create(path)?,
         None => RunDir::create_numbered(Path::new("runs"), resolved.modality.name)?,
     };
+    let (device, device_name) = crate::device::open(choice);
     console.line(&format!(
         "run       {} · {} ({}) · device {device_name} · seed {}",
         run.path().display(),
