@@ -101,8 +101,13 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
     let registry = registry();
     for encoder in ["mlp", "vit", "resnet18"] {
         let mut assignments: Vec<String> = [
-            "modality=noise", "train.steps=12", "train.batch=8", "train.log_every=1",
-            "projector.hidden=16", "projector.output=8", "objective.slices=16",
+            "modality=noise",
+            "train.steps=12",
+            "train.batch=8",
+            "train.log_every=1",
+            "projector.hidden=16",
+            "projector.output=8",
+            "objective.slices=16",
         ]
         .map(String::from)
         .into();
