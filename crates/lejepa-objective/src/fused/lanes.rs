@@ -29,8 +29,8 @@ fn cos_sin<S: Simd>(s: S, h: S::f32s) -> (S::f32s, S::f32s) {
     // Adding and subtracting 1.5·2^23 rounds to the nearest whole number.
     let magic = c(12_582_912.0);
     let turns = s.sub_f32s(s.mul_add_f32s(h, c(std::f32::consts::FRAC_1_PI), magic), magic);
-    // π in two parts (Cody and Waite 1980).
-    let r = s.mul_add_f32s(turns, c(-3.141_592_7), h);
+    // π in two parts, the 32-bit constant and what it lacks (Cody and Waite 1980).
+    let r = s.mul_add_f32s(turns, c(-std::f32::consts::PI), h);
     let r = s.mul_add_f32s(turns, c(8.742_278e-8), r);
     let u = s.mul_f32s(r, r);
     let p = s.mul_add_f32s(u, c(2.600_054_2e-6), c(-1.980_661_5e-4));
