@@ -68,8 +68,16 @@ fn test(more: &[String]) -> Result<(), String> {
     run(&mut command)?;
     // Examples in the documentation, which nextest does not run.
     run(cargo(&["test", "--release", "--workspace", "--doc"]).args(["--features", &features]))?;
-    run(cargo(&["run", "--release", "--workspace", "--features", &features])
-        .args(["--example", "sigreg-as-loss"]))
+    // Built with the whole workspace, so that nothing is compiled a second time for fewer features.
+    let examples = ["build", "--release", "--workspace", "--examples", "--features", &features];
+    run(&mut cargo(&examples))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let example = std::path::Path::new(&target).join("release/examples/sigreg-as-loss");
+    match Command::new(&example).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{} ended with {status}", example.display())),
+        Err(e) => Err(format!("{} could not be started: {e}", example.display())),
+    }
 }
 
 fn lint() -> Result<(), String> {
