@@ -23,7 +23,10 @@ fn both(z: Tensor<3>, slices: usize, knots: usize, t_max: f64) -> [(f64, Vec<f64
         let value = if fused {
             objective.sigreg(z.clone(), axes.clone())
         } else {
-            sigreg_plain(&plain, z.clone(), axes.clone())
+            // In 64 bits, so that only the fused path's rounding is measured.
+            let wide = burn::tensor::FloatDType::F64;
+            sigreg_plain(&plain, z.clone().cast(wide), axes.clone().cast(wide))
+                .cast(burn::tensor::FloatDType::F32)
         };
         let gradient = z.grad(&(value.clone() * 3.0).backward()).unwrap();
         (values(value)[0], values(gradient))
@@ -66,6 +69,7 @@ fn equals_the_plain_path() {
 #[test]
 fn pooled_views_are_one_sample() {
     let device = Device::flex();
+    device.seed(2);
     let z = Tensor::<3>::random([3, 20, 6], Distribution::Normal(0.0, 1.0), &device);
     let axes = directions(Slicing::Gaussian, 6, 30, Seed(0), 0, &device);
     let config = ObjectiveConfig { reduction: Reduction::Pooled, ..Default::default() };
