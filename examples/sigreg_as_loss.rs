@@ -26,12 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut points = Points { at: Param::from_tensor(round * stretch + 2.0) };
 
     let objective = ObjectiveConfig::default().init()?;
-    println!("SIGReg of a Gaussian cloud: about {:.3}", objective.gaussian_sigreg());
+    println!("SIGReg of a Gaussian cloud: about {:.3}", objective.gauge(1, count, dim).gaussian);
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_weight_decay(0.0).init();
     for step in 0..=300 {
         // Few directions suffice, because every step draws new ones.
         let axes = directions(Slicing::Gaussian, dim, 32, Seed(0), step, &device);
-        let sigreg = objective.sigreg(points.at.val().unsqueeze::<3>(), axes);
+        let sigreg = objective.sigreg(points.at.val().unsqueeze::<3>(), axes)?;
         if step % 100 == 0 {
             let std: Vec<f32> = points.at.val().var(0).sqrt().into_data().try_to_vec()?;
             let value: f32 = sigreg.clone().into_scalar();

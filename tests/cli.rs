@@ -142,3 +142,46 @@ fn errors_are_json_too() {
     let value: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert!(value["error"].as_str().unwrap().contains("unknown modality"));
 }
+
+#[test]
+fn statistics_are_listed_chosen_and_strict() {
+    let d = tempfile::tempdir().unwrap();
+    let out = lejepa(d.path(), &["statistics", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let names: Vec<_> = listed["statistics"].as_array().unwrap().iter().collect();
+    assert!(names.iter().any(|s| s["name"] == "epps_pulley" && s["crate"] == "lejepa-objective"));
+
+    let show = |words: &[&str]| {
+        let mut all = vec!["config", "show"];
+        all.extend(words);
+        let out = lejepa(d.path(), &all);
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    let (code, text, _) = show(&[]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("statistic = \"epps_pulley\"") && text.contains("knots = 17"), "{text}");
+    let moments = "objective.statistic=moments";
+    let (code, text, _) = show(&["--set", moments, "--set", "objective.k_max=6"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("k_max = 6") && !text.contains("knots"), "{text}");
+    // A configuration that was written is one that can be read, also for another statistic.
+    std::fs::write(d.path().join("c.toml"), &text).unwrap();
+    let (code, again, _) = show(&["--config", "c.toml"]);
+    assert_eq!((code, &again), (Some(0), &text));
+    let (code, other, _) = show(&["--config", "c.toml", "--set", "objective.statistic=watson"]);
+    assert!(code == Some(0) && !other.contains("k_max"), "{other}");
+
+    for (words, says) in [
+        (["--set", moments, "--set", "objective.knots=5"], "unknown configuration key"),
+        (["--set", moments, "--set", "objective.k_max=0"], "objective.k_max"),
+        (["--set", "objective.statistic=momens", "--set", "seed=1"], "did you mean `moments`"),
+        (["--set", "objective.clip=-1", "--set", "seed=1"], "objective.clip"),
+    ] {
+        let (code, _, error) = show(&words);
+        assert!(code == Some(2) && error.contains(says), "{words:?}: {code:?} {error}");
+    }
+}

@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Modalities,
     /// List the encoders this binary can train
     Encoders,
+    /// List the statistics that SIGReg can use: `--set objective.statistic=NAME`
+    Statistics,
     /// Look at settings
     Config {
         /// What to look at

@@ -30,6 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Modalities => Ok(list::modalities(args, &registry)),
         Command::Encoders => Ok(list::encoders(args, &registry)),
+        Command::Statistics => Ok(list::statistics(args, &registry)),
         Command::Config { command: ConfigCommand::Show(config) } => {
             show::run(args, config, &registry)
         }

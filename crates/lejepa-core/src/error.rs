@@ -11,10 +11,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name that is not registered: a modality, an encoder or a view sampler.
+    /// A name that is not registered: a modality, an encoder, a view sampler or a statistic.
     #[error("unknown {kind} `{name}`; known: {}", list(.known))]
     Unknown {
-        /// `"modality"`, `"encoder"`, `"sampler"`.
+        /// `"modality"`, `"encoder"`, `"sampler"`, `"statistic"`.
         kind: &'static str,
         /// What was asked for.
         name: String,
@@ -24,7 +24,7 @@ pub enum Error {
     /// Two crates registered the same name.
     #[error("{kind} `{name}` is registered twice: by {first} and by {second}")]
     Duplicate {
-        /// `"modality"`, `"encoder"`, `"sampler"`.
+        /// `"modality"`, `"encoder"`, `"sampler"`, `"statistic"`.
         kind: &'static str,
         /// The name both claim.
         name: String,

@@ -115,6 +115,7 @@ mod modality;
 mod registry;
 mod rng;
 mod source;
+mod statistic;
 mod view;
 
 pub use config::Section;
@@ -123,9 +124,12 @@ pub use encoder::{BoxedEncoder, Encoder};
 pub use error::{Error, Result, nearest};
 pub use listing::{Listing, SampleRule, Source, has_extension};
 pub use modality::{Modality, ViewSampler};
-pub use registry::{EncoderEntry, EncoderKind, ModalityEntry, Origin, Registration, Registry};
+pub use registry::{
+    EncoderEntry, EncoderKind, ModalityEntry, Origin, Registration, Registry, StatisticEntry,
+};
 pub use rng::{Purpose, Seed, ViewRng};
 pub use source::{SampledDataset, ViewSource};
+pub use statistic::{BoxedStatistic, MultivariateStatistic, Statistic, StatisticKind};
 pub use view::{View, ViewSpec, Views};
 
 // The macros' expansions need it; plugin authors need not depend on it.

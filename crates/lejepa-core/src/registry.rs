@@ -9,6 +9,7 @@ use crate::config::{self, Section};
 use crate::listing::{SampleRule, Source};
 use crate::modality::Modality;
 use crate::source::{SampledDataset, ViewSource};
+use crate::statistic::{BoxedStatistic, StatisticKind};
 use crate::{BoxedEncoder, Error, Result, ViewSpec};
 
 /// A family of encoders that can be chosen by name, for one modality or for all.
@@ -102,6 +103,34 @@ impl EncoderEntry {
     }
 }
 
+/// A statistic as a row of function pointers, made from a type by [`StatisticEntry::of`].
+#[derive(Clone, Copy)]
+pub struct StatisticEntry {
+    /// [`StatisticKind::NAME`].
+    pub name: &'static str,
+    /// [`StatisticKind::ABOUT`].
+    pub about: &'static str,
+    /// Crate and version that registered it.
+    pub origin: Origin,
+    /// Defaults of its keys in the `[objective]` section.
+    pub defaults: fn() -> Result<Table>,
+    /// Builds it from those keys.
+    pub build: fn(&Table) -> Result<BoxedStatistic>,
+}
+
+impl StatisticEntry {
+    /// The entry of `S`; `origin` is the registering crate.
+    pub const fn of<S: StatisticKind>(origin: Origin) -> Self {
+        Self {
+            name: S::NAME,
+            about: S::ABOUT,
+            origin,
+            defaults: || config::defaults::<S::Config>("objective"),
+            build: |table| S::build(&config::parse("objective", table)?),
+        }
+    }
+}
+
 /// The crate that registered something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
@@ -124,6 +153,8 @@ pub enum Registration {
     Modality(ModalityEntry),
     /// An encoder.
     Encoder(EncoderEntry),
+    /// A statistic.
+    Statistic(StatisticEntry),
 }
 
 inventory::collect!(Registration);
@@ -150,6 +181,16 @@ macro_rules! register_encoder {
     };
 }
 
+/// Registers a [`StatisticKind`] with every binary that links this crate.
+#[macro_export]
+macro_rules! register_statistic {
+    ($statistic:ty) => {
+        $crate::inventory::submit! {
+            $crate::Registration::Statistic($crate::StatisticEntry::of::<$statistic>($crate::origin!()))
+        }
+    };
+}
+
 /// The [`Origin`] of the crate this macro is written in.
 #[macro_export]
 macro_rules! origin {
@@ -158,14 +199,16 @@ macro_rules! origin {
     };
 }
 
-/// Modalities and encoders by name.
+/// Modalities, encoders and statistics by name.
 ///
-/// [`Registry::discover`] takes what is linked; [`Registry::empty`] with [`Registry::modality`] and
-/// [`Registry::encoder`] takes exactly what is named. Both are used the same way afterwards.
+/// [`Registry::discover`] takes what is linked; [`Registry::empty`] with [`Registry::modality`],
+/// [`Registry::encoder`] and [`Registry::statistic`] takes exactly what is named. Both are used the
+/// same way afterwards.
 #[derive(Clone, Default)]
 pub struct Registry {
     modalities: BTreeMap<&'static str, ModalityEntry>,
     encoders: BTreeMap<(&'static str, Option<&'static str>), EncoderEntry>,
+    statistics: BTreeMap<&'static str, StatisticEntry>,
 }
 
 impl Registry {
@@ -198,6 +241,14 @@ impl Registry {
         self.with(Registration::Encoder(EncoderEntry::of::<E>(origin)))
     }
 
+    /// Adds statistic `S`.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where the name is taken.
+    pub fn statistic<S: StatisticKind>(self, origin: Origin) -> Result<Self> {
+        self.with(Registration::Statistic(StatisticEntry::of::<S>(origin)))
+    }
+
     /// Adds one registration.
     ///
     /// # Errors
@@ -211,6 +262,9 @@ impl Registry {
             Registration::Encoder(e) => {
                 let old = self.encoders.insert((e.name, e.modality), e);
                 ("encoder", e.name, e.origin, old.map(|o| o.origin))
+            }
+            Registration::Statistic(s) => {
+                ("statistic", s.name, s.origin, self.statistics.insert(s.name, s).map(|o| o.origin))
             }
         };
         match old {
@@ -232,6 +286,23 @@ impl Registry {
     /// All encoders, sorted by name.
     pub fn encoders(&self) -> impl Iterator<Item = &EncoderEntry> {
         self.encoders.values()
+    }
+
+    /// All statistics, sorted by name.
+    pub fn statistics(&self) -> impl Iterator<Item = &StatisticEntry> {
+        self.statistics.values()
+    }
+
+    /// The statistic of this name.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] listing the known ones.
+    pub fn find_statistic(&self, name: &str) -> Result<&StatisticEntry> {
+        self.statistics.get(name).ok_or_else(|| Error::Unknown {
+            kind: "statistic",
+            name: name.to_string(),
+            known: self.statistics.keys().map(ToString::to_string).collect(),
+        })
     }
 
     /// The modality of this name.

@@ -22,4 +22,20 @@ pub enum ObjectiveError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// NaN or infinity in an input.
+    #[error(
+        "{tensor} hold {bad} of {total} values that are not finite, the first of them {value} at {place:?}"
+    )]
+    NotFinite {
+        /// Which tensor.
+        tensor: &'static str,
+        /// How many of its values are not finite.
+        bad: usize,
+        /// Of how many.
+        total: usize,
+        /// Where the first one is.
+        place: Vec<usize>,
+        /// What it is.
+        value: f64,
+    },
 }

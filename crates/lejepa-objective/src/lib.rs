@@ -23,6 +23,7 @@
 
 mod directions;
 mod error;
+mod finite;
 mod fused;
 mod objective;
 mod quadrature;
@@ -31,5 +32,6 @@ pub mod statistics;
 pub use directions::{Slicing, directions};
 pub use error::ObjectiveError;
 pub use objective::{
-    Centre, Losses, Mix, Objective, ObjectiveConfig, Reduction, prediction_loss, sigreg_plain,
+    Centre, Gauge, Losses, Mix, Objective, ObjectiveConfig, OverSlices, Reduction, prediction_loss,
+    sigreg_plain,
 };

@@ -1,12 +1,12 @@
 //! The LeJEPA objective: prediction loss plus λ times SIGReg.
 
-use burn::tensor::Tensor;
-use lejepa_core::Seed;
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
+use lejepa_core::{BoxedStatistic, Seed};
 use serde::{Deserialize, Serialize};
 
 use crate::ObjectiveError;
 use crate::directions::{Slicing, directions};
-use crate::fused;
+use crate::finite::check_finite;
 use crate::statistics::{EppsPulley, Statistic};
 
 /// Over which sets of embeddings SIGReg is computed.
@@ -42,6 +42,17 @@ pub enum Centre {
     All,
 }
 
+/// How the statistics of a set's directions become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverSlices {
+    /// Their mean (the paper).
+    #[default]
+    Mean,
+    /// Their sum: `slices` times the mean, so λ must be smaller by as much.
+    Sum,
+}
+
 /// Settings of the objective. λ alone is meant to be tuned.
 ///
 /// Published implementations differ in `reduction`, `mix`, `centre` and in whether the statistic
@@ -59,12 +70,13 @@ pub struct ObjectiveConfig {
     pub centre: Centre,
     /// How directions are chosen.
     pub slicing: Slicing,
-    /// Number of directions M, at least 1.
+    /// Number of directions M, at least 1. Multivariate statistics have none.
     pub slices: usize,
-    /// Knots of the quadrature on [0, t_max], both ends included, at least 2.
-    pub knots: usize,
-    /// End of the integration interval, above 0.
-    pub t_max: f64,
+    /// How the statistics of the directions become one number.
+    pub over_slices: OverSlices,
+    /// Statistics of single directions below this count as 0 and have no gradient; at least 0, and
+    /// 0 leaves all as they are.
+    pub clip: f64,
 }
 
 impl Default for ObjectiveConfig {
@@ -76,18 +88,26 @@ impl Default for ObjectiveConfig {
             centre: Centre::default(),
             slicing: Slicing::default(),
             slices: 1024,
-            knots: 17,
-            t_max: 3.0,
+            over_slices: OverSlices::default(),
+            clip: 0.0,
         }
     }
 }
 
 impl ObjectiveConfig {
-    /// Checks the settings and makes the objective.
+    /// Checks the settings and makes the objective with Epps-Pulley, the paper's statistic.
     ///
     /// # Errors
     /// [`ObjectiveError::Setting`] for a value out of range.
     pub fn init(&self) -> Result<Objective, ObjectiveError> {
+        self.init_with(BoxedStatistic::sliced(EppsPulley::default()))
+    }
+
+    /// Checks the settings and makes the objective with the given statistic.
+    ///
+    /// # Errors
+    /// [`ObjectiveError::Setting`] for a value out of range.
+    pub fn init_with(&self, statistic: BoxedStatistic) -> Result<Objective, ObjectiveError> {
         let bad =
             |key, reason: &str| Err(ObjectiveError::Setting { key, reason: reason.to_string() });
         let most = if self.mix == Mix::Convex { 1.0 } else { f64::MAX };
@@ -100,36 +120,10 @@ impl ObjectiveConfig {
         if self.slices == 0 {
             return bad("slices", "must be at least 1");
         }
-        if self.knots < 2 {
-            return bad("knots", "must be at least 2");
+        if !(self.clip >= 0.0 && self.clip.is_finite()) {
+            return bad("clip", "must be at least 0");
         }
-        if !(self.t_max > 0.0 && self.t_max.is_finite()) {
-            return bad("t_max", "must be above 0");
-        }
-        Ok(Objective {
-            config: self.clone(),
-            statistic: EppsPulley { t_max: self.t_max, knots: self.knots, ..EppsPulley::default() },
-        })
-    }
-
-    /// The loss in one line, conventions included, for logs.
-    pub fn convention(&self) -> String {
-        let (a, b) = match self.mix {
-            Mix::Convex => (format!("{}", 1.0 - self.lambda), self.lambda),
-            Mix::Additive => ("1".to_string(), self.lambda),
-        };
-        let reduction = match self.reduction {
-            Reduction::PerView => "per view, mean over views",
-            Reduction::Pooled => "all views pooled",
-        };
-        let centre = match self.centre {
-            Centre::Global => "mean of global views",
-            Centre::All => "mean of all views",
-        };
-        format!(
-            "{a}·prediction(to the {centre}) + {b}·SIGReg({reduction}; Epps-Pulley ×N, {} slices, {} knots on [0, {}])",
-            self.slices, self.knots, self.t_max
-        )
+        Ok(Objective { config: self.clone(), statistic })
     }
 }
 
@@ -137,7 +131,7 @@ impl ObjectiveConfig {
 #[derive(Debug, Clone)]
 pub struct Objective {
     config: ObjectiveConfig,
-    statistic: EppsPulley,
+    statistic: BoxedStatistic,
 }
 
 /// The objective's value and its two parts, each of shape `[1]`. Only `total` need be differentiated.
@@ -147,14 +141,58 @@ pub struct Losses {
     pub total: Tensor<1>,
     /// Mean squared distance of the views to their centre.
     pub prediction: Tensor<1>,
-    /// The regulariser; about [`Objective::gaussian_sigreg`] for Gaussian embeddings.
+    /// The regulariser; see [`Objective::gauge`] for what its values mean.
     pub sigreg: Tensor<1>,
+}
+
+/// What values of SIGReg mean: the logged number lies between these two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gauge {
+    /// The expectation for independent standard Gaussian embeddings: where training aims.
+    pub gaussian: f64,
+    /// The value of embeddings that are all zero: total collapse.
+    pub collapsed: f64,
 }
 
 impl Objective {
     /// The settings it was made of.
     pub fn config(&self) -> &ObjectiveConfig {
         &self.config
+    }
+
+    /// The statistic in use.
+    pub fn statistic(&self) -> &BoxedStatistic {
+        &self.statistic
+    }
+
+    /// The loss in one line, conventions included, for logs.
+    pub fn convention(&self) -> String {
+        let c = &self.config;
+        let (a, b) = match c.mix {
+            Mix::Convex => (format!("{}", 1.0 - c.lambda), c.lambda),
+            Mix::Additive => ("1".to_string(), c.lambda),
+        };
+        let reduction = match c.reduction {
+            Reduction::PerView => "per view, mean over views",
+            Reduction::Pooled => "all views pooled",
+        };
+        let centre = match c.centre {
+            Centre::Global => "mean of global views",
+            Centre::All => "mean of all views",
+        };
+        let statistic = match &self.statistic {
+            BoxedStatistic::Multivariate(statistic) => format!("{statistic:?}"),
+            BoxedStatistic::Sliced(statistic) => {
+                let over = match c.over_slices {
+                    OverSlices::Mean => "mean",
+                    OverSlices::Sum => "sum",
+                };
+                let slicing = format!("{:?}", c.slicing).to_lowercase();
+                let clip = if c.clip > 0.0 { format!(", clip {}", c.clip) } else { String::new() };
+                format!("{statistic:?}, {over} over {} {slicing} slices{clip}", c.slices)
+            }
+        };
+        format!("{a}·prediction(to the {centre}) + {b}·SIGReg({reduction}; {statistic})")
     }
 
     /// The loss of projected embeddings at one step.
@@ -165,7 +203,8 @@ impl Objective {
     /// `z`: `[views, samples, dim]`, the first `globals` views being the global ones.
     ///
     /// # Errors
-    /// [`ObjectiveError::Shape`] for no views, no samples, or more globals than views.
+    /// [`ObjectiveError::Shape`] for no views, no samples, or more globals than views;
+    /// [`ObjectiveError::NotFinite`] for NaN or infinity in `z`.
     pub fn loss(
         &self,
         z: Tensor<3>,
@@ -173,10 +212,18 @@ impl Objective {
         seed: Seed,
         step: u64,
     ) -> Result<Losses, ObjectiveError> {
-        let [_, _, dim] = z.dims();
-        let c = &self.config;
-        let axes = directions(c.slicing, dim, c.slices, seed, step, &z.device());
+        let axes = self.axes(&z, seed, step);
         self.loss_along(z, globals, axes)
+    }
+
+    /// The directions for embeddings like `z` at one step; none for a multivariate statistic.
+    pub fn axes(&self, z: &Tensor<3>, seed: Seed, step: u64) -> Tensor<2> {
+        let [_, _, dim] = z.dims();
+        let slices = match self.statistic {
+            BoxedStatistic::Sliced(_) => self.config.slices,
+            BoxedStatistic::Multivariate(_) => 1,
+        };
+        directions(self.config.slicing, dim, slices, seed, step, &z.device())
     }
 
     /// As [`Objective::loss`], along the given directions.
@@ -192,16 +239,13 @@ impl Objective {
         globals: usize,
         axes: Tensor<2>,
     ) -> Result<Losses, ObjectiveError> {
-        let shape @ [views, samples, dim] = z.dims();
-        let bad = |reason| Err(ObjectiveError::Shape { shape, globals, reason });
-        if views == 0 || samples == 0 || dim == 0 {
-            return bad("an axis is empty");
-        }
+        let shape @ [views, _, _] = z.dims();
         if globals == 0 || globals > views {
-            return bad("the number of global views must be at least 1 and at most that of views");
+            let reason = "the number of global views must be at least 1 and at most that of views";
+            return Err(ObjectiveError::Shape { shape, globals, reason });
         }
-        let prediction = prediction_loss(z.clone(), globals, self.config.centre);
-        let sigreg = self.sigreg(z, axes);
+        let sigreg = self.sigreg(z.clone(), axes)?;
+        let prediction = prediction_loss(z, globals, self.config.centre);
         let lambda = self.config.lambda;
         let weight = match self.config.mix {
             Mix::Convex => 1.0 - lambda,
@@ -211,36 +255,120 @@ impl Objective {
         Ok(Losses { total, prediction, sigreg })
     }
 
-    /// SIGReg of embeddings `[views, samples, dim]` along `axes` `[dim, slices]`: the mean over
-    /// directions and views of the statistic of the projections. Fused on the CPU.
-    pub fn sigreg(&self, z: Tensor<3>, axes: Tensor<2>) -> Tensor<1> {
-        let [views, samples, dim] = z.dims();
+    /// SIGReg of embeddings `[views, samples, dim]` along `axes` `[dim, slices]`, of shape `[1]`.
+    ///
+    /// f16 and bf16 embeddings are computed with, and their sums taken, in f32; the result is f32.
+    /// Fused where the statistic knows how: Epps-Pulley on the CPU, wgpu and CUDA.
+    ///
+    /// # Errors
+    /// [`ObjectiveError::Shape`] for an empty axis, [`ObjectiveError::NotFinite`] for NaN or
+    /// infinity in `z` or `axes`. To see those the embeddings are waited for.
+    pub fn sigreg(&self, z: Tensor<3>, axes: Tensor<2>) -> Result<Tensor<1>, ObjectiveError> {
+        let (z, axes) = self.sets(z, axes)?;
+        let statistic = match &self.statistic {
+            BoxedStatistic::Multivariate(statistic) => return Ok(statistic.evaluate(z).mean()),
+            BoxedStatistic::Sliced(statistic) => statistic,
+        };
+        let [_, slices] = axes.dims();
+        let clip = self.config.clip;
+        let mean = statistic
+            .fused_mean(&z, &axes, clip)
+            .unwrap_or_else(|| clipped(statistic.evaluate(projections(z, axes)), clip).mean());
+        Ok(match self.config.over_slices {
+            OverSlices::Mean => mean,
+            OverSlices::Sum => mean * slices as f64,
+        })
+    }
+
+    /// The statistic of every set and direction, `[sets, slices]`, before any reduction: which
+    /// directions look least Gaussian. A multivariate statistic gives one column.
+    ///
+    /// # Errors
+    /// As [`Objective::sigreg`].
+    pub fn sigreg_per_slice(
+        &self,
+        z: Tensor<3>,
+        axes: Tensor<2>,
+    ) -> Result<Tensor<2>, ObjectiveError> {
+        let (z, axes) = self.sets(z, axes)?;
+        Ok(match &self.statistic {
+            BoxedStatistic::Multivariate(statistic) => statistic.evaluate(z).unsqueeze_dim(1),
+            BoxedStatistic::Sliced(statistic) => {
+                clipped(statistic.evaluate(projections(z, axes)), self.config.clip)
+            }
+        })
+    }
+
+    /// The samples that SIGReg looks at, `[sets, rows, dim]`, in at least 32 bits, and the
+    /// directions to go with them.
+    fn sets(
+        &self,
+        z: Tensor<3>,
+        axes: Tensor<2>,
+    ) -> Result<(Tensor<3>, Tensor<2>), ObjectiveError> {
+        let shape @ [views, samples, dim] = z.dims();
+        if views == 0 || samples == 0 || dim == 0 {
+            let reason = "an axis is empty";
+            return Err(ObjectiveError::Shape { shape, globals: views, reason });
+        }
+        let [rows, _] = axes.dims();
+        if rows != dim {
+            let reason = "the directions are of another dimension";
+            return Err(ObjectiveError::Shape { shape, globals: views, reason });
+        }
+        check_finite("the embeddings", &z)?;
+        check_finite("the directions", &axes)?;
+        let wide = if z.dtype() == DType::F64 { FloatDType::F64 } else { FloatDType::F32 };
+        let z = if z.dtype() == wide.into() { z } else { z.cast(wide) };
+        let axes = if axes.dtype() == wide.into() { axes } else { axes.cast(wide) };
         let z = match self.config.reduction {
             Reduction::PerView => z,
             Reduction::Pooled => z.reshape([1, views * samples, dim]),
         };
-        fused::sigreg(&z, &axes, &self.statistic.quadrature())
-            .unwrap_or_else(|| sigreg_plain(&self.statistic, z, axes))
+        Ok((z, axes))
     }
 
-    /// The expectation of SIGReg for independent standard Gaussian embeddings, whatever N:
-    /// Σ w φ (1 − φ²) over the knots. 1.0525 for the default quadrature.
-    pub fn gaussian_sigreg(&self) -> f64 {
-        self.statistic.gaussian_expectation()
-    }
-
-    /// SIGReg of embeddings that are all zero, divided by the number of rows: 0.40205 for the
-    /// default quadrature. `rows` times this is what a total collapse shows.
-    pub fn collapsed_sigreg_per_row(&self) -> f64 {
-        self.statistic.collapsed_per_row()
-    }
-
-    /// Rows of one SIGReg sample for this many views and samples.
-    pub fn rows(&self, views: usize, samples: usize) -> usize {
-        match self.config.reduction {
+    /// What values of SIGReg mean for batches of this shape, by formula where one is known, else by
+    /// the mean over seeded Gaussian draws.
+    pub fn gauge(&self, views: usize, samples: usize, dim: usize) -> Gauge {
+        let rows = match self.config.reduction {
             Reduction::PerView => samples,
             Reduction::Pooled => views * samples,
+        };
+        let (device, clip) = (Device::flex(), self.config.clip);
+        // A generator of its own kind is not needed: the draws only have to be the same every time.
+        let normal = |shape: [usize; 3]| {
+            device.seed(0);
+            Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device)
+        };
+        let number = |x: Tensor<1>| x.into_data().iter::<f64>().next().unwrap_or(f64::NAN);
+        match &self.statistic {
+            BoxedStatistic::Multivariate(statistic) => Gauge {
+                gaussian: number(statistic.evaluate(normal([8, rows, dim])).mean()),
+                collapsed: number(statistic.evaluate(normal([1, rows, dim]) * 0.0).mean()),
+            },
+            BoxedStatistic::Sliced(statistic) => {
+                let mean = |x| number(clipped(statistic.evaluate(x), clip).mean());
+                let formula = statistic.gaussian_expectation(rows).filter(|_| clip == 0.0);
+                let gaussian = formula.unwrap_or_else(|| mean(normal([1, rows, 512])));
+                let collapsed = mean(normal([1, rows, 1]) * 0.0);
+                let factor = match self.config.over_slices {
+                    OverSlices::Mean => 1.0,
+                    OverSlices::Sum => self.config.slices as f64,
+                };
+                Gauge { gaussian: gaussian * factor, collapsed: collapsed * factor }
+            }
         }
+    }
+}
+
+/// Values below `clip` as 0, where `clip` is above 0.
+fn clipped(values: Tensor<2>, clip: f64) -> Tensor<2> {
+    if clip > 0.0 {
+        let low = values.clone().lower_elem(clip);
+        values.mask_fill(low, 0.0)
+    } else {
+        values
     }
 }
 
@@ -257,14 +385,18 @@ pub fn prediction_loss(z: Tensor<3>, globals: usize, centre: Centre) -> Tensor<1
     (centre - z).square().mean()
 }
 
-/// SIGReg by plain tensor operations, for any statistic and any backend: what the fused operation
-/// has to equal.
+/// SIGReg by plain tensor operations, for any statistic and any backend: what a fused operation has
+/// to equal.
 ///
 /// # Shapes
 /// `z`: `[sets, rows, dim]`, `axes`: `[dim, slices]`; the result is `[1]`.
 pub fn sigreg_plain(statistic: &dyn Statistic, z: Tensor<3>, axes: Tensor<2>) -> Tensor<1> {
+    statistic.evaluate(projections(z, axes)).mean()
+}
+
+/// `[sets, rows, dim]` on `[dim, slices]`: `[sets, rows, slices]`.
+fn projections(z: Tensor<3>, axes: Tensor<2>) -> Tensor<3> {
     let [sets, rows, dim] = z.dims();
     let [_, slices] = axes.dims();
-    let projections = z.reshape([sets * rows, dim]).matmul(axes);
-    statistic.evaluate(projections.reshape([sets, rows, slices])).mean()
+    z.reshape([sets * rows, dim]).matmul(axes).reshape([sets, rows, slices])
 }

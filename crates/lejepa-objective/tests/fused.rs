@@ -15,13 +15,13 @@ fn both(z: Tensor<3>, slices: usize, knots: usize, t_max: f64) -> [(f64, Vec<f64
     let device = z.device();
     let [_, _, dim] = z.dims();
     let axes = directions(Slicing::Gaussian, dim, slices, Seed(3), 0, &device);
-    let config = ObjectiveConfig { slices, knots, t_max, ..ObjectiveConfig::default() };
-    let objective = config.init().unwrap();
+    let config = ObjectiveConfig { slices, ..ObjectiveConfig::default() };
     let plain = EppsPulley { t_max, knots, ..EppsPulley::default() };
+    let objective = config.init_with(plain.clone().into()).unwrap();
     [true, false].map(|fused| {
         let z = z.clone().detach().require_grad();
         let value = if fused {
-            objective.sigreg(z.clone(), axes.clone())
+            objective.sigreg(z.clone(), axes.clone()).unwrap()
         } else {
             // In 64 bits, so that only the fused path's rounding is measured.
             let wide = burn::tensor::FloatDType::F64;
@@ -73,7 +73,7 @@ fn pooled_views_are_one_sample() {
     let z = Tensor::<3>::random([3, 20, 6], Distribution::Normal(0.0, 1.0), &device);
     let axes = directions(Slicing::Gaussian, 6, 30, Seed(0), 0, &device);
     let config = ObjectiveConfig { reduction: Reduction::Pooled, ..Default::default() };
-    let fused = config.init().unwrap().sigreg(z.clone(), axes.clone());
+    let fused = config.init().unwrap().sigreg(z.clone(), axes.clone()).unwrap();
     let plain = sigreg_plain(&EppsPulley::default(), z.reshape([1, 60, 6]), axes);
     assert!((values(fused)[0] / values(plain)[0] - 1.0).abs() < 1e-5);
 }
@@ -124,8 +124,8 @@ fn knots_that_are_not_even_take_the_plain_path() {
     let wide = z.clone().cast(burn::tensor::FloatDType::F64);
     let axes = directions(Slicing::Gaussian, 4, 10, Seed(0), 0, &device);
     let objective = ObjectiveConfig { slices: 10, ..Default::default() }.init().unwrap();
-    let narrow = values(objective.sigreg(z, axes.clone()))[0];
-    let wide = values(objective.sigreg(wide, axes.cast(burn::tensor::FloatDType::F64)))[0];
+    let narrow = values(objective.sigreg(z, axes.clone()).unwrap())[0];
+    let wide = values(objective.sigreg(wide, axes.cast(burn::tensor::FloatDType::F64)).unwrap())[0];
     assert!((narrow / wide - 1.0).abs() < 1e-5, "{narrow} {wide}");
 }
 

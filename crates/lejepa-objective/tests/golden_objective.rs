@@ -56,16 +56,20 @@ fn golden_objective() {
         };
         let config = ObjectiveConfig {
             lambda: case["lam"].as_f64().unwrap(),
-            t_max: case["t_max"].as_f64().unwrap(),
-            knots: case["knots"].as_u64().unwrap() as usize,
             slices: case["slices"].as_u64().unwrap() as usize,
             centre,
             ..ObjectiveConfig::default()
         };
+        let statistic: lejepa_core::BoxedStatistic = EppsPulley {
+            t_max: case["t_max"].as_f64().unwrap(),
+            knots: case["knots"].as_u64().unwrap() as usize,
+            ..EppsPulley::default()
+        }
+        .into();
         let globals = case["globals"].as_u64().unwrap() as usize;
         let z = tensor::<3>(&case["z"], &device).require_grad();
         let axes = tensor::<2>(&case["directions"], &device);
-        let per_view = config.init().unwrap();
+        let per_view = config.init_with(statistic.clone()).unwrap();
         let losses = per_view.loss_along(z.clone(), globals, axes.clone()).unwrap();
         let want = |key: &str| vec![case[key].as_f64().unwrap()];
         let name = |what: &str| format!("objective {i}, {what}");
@@ -77,11 +81,15 @@ fn golden_objective() {
         assert_close(&name("gradient"), &values(gradient), &expected, 1e-4);
 
         let pooled = ObjectiveConfig { reduction: Reduction::Pooled, ..config.clone() };
-        let losses = pooled.init().unwrap().loss_along(z.clone(), globals, axes.clone()).unwrap();
+        let losses = pooled
+            .init_with(statistic.clone())
+            .unwrap()
+            .loss_along(z.clone(), globals, axes.clone())
+            .unwrap();
         assert_close(&name("pooled"), &values(losses.sigreg.clone()), &want("sigreg_pooled"), 1e-5);
 
         let additive = ObjectiveConfig { mix: Mix::Additive, ..config };
-        let losses = additive.init().unwrap().loss_along(z, globals, axes).unwrap();
+        let losses = additive.init_with(statistic).unwrap().loss_along(z, globals, axes).unwrap();
         let sum = case["prediction"].as_f64().unwrap()
             + case["lam"].as_f64().unwrap() * case["sigreg_per_view"].as_f64().unwrap();
         assert_close(&name("additive"), &values(losses.total), &[sum], 1e-5);
@@ -211,8 +219,8 @@ fn impossible_settings_and_shapes_are_errors() {
         ObjectiveConfig { lambda: -0.1, mix: Mix::Additive, ..Default::default() },
         ObjectiveConfig { lambda: f64::NAN, ..Default::default() },
         ObjectiveConfig { slices: 0, ..Default::default() },
-        ObjectiveConfig { knots: 1, ..Default::default() },
-        ObjectiveConfig { t_max: 0.0, ..Default::default() },
+        ObjectiveConfig { clip: -1.0, ..Default::default() },
+        ObjectiveConfig { clip: f64::NAN, ..Default::default() },
     ] {
         assert!(bad.init().is_err(), "{bad:?}");
     }

@@ -1,8 +1,12 @@
 //! The configuration of a run: general sections, layered with what plugins and users say.
 
-use lejepa_core::{EncoderEntry, Error, ModalityEntry, Registry, Table, Value, config};
+use lejepa_core::{
+    EncoderEntry, Error, ModalityEntry, Registry, StatisticEntry, StatisticKind, Table, Value,
+    config,
+};
 use lejepa_nn::ProjectorConfig;
-use lejepa_objective::ObjectiveConfig;
+use lejepa_objective::statistics::EppsPulley;
+use lejepa_objective::{Objective, ObjectiveConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::{Result, TrainError};
@@ -142,7 +146,7 @@ impl Default for ProbeConfig {
     }
 }
 
-/// The general sections, typed. Modality and encoder sections stay tables for their plugins.
+/// The general sections, typed. What modality, encoder and statistic add stays in tables for them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -211,7 +215,6 @@ impl Settings {
                 return Err(Error::bad_value(key, reason).into());
             }
         }
-        self.objective.init()?;
         Ok(())
     }
 }
@@ -236,6 +239,8 @@ pub struct Resolved {
     pub modality: ModalityEntry,
     /// The encoder.
     pub encoder: EncoderEntry,
+    /// The statistic.
+    pub statistic: StatisticEntry,
 }
 
 impl Request {
@@ -260,6 +265,15 @@ impl Request {
         section.extend((encoder.defaults)()?);
         table.insert("encoder".into(), Value::Table(section));
         table.insert(modality.name.into(), Value::Table((modality.defaults)()?));
+        let statistic = self.choice("objective.statistic", "epps_pulley");
+        // The objective brings the paper's statistic along, whatever an explicit registry holds.
+        let statistic = match registry.find_statistic(&statistic) {
+            Err(_) if statistic == EppsPulley::NAME => {
+                StatisticEntry::of::<EppsPulley>(lejepa_core::origin!())
+            }
+            found => *found?,
+        };
+        add_statistic(&mut table, &statistic)?;
         config::overlay(&mut table, &recipe, "")?;
         table.insert("modality".into(), Value::String(modality.name.into()));
         if let Some(file) = &self.file {
@@ -278,12 +292,22 @@ impl Request {
                 )
                 .into());
             }
+            if let Some(Value::Table(section)) = file.get_mut("objective") {
+                let of_file = section.get("statistic").and_then(Value::as_str);
+                if let Some(other) = of_file.filter(|n| *n != statistic.name) {
+                    // The file tunes another statistic than the one that was asked for.
+                    for key in (registry.find_statistic(other)?.defaults)()?.keys() {
+                        section.remove(key);
+                    }
+                    section.remove("statistic");
+                }
+            }
             config::overlay(&mut table, &file, "")?;
         }
         for assignment in &self.assignments {
             config::assign(&mut table, assignment)?;
         }
-        Resolved::from_table(table, modality, encoder)
+        Resolved::from_table(table, modality, encoder, statistic)
     }
 
     /// The last word on a key that has to be known before the layers can be built.
@@ -298,6 +322,20 @@ impl Request {
             .or_else(|| self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string))
             .unwrap_or_else(|| default.to_string())
     }
+}
+
+/// The `[objective]` section has the statistic's name and keys beside the general ones.
+fn add_statistic(table: &mut Table, statistic: &StatisticEntry) -> Result<()> {
+    let Some(Value::Table(section)) = table.get_mut("objective") else { return Ok(()) };
+    section.insert("statistic".into(), Value::String(statistic.name.into()));
+    for (key, value) in (statistic.defaults)()? {
+        if section.insert(key.clone(), value).is_some() {
+            let reason =
+                format!("the statistic {} has a key of a name that is taken", statistic.name);
+            return Err(Error::bad_value(format!("objective.{key}"), reason).into());
+        }
+    }
+    Ok(())
 }
 
 fn text<'a>(table: &'a Table, dotted: &str) -> Option<&'a str> {
@@ -318,13 +356,35 @@ impl Resolved {
         Request { file: Some(table), assignments: Vec::new() }.resolve(registry)
     }
 
-    fn from_table(table: Table, modality: ModalityEntry, encoder: EncoderEntry) -> Result<Self> {
+    fn from_table(
+        table: Table,
+        modality: ModalityEntry,
+        encoder: EncoderEntry,
+        statistic: StatisticEntry,
+    ) -> Result<Self> {
         let mut general = table.clone();
         general.remove("encoder");
         general.remove(modality.name);
+        if let Some(Value::Table(objective)) = general.get_mut("objective") {
+            let own = (statistic.defaults)()?;
+            objective.retain(|key, _| key != "statistic" && !own.contains_key(key));
+        }
         let settings: Settings = config::parse("configuration", &general)?;
         settings.validate()?;
-        Ok(Self { settings, table, modality, encoder })
+        let resolved = Self { settings, table, modality, encoder, statistic };
+        resolved.objective()?;
+        Ok(resolved)
+    }
+
+    /// The objective with the chosen statistic.
+    ///
+    /// # Errors
+    /// A setting of the objective or the statistic out of range.
+    pub fn objective(&self) -> Result<Objective> {
+        let mut section = self.section("objective");
+        let own = (self.statistic.defaults)()?;
+        section.retain(|key, _| own.contains_key(key));
+        Ok(self.settings.objective.init_with((self.statistic.build)(&section)?)?)
     }
 
     /// The modality's own section.

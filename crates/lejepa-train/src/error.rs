@@ -44,15 +44,15 @@ pub enum TrainError {
         /// What is missing.
         reason: String,
     },
-    /// The loss is not a number any more.
-    #[error("{what} is {value} at step {step}")]
+    /// Training has left the numbers: NaN or infinity in a loss, an embedding or a parameter.
+    #[error("step {step}: {what}")]
     NotFinite {
-        /// Which loss.
-        what: &'static str,
-        /// Its value.
-        value: f64,
-        /// The step at which it was seen.
+        /// Which tensor or loss, and its value.
+        what: String,
+        /// The step at which it was seen, from 1.
         step: u64,
+        /// The newest checkpoint, which is from before.
+        saved: Option<PathBuf>,
     },
     /// More samples turned bad during training than the run may have.
     #[error(
@@ -101,13 +101,18 @@ impl TrainError {
                 }
                 _ => None,
             },
-            Self::OutputExists(_) => Some("runs are never overwritten: choose another --output".into()),
-            Self::NotARun { .. } => {
-                Some("give the folder that `lejepa train` named at its end, e.g. runs/image-001".into())
+            Self::OutputExists(_) => {
+                Some("runs are never overwritten: choose another --output".into())
             }
-            Self::NotFinite { .. } => Some(
-                "lower train.lr or raise train.warmup; the last checkpoint is from before this step".into(),
+            Self::NotARun { .. } => Some(
+                "give the folder that `lejepa train` named at its end, e.g. runs/image-001".into(),
             ),
+            Self::NotFinite { saved, .. } => {
+                let saved = saved.as_ref().map_or("nothing was saved before".into(), |path| {
+                    format!("the last good checkpoint is {}", path.display())
+                });
+                Some(format!("lower train.lr or raise train.warmup; {saved}"))
+            }
             Self::TooManyBad { .. } => {
                 Some("repair the data, or raise the limit with --set data.max_bad=0.5".into())
             }

@@ -84,6 +84,39 @@ impl Model {
     }
 }
 
+impl Model {
+    /// The dotted name of the first parameter with a NaN or an infinity in it.
+    pub fn first_not_finite(&self) -> Option<String> {
+        let mut search = NotFinite::default();
+        self.visit(&mut search);
+        search.found
+    }
+}
+
+#[derive(Default)]
+struct NotFinite {
+    path: Vec<String>,
+    found: Option<String>,
+}
+
+impl ModuleVisitor for NotFinite {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_string());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // 0 times a number is 0 but for NaN and infinity.
+        if self.found.is_none()
+            && let Ok(sum) = (param.val().detach() * 0.0).sum().try_into_scalar::<f32>()
+            && sum != 0.0
+        {
+            self.found = Some(self.path.join("."));
+        }
+    }
+}
+
 struct Realise;
 
 impl ModuleVisitor for Realise {

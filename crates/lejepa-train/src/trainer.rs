@@ -9,6 +9,7 @@ use burn::module::ParamGroup;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use lejepa_core::{Purpose, Seed, Source, ViewSource};
+use lejepa_objective::ObjectiveError;
 use serde_json::json;
 
 use crate::checkpoint::{self, State};
@@ -175,7 +176,7 @@ fn train_and_probe(
     let total = steps(settings, &order);
     describe(resolved, &prepared, &model, &order, total, observer)?;
 
-    let objective = settings.objective.init()?;
+    let objective = resolved.objective()?;
     let seed = Seed(settings.seed);
     let workers = workers(settings.data.workers);
     let mut first = 0;
@@ -209,7 +210,9 @@ fn train_and_probe(
         // Whatever the encoder draws in this step is addressed by the step, like all else.
         learning.seed(seed.derive(Purpose::Encoder, &[step]));
         let z = model.project(batch, &views, &learning)?;
-        let losses = objective.loss(z, views.globals, seed, step)?;
+        let losses = objective
+            .loss(z, views.globals, seed, step)
+            .map_err(|e| not_finite(e, &model, step + 1, run))?;
         let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
         let t = &settings.train;
         let lr = learning_rate(step, total, t.lr, t.lr_end, t.warmup);
@@ -222,12 +225,18 @@ fn train_and_probe(
         let saving = done == total || stopping || due;
         meter.steps += 1;
         if saving || done == 1 || done.is_multiple_of(t.log_every) {
-            let metrics = meter.read(done, lr, losses)?;
+            let metrics = meter.read(done, lr, losses, run)?;
             run.append_metrics(&metrics)?;
             observer.event(Event::Metrics(&metrics));
             last = Some(metrics);
         }
         if saving {
+            // A checkpoint is there to go on from: one with NaN in it would be worse than none.
+            if let Some(name) = model.first_not_finite() {
+                let what = format!("the parameter {name} has values that are not finite");
+                let saved = checkpoint::latest(run).ok();
+                return Err(TrainError::NotFinite { what, step: done, saved });
+            }
             let state =
                 State { version: checkpoint::VERSION, step: done, total, seed: settings.seed };
             let path = checkpoint::save(run, &model, &optimizer, &state, settings.checkpoint.keep)?;
@@ -256,6 +265,18 @@ fn train_and_probe(
         })
     })?;
     Ok(Outcome { run: run.path().to_path_buf(), steps: total, last, skipped, probes })
+}
+
+/// Adds step, parameter and checkpoint to the objective's complaint about NaN or infinity.
+fn not_finite(error: ObjectiveError, model: &Model, step: u64, run: &RunDir) -> TrainError {
+    if !matches!(error, ObjectiveError::NotFinite { .. }) {
+        return error.into();
+    }
+    let cause = model.first_not_finite().map_or(String::new(), |name| {
+        format!("; so does the parameter {name}: the step before was too large")
+    });
+    let saved = checkpoint::latest(run).ok();
+    TrainError::NotFinite { what: format!("{error}{cause}"), step, saved }
 }
 
 /// Names what was replaced and stops where it is too much.
@@ -327,7 +348,8 @@ fn describe(
     use burn::module::Module;
     let settings = &resolved.settings;
     let (plan, views) = (&prepared.plan, prepared.source.spec());
-    let objective = settings.objective.init()?;
+    let objective = resolved.objective()?;
+    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
     let held_out = plan.probes.first().map_or(0, |p| p.test.len());
     for line in [
         format!(
@@ -348,12 +370,10 @@ fn describe(
             model.projector.num_params() as f64 / 1e6,
             settings.projector.output
         ),
-        format!("loss      {}", settings.objective.convention()),
+        format!("loss      {}", objective.convention()),
         format!(
-            "gauge     SIGReg is {:.4} for Gaussian embeddings, {:.1} at total collapse",
-            objective.gaussian_sigreg(),
-            objective.collapsed_sigreg_per_row()
-                * objective.rows(views.views(), order.batch) as f64
+            "gauge     SIGReg is {:.4} for Gaussian embeddings, {:.4} at total collapse",
+            gauge.gaussian, gauge.collapsed
         ),
         format!(
             "length    {total} steps of {} samples, {} steps an epoch",
@@ -399,12 +419,15 @@ impl Meter {
         step: u64,
         lr: f64,
         losses: lejepa_objective::Losses,
+        run: &RunDir,
     ) -> Result<StepMetrics> {
         let (loss, prediction, sigreg) =
             (scalar(losses.total)?, scalar(losses.prediction)?, scalar(losses.sigreg)?);
         for (what, value) in [("prediction", prediction), ("sigreg", sigreg), ("loss", loss)] {
             if !value.is_finite() {
-                return Err(TrainError::NotFinite { what, value, step });
+                let what = format!("the {what} is {value}");
+                let saved = checkpoint::latest(run).ok();
+                return Err(TrainError::NotFinite { what, step, saved });
             }
         }
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);

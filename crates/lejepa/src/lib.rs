@@ -22,7 +22,7 @@
 //! let embeddings = Tensor::<3>::random([1, 256, 16], Distribution::Normal(0.0, 1.0), &device);
 //! let objective = ObjectiveConfig::default().init()?;
 //! let axes = directions(Slicing::Gaussian, 16, 512, Seed(0), 0, &device);
-//! let sigreg: f32 = objective.sigreg(embeddings, axes).into_scalar();
+//! let sigreg: f32 = objective.sigreg(embeddings, axes)?.into_scalar();
 //! // About 1.05 for Gaussian embeddings, whatever their number; one batch scatters around it.
 //! assert!((0.6..1.7).contains(&sigreg));
 //! # Ok(())

@@ -1,4 +1,4 @@
-//! `lejepa modalities` and `lejepa encoders`: what is linked into this binary.
+//! `lejepa modalities`, `lejepa encoders` and `lejepa statistics`: what is linked into this binary.
 
 use lejepa_core::Registry;
 use serde_json::{Value, json};
@@ -45,4 +45,20 @@ pub(super) fn encoders(args: &Args, registry: &Registry) -> Value {
         }
     }
     json!({ "encoders": rows })
+}
+
+pub(super) fn statistics(args: &Args, registry: &Registry) -> Value {
+    let rows: Vec<Value> = registry
+        .statistics()
+        .map(|s| {
+            let crate_ = (s.origin.krate, s.origin.version);
+            json!({ "name": s.name, "about": s.about, "crate": crate_.0, "version": crate_.1 })
+        })
+        .collect();
+    if !args.json {
+        for s in registry.statistics() {
+            println!("{:<22} {}\n{:<22} from {}", s.name, s.about, "", s.origin);
+        }
+    }
+    json!({ "statistics": rows })
 }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
+use super::Rule;
 use super::lanes::{BLOCK, Gradient, ROWS, Sums};
 
 /// A matrix in memory: element (i, j) at `data[i·rows + j·columns]`.
@@ -33,10 +34,7 @@ pub(super) struct Problem<'a> {
     pub(super) z: &'a [f32],
     /// `dim × slices`.
     pub(super) axes: Strided<'a>,
-    /// Distance between knots.
-    pub(super) step: f64,
-    /// Weight of each knot, from k = 1.
-    pub(super) weights: &'a [f64],
+    pub(super) rule: &'a Rule,
 }
 
 /// Bytes of a tile: it should stay in the second-level cache between the passes.
@@ -107,7 +105,7 @@ impl Problem<'_> {
 
     /// The sum over one tile's directions; leaves the gradient of the projections in the tile.
     fn tile(&self, z: &[f32], index: usize, tile: &mut [f32], gradient: bool) -> f64 {
-        let (width, dim, knots) = (self.tile_width(), self.dim, self.weights.len());
+        let (width, dim, knots) = (self.tile_width(), self.dim, self.rule.weights.len());
         let count = width.min(self.slices - index * width);
         let z = Strided { data: z, row: dim, column: 1 };
         // Columns beyond `count` hold whatever was there: nobody looks at what becomes of them.
@@ -118,30 +116,35 @@ impl Problem<'_> {
 
         let mut sums = Buffer::take(2 * knots * width);
         let (cos, sin) = sums.slice().split_at_mut(knots * width);
-        let step = self.step as f32;
+        let step = self.rule.step as f32;
         arch().dispatch(Sums { tile, width, step, cos, sin });
         let n = self.rows as f64;
         let scale = 1.0 / (self.sets * self.slices) as f64;
-        let mut total = 0.0;
-        for (k, weight) in self.weights.iter().enumerate() {
-            let t = (k + 1) as f64 * self.step;
+        let mut totals = [0f64; TILE_WIDTH];
+        for (k, weight) in self.rule.weights.iter().enumerate() {
+            let t = (k + 1) as f64 * self.rule.step;
             let phi = (-0.5 * t * t).exp();
             let row = k * width..k * width + width;
             for (j, (c, s)) in cos[row.clone()].iter_mut().zip(&mut sin[row]).enumerate() {
                 let re = (f64::from(*c) - padding) / n - phi;
                 let im = f64::from(*s) / n;
-                if j < count {
-                    total += n * weight * (re * re + im * im);
-                }
+                totals[j] += n * weight * (re * re + im * im);
                 // d/dx of N·w·(re² + im²), with N·d(re)/dx = −t sin tx and N·d(im)/dx = t cos tx.
                 *c = (2.0 * scale * weight * t * re) as f32;
                 *s = (2.0 * scale * weight * t * im) as f32;
             }
         }
+        let totals = &mut totals[..count];
+        for (j, total) in totals.iter_mut().enumerate().filter(|(_, t)| **t < self.rule.clip) {
+            *total = 0.0;
+            for k in 0..knots {
+                (cos[k * width + j], sin[k * width + j]) = (0.0, 0.0);
+            }
+        }
         if gradient {
             arch().dispatch(Gradient { tile, width, step, a: cos, b: sin });
         }
-        total
+        totals.iter().sum()
     }
 }
 

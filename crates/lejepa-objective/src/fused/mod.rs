@@ -1,11 +1,16 @@
 //! SIGReg with Epps-Pulley as one operation with its own backward.
 //!
-//! On the CPU (burn-flex, 32-bit) it replaces a graph of tensors of size V·N·M per knot by one pass
-//! ([`cpu`]). Elsewhere [`sigreg`] declines, and the caller takes the path of plain tensor operations.
+//! On the CPU (burn-flex) it replaces a graph of tensors of size V·N·M per knot by one pass
+//! ([`cpu`]), on GPUs by two kernels ([`gpu`]). Elsewhere [`sigreg`] declines, and the caller takes
+//! the path of plain tensor operations.
 
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod lanes;
 
+#[cfg(feature = "gpu")]
+use burn::backend::Cube;
 use burn::backend::autodiff::{
     Autodiff,
     checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
@@ -19,79 +24,132 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use crate::quadrature::Quadrature;
 use cpu::{Problem, Strided};
 
+/// What is computed of the projections.
+#[derive(Debug, Clone)]
+struct Rule {
+    /// Distance between knots.
+    step: f64,
+    /// Weight of each knot, from k = 1.
+    weights: Vec<f64>,
+    /// Statistics of single directions below this count as 0.
+    clip: f64,
+}
+
+#[cfg(feature = "gpu")]
+impl Rule {
+    /// Rows of t, φ(t), the weight, and the factor of the gradient of a mean over `count` values.
+    fn table(&self, count: usize) -> Vec<f32> {
+        let t = |k: usize| (k + 1) as f64 * self.step;
+        let row = |f: &dyn Fn(usize) -> f64| -> Vec<f32> {
+            (0..self.weights.len()).map(|k| f(k) as f32).collect()
+        };
+        [
+            row(&t),
+            row(&|k| (-0.5 * t(k) * t(k)).exp()),
+            row(&|k| self.weights[k]),
+            // d/dx of N·w·(re² + im²), with N·d(re)/dx = −t sin tx and N·d(im)/dx = t cos tx.
+            row(&|k| 2.0 * self.weights[k] * t(k) / count as f64),
+        ]
+        .concat()
+    }
+}
+
+/// A backend that has the operation.
+trait Kernel: Backend {
+    /// The mean over sets and directions, `[1]`, and where wanted its gradient, of the shape of `z`.
+    fn run(
+        z: FloatTensor<Self>,
+        axes: FloatTensor<Self>,
+        rule: &Rule,
+        gradient: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
+}
+
 /// The operation, per backend.
-#[backend_extension(Flex, Autodiff)]
+#[cfg_attr(feature = "gpu", backend_extension(Flex, Cube, Autodiff))]
+#[cfg_attr(not(feature = "gpu"), backend_extension(Flex, Autodiff))]
 trait FusedSigreg: Backend {
     /// The mean over sets and directions of the statistic of the projections.
     ///
-    /// `z` is `[sets, rows, dim]`, `axes` `[dim, slices]`, the knots are `step`, `2·step`, ... with
-    /// `weights`; the result is `[1]`.
-    fn fused_sigreg(
+    /// `z` is `[sets, rows, dim]`, `axes` `[dim, slices]`; the result is `[1]`.
+    fn fused_sigreg(z: FloatTensor<Self>, axes: FloatTensor<Self>, rule: Rule)
+    -> FloatTensor<Self>;
+}
+
+impl Kernel for Flex {
+    fn run(
         z: FloatTensor<Self>,
         axes: FloatTensor<Self>,
-        step: f64,
-        weights: Vec<f64>,
-    ) -> FloatTensor<Self>;
+        rule: &Rule,
+        gradient: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        let z = z.to_contiguous();
+        let axes = if axes.layout().strides().iter().all(|&s| s > 0) {
+            axes
+        } else {
+            axes.to_contiguous()
+        };
+        let [sets, rows, dim] = z.layout().shape().dims();
+        let [_, slices] = axes.layout().shape().dims();
+        let strides = axes.layout().strides();
+        let problem = Problem {
+            sets,
+            rows,
+            dim,
+            slices,
+            z: &z.storage::<f32>()[z.layout().start_offset()..],
+            axes: Strided {
+                data: &axes.storage::<f32>()[axes.layout().start_offset()..],
+                row: strides[0].unsigned_abs(),
+                column: strides[1].unsigned_abs(),
+            },
+            rule,
+        };
+        let (value, back) = problem.run(gradient);
+        let tensor = |data: TensorData| FloatTensor::<Flex>::from_data(data);
+        let back = gradient.then(|| tensor(TensorData::new(back, [sets, rows, dim])));
+        (tensor(TensorData::new(vec![value as f32], [1])), back)
+    }
 }
 
-/// Value and, where wanted, gradient on flex tensors.
-fn on_flex(
-    z: FloatTensor<Flex>,
-    axes: &FloatTensor<Flex>,
-    step: f64,
-    weights: &[f64],
-    gradient: bool,
-) -> (FloatTensor<Flex>, Option<FloatTensor<Flex>>) {
-    let z = z.to_contiguous();
-    let axes = if axes.layout().strides().iter().all(|&s| s > 0) {
-        axes.clone()
-    } else {
-        axes.to_contiguous()
-    };
-    let [sets, rows, dim] = dims(z.layout().shape());
-    let [_, slices] = dims(axes.layout().shape());
-    let strides = axes.layout().strides();
-    let problem = Problem {
-        sets,
-        rows,
-        dim,
-        slices,
-        z: &z.storage::<f32>()[z.layout().start_offset()..],
-        axes: Strided {
-            data: &axes.storage::<f32>()[axes.layout().start_offset()..],
-            row: strides[0].unsigned_abs(),
-            column: strides[1].unsigned_abs(),
-        },
-        step,
-        weights,
-    };
-    let (value, back) = problem.run(gradient);
-    let tensor = |data: TensorData| FloatTensor::<Flex>::from_data(data);
-    let back = gradient.then(|| tensor(TensorData::new(back, [sets, rows, dim])));
-    (tensor(TensorData::new(vec![value as f32], [1])), back)
-}
-
-fn dims<const D: usize>(shape: &burn::tensor::Shape) -> [usize; D] {
-    std::array::from_fn(|i| shape[i])
+#[cfg(feature = "gpu")]
+impl Kernel for Cube {
+    fn run(
+        z: FloatTensor<Self>,
+        axes: FloatTensor<Self>,
+        rule: &Rule,
+        gradient: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        gpu::run(z, axes, rule, gradient)
+    }
 }
 
 impl FusedSigreg for Flex {
     fn fused_sigreg(
         z: FloatTensor<Self>,
         axes: FloatTensor<Self>,
-        step: f64,
-        weights: Vec<f64>,
+        rule: Rule,
     ) -> FloatTensor<Self> {
-        on_flex(z, &axes, step, &weights, false).0
+        Self::run(z, axes, &rule, false).0
     }
 }
 
-impl<C: CheckpointStrategy> FusedSigreg for Autodiff<Flex, C> {
+#[cfg(feature = "gpu")]
+impl FusedSigreg for Cube {
     fn fused_sigreg(
         z: FloatTensor<Self>,
         axes: FloatTensor<Self>,
-        step: f64,
-        weights: Vec<f64>,
+        rule: Rule,
+    ) -> FloatTensor<Self> {
+        Self::run(z, axes, &rule, false).0
+    }
+}
+
+impl<B: Kernel, C: CheckpointStrategy> FusedSigreg for Autodiff<B, C> {
+    fn fused_sigreg(
+        z: FloatTensor<Self>,
+        axes: FloatTensor<Self>,
+        rule: Rule,
     ) -> FloatTensor<Self> {
         /// The gradient is known after the forward pass; only the factor from above is missing.
         #[derive(Debug)]
@@ -118,39 +176,69 @@ impl<C: CheckpointStrategy> FusedSigreg for Autodiff<Flex, C> {
         let node = z.node();
         let (z, axes) = (z.into_primitive(), axes.into_primitive());
         match Scale.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let (value, back) = on_flex(z, &axes, step, &weights, true);
-                match back {
-                    Some(back) => prep.finish(back, value),
-                    None => unreachable!("the gradient was asked for"),
-                }
-            }
-            OpsKind::UnTracked(prep) => prep.finish(on_flex(z, &axes, step, &weights, false).0),
+            OpsKind::Tracked(prep) => match B::run(z, axes, &rule, true) {
+                (value, Some(back)) => prep.finish(back, value),
+                (_, None) => unreachable!("the gradient was asked for"),
+            },
+            OpsKind::UnTracked(prep) => prep.finish(B::run(z, axes, &rule, false).0),
         }
     }
 }
 
 /// SIGReg of `z` `[sets, rows, dim]` along `axes` `[dim, slices]`, or `None` where there is no fused
-/// operation for this device, type or quadrature.
+/// operation for this device, type, size or quadrature.
 pub(crate) fn sigreg(
     z: &Tensor<3>,
     axes: &Tensor<2>,
     quadrature: &Quadrature,
+    clip: f64,
 ) -> Option<Tensor<1>> {
     let step = quadrature.even_step()?;
-    if z.dtype() != DType::F32 || axes.dtype() != DType::F32 || !is_flex(&z.device()) {
+    let weights = quadrature.weights[1..].to_vec();
+    let [sets, rows, _] = z.dims();
+    let [_, slices] = axes.dims();
+    let narrow = z.dtype() == DType::F32 && axes.dtype() == DType::F32;
+    if !narrow || !has_kernel(&z.device(), sets, rows, slices, weights.len()) {
         return None;
     }
-    let weights = quadrature.weights[1..].to_vec();
     let value = <Dispatch as FusedSigreg>::fused_sigreg(
         z.clone().into_dispatch(),
         axes.clone().into_dispatch(),
-        step,
-        weights,
+        Rule { step, weights, clip },
     );
     Some(Tensor::from_dispatch(value))
 }
 
-fn is_flex(device: &Device) -> bool {
-    device.clone().without_autodiff() == Device::flex()
+fn has_kernel(device: &Device, sets: usize, rows: usize, slices: usize, knots: usize) -> bool {
+    let device = device.clone().without_autodiff();
+    if device == Device::flex() {
+        return true;
+    }
+    #[cfg(feature = "gpu")]
+    if matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_)) {
+        return gpu::takes(sets, rows, slices, knots);
+    }
+    let _ = (sets, rows, slices, knots);
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_has_the_operation() {
+        assert!(has_kernel(&Device::flex(), 2, 3, 4, 16));
+        assert!(has_kernel(&Device::flex().autodiff(), 2, 3, 4, 16));
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn wgpu_has_the_operation_within_its_limits() {
+        let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
+        assert!(has_kernel(&device, 2, 3, 4, 16));
+        assert!(has_kernel(&device.clone().autodiff(), 2, 3, 4, 16));
+        assert!(!has_kernel(&device, 2, 3, 4, 65));
+        assert!(!has_kernel(&device, 2, 70_000, 4, 16));
+    }
 }

@@ -96,4 +96,12 @@ impl Statistic for EppsPulley {
         // There are two knots at least, so there is a total.
         without_samples(total.unwrap_or_else(|| projections.mean_dim(1).zeros_like()))
     }
+
+    fn fused_mean(&self, z: &Tensor<3>, axes: &Tensor<2>, clip: f64) -> Option<Tensor<1>> {
+        crate::fused::sigreg(z, axes, &self.quadrature(), clip)
+    }
+
+    fn gaussian_expectation(&self, _: usize) -> Option<f64> {
+        Some(EppsPulley::gaussian_expectation(self))
+    }
 }

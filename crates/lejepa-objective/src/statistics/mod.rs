@@ -4,9 +4,9 @@
 //! trains with, the others are there to compare with and to monitor. [`MultivariateStatistic`]
 //! looks at the embeddings at once, at a cost quadratic in the number of samples.
 //!
-//! Every statistic is a plain struct of its settings, with defaults, that can be read from a
-//! configuration. Settings out of their range are drawn to the nearest allowed value rather than
-//! refused. All are made of tensor operations, so gradients flow; values and gradients stay
+//! Every statistic is a plain struct of its settings, with defaults, and is registered by its name
+//! in snake case: `objective.statistic = "anderson_darling"`. A configuration's settings out of
+//! range are refused; those given in code are drawn to the nearest allowed value. All are made of tensor operations, so gradients flow; values and gradients stay
 //! finite in f32 for a single sample, for constant columns and for outliers of ±10⁴. f16 and bf16
 //! inputs should be cast to f32 first. All expect at least one view, sample and slice.
 //!
@@ -27,6 +27,7 @@ mod ecdf;
 mod entropy;
 mod epps_pulley;
 mod gauss_hermite;
+mod kinds;
 mod moments;
 mod multivariate;
 mod nll;
@@ -42,29 +43,12 @@ pub use moments::{ExtendedJarqueBera, Moments, VcReg};
 pub use multivariate::{Bhep, BhepM, Comb, HenzeVisagie, HenzeZirkler};
 pub use nll::OrderStatisticNll;
 pub use normal::LogCdf;
+pub(crate) use normal::quantile;
 pub use shapiro_wilk::{Covariance, Expectation, ShapiroWilk};
 
-use std::fmt::Debug;
+pub use lejepa_core::{MultivariateStatistic, Statistic};
 
 use burn::tensor::{Tensor, TensorData};
-
-/// A statistic of samples on a line against the standard normal distribution.
-pub trait Statistic: Debug + Send + Sync {
-    /// The statistic of every column, differentiable.
-    ///
-    /// # Shapes
-    /// `projections`: `[views, samples, slices]`; result: `[views, slices]`, of the same type.
-    fn evaluate(&self, projections: Tensor<3>) -> Tensor<2>;
-}
-
-/// A statistic of samples in space against the standard normal distribution.
-pub trait MultivariateStatistic: Debug + Send + Sync {
-    /// The statistic of every view, differentiable.
-    ///
-    /// # Shapes
-    /// `x`: `[views, samples, dim]`; result: `[views]`, of the same type.
-    fn evaluate(&self, x: Tensor<3>) -> Tensor<1>;
-}
 
 /// Numbers computed on the host in f64, as a tensor that goes with `like`.
 fn constant<const D: usize>(values: Vec<f64>, shape: [usize; D], like: &Tensor<3>) -> Tensor<D> {

@@ -29,7 +29,7 @@ pub(super) fn density(x: f64) -> f64 {
 }
 
 /// The quantile of `p` in (0, 1) by Wichura (1988), algorithm AS 241, to about 10⁻¹⁶.
-pub(super) fn quantile(p: f64) -> f64 {
+pub(crate) fn quantile(p: f64) -> f64 {
     let q = p - 0.5;
     if q.abs() <= 0.425 {
         let r = 0.180625 - q * q;
