@@ -1,7 +1,9 @@
 //! Project chores: what a fresh machine needs, and the commands that CI runs too.
 
+mod bench;
 mod setup;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "Usage: ./x COMMAND
@@ -9,7 +11,9 @@ const HELP: &str = "Usage: ./x COMMAND
   setup   install the system packages that are missing (Debian, Ubuntu)
   demo    set up, build, and train on the built-in sounds; further words go to `lejepa train`
   test    set up, and run all tests
-  lint    formatting, clippy, documentation, licences
+  lint    formatting, clippy, documentation, licences, advisories
+  bench sigreg [--json]
+          time SIGReg beside PyTorch, which is installed into target/pytorch; write docs/results/
   help    this text
 ";
 
@@ -20,6 +24,7 @@ fn main() -> ExitCode {
         Some("demo") => demo(&words[1..]),
         Some("test") => test(&words[1..]),
         Some("lint") => lint(),
+        Some("bench") => bench::bench(&words[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
@@ -71,8 +76,7 @@ fn test(more: &[String]) -> Result<(), String> {
     // Built with the whole workspace, so that nothing is compiled a second time for fewer features.
     let examples = ["build", "--release", "--workspace", "--examples", "--features", &features];
     run(&mut cargo(&examples))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let example = std::path::Path::new(&target).join("release/examples/sigreg-as-loss");
+    let example = target().join("release/examples/sigreg-as-loss");
     match Command::new(&example).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{} ended with {status}", example.display())),
@@ -95,15 +99,32 @@ fn lint() -> Result<(), String> {
     // needs none, and this variable, made for docs.rs, says so.
     run(clippy.env("DOCS_RS", "1"))?;
     run(doc.env("DOCS_RS", "1"))?;
-    if succeeds(&mut cargo(&["deny", "--version"])) {
-        // Advisories need the network; licences, duplicates and sources do not.
-        run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
-    } else {
-        eprintln!(
-            "note: cargo-deny is not installed, so licences are not checked (cargo install cargo-deny)"
-        );
+    deny()
+}
+
+/// Licences, sources and, where the database can be had, advisories.
+fn deny() -> Result<(), String> {
+    if !succeeds(&mut cargo(&["deny", "--version"])) {
+        run(&mut cargo(&["install", "cargo-deny", "--locked"]))?;
     }
-    Ok(())
+    run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
+    if succeeds(&mut cargo(&["deny", "fetch", "db"])) {
+        run(&mut cargo(&["deny", "check", "advisories"]))
+    } else {
+        eprintln!("note: the database of advisories cannot be reached, so it is not consulted");
+        Ok(())
+    }
+}
+
+/// The folder of this workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Where cargo puts what it builds.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
 fn cargo(words: &[&str]) -> Command {

@@ -100,6 +100,9 @@ pub(crate) struct ConfigArgs {
     /// Loader threads; 0 chooses
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
+    /// Start a new run from the weights of a run, a checkpoint folder or a file of weights
+    #[arg(long, value_name = "RUN|FILE")]
+    pub(crate) init: Option<String>,
 }
 
 impl ConfigArgs {
@@ -119,6 +122,7 @@ impl ConfigArgs {
             word("train.batch", self.batch.as_ref()),
             word("objective.lambda", self.lambda.as_ref()),
             word("data.workers", self.workers.as_ref()),
+            word("train.init", self.init.as_ref()),
         ]
         .into_iter()
         .flatten()
@@ -134,6 +138,9 @@ pub(crate) struct TrainArgs {
     /// The run folder to make; without it the next free runs/NAME-001, -002, ...
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// Remove the run that is in the output folder
+    #[arg(long, requires = "output")]
+    pub(crate) overwrite: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -152,6 +159,9 @@ pub(crate) struct ResumeArgs {
 pub(crate) struct ProbeArgs {
     /// The run folder
     pub(crate) run: PathBuf,
+    /// Which checkpoint: latest, best, or the number of its step
+    #[arg(long, value_name = "WHICH", default_value = "latest")]
+    pub(crate) checkpoint: String,
     /// Labelled data to score on instead of the run's own
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: Option<String>,

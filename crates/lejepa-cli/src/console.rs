@@ -47,8 +47,10 @@ impl Console {
     }
 
     fn metrics(&mut self, m: &StepMetrics) {
-        let text =
-            format!("loss {:.4}  prediction {:.4}  sigreg {:.3}", m.loss, m.prediction, m.sigreg);
+        let text = format!(
+            "loss {:.4}  prediction {:.4}  sigreg {:.3}  rank {:.1}",
+            m.loss, m.prediction, m.sigreg, m.effective_rank
+        );
         if let Some(bar) = &self.bar {
             bar.set_message(text);
         } else if m.step == 1

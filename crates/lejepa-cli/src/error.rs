@@ -24,7 +24,11 @@ impl CliError {
         match self {
             Self::Usage(..) => 2,
             Self::Train(TrainError::Interrupted { .. }) => 130,
-            Self::Train(TrainError::Objective(_) | TrainError::OutputExists(_)) => 2,
+            Self::Train(
+                TrainError::Objective(_)
+                | TrainError::OutputExists(_)
+                | TrainError::Mismatch { .. },
+            ) => 2,
             Self::Train(TrainError::Core(e)) => match e {
                 Core::Unknown { .. } | Core::UnknownKey { .. } | Core::BadValue { .. } => 2,
                 _ => 1,

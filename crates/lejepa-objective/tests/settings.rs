@@ -161,6 +161,50 @@ fn every_registered_statistic_trains() {
     }
 }
 
+/// What the page on statistics shows: a statistic from another crate, by one line.
+mod third_party {
+    use burn::tensor::Tensor;
+    use lejepa_core::{BoxedStatistic, Result, Statistic, StatisticKind, register_statistic};
+    use serde::{Deserialize, Serialize};
+
+    /// The fourth moment alone.
+    #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Fourth {}
+
+    impl Statistic for Fourth {
+        fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+            let [views, _, slices] = projections.dims();
+            (projections.powi_scalar(4).mean_dim(1) - 3.0).square().reshape([views, slices])
+        }
+    }
+
+    impl StatisticKind for Fourth {
+        const NAME: &'static str = "fourth";
+        const ABOUT: &'static str = "the fourth moment alone";
+        type Config = Self;
+        fn build(config: &Self) -> Result<BoxedStatistic> {
+            Ok(BoxedStatistic::sliced(config.clone()))
+        }
+    }
+
+    register_statistic!(Fourth);
+}
+
+#[test]
+fn a_statistic_of_another_crate_is_found_by_name() {
+    let registry = Registry::discover().unwrap();
+    let entry = registry.find_statistic("fourth").unwrap();
+    let statistic = (entry.build)(&(entry.defaults)().unwrap()).unwrap();
+    let objective = ObjectiveConfig::default().init_with(statistic).unwrap();
+    // The fourth moment of N(0, 1) is 3; at a collapse it is 0.
+    let gauge = objective.gauge(1, 4096, 8);
+    assert!(gauge.gaussian < 0.1 && gauge.collapsed == 9.0, "{gauge:?}");
+    // A second crate of the same name is an error that names both.
+    let twice = registry.clone().with(lejepa_core::Registration::Statistic(*entry)).err().unwrap();
+    assert!(twice.to_string().contains("statistic `fourth` is registered twice"), "{twice}");
+}
+
 #[test]
 fn the_gauge_is_exact_for_epps_pulley() {
     let objective = ObjectiveConfig::default().init().unwrap();

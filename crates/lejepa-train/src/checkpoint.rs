@@ -1,4 +1,5 @@
-//! Checkpoints: a folder each, written beside, synced, then renamed; `latest` names a whole one.
+//! Checkpoints: a folder each, written beside, synced, then renamed; `latest` and `best` name whole
+//! ones. Every file is listed with its SHA-256 in `SHA256SUMS`, which `sha256sum -c` reads too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +8,20 @@ use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
 use burn::tensor::Bytes;
+use lejepa_core::Table;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use crate::config::CheckpointConfig;
+use crate::data::Skipped;
 use crate::model::Model;
 use crate::rundir::{RunDir, sync_folder, write_atomically, write_synced};
 use crate::{Result, TrainError};
 
-/// What a run needs beside weights and moments to go on. Random streams need nothing: they are
-/// addressed by the seed and the step.
+/// Everything a run needs beside weights and moments to go on as if it had never stopped.
+///
+/// Random streams need nothing: shuffling, views, directions, dropout and replacements are all
+/// addressed by the seed and the step (see `lejepa_core::Purpose`), and so is the place in the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -26,16 +33,62 @@ pub struct State {
     pub total: u64,
     /// The run's seed.
     pub seed: u64,
+    /// The configuration it was trained with.
+    pub config: Table,
+    /// What the samples were, to notice data that changed.
+    pub data: DataPrint,
+    /// Samples left out or replaced so far.
+    pub skipped: Vec<Skipped>,
+    /// The loss, smoothed over about fifty steps.
+    pub smooth_loss: f64,
+    /// The checkpoint with the lowest smoothed loss so far.
+    pub best: Option<Best>,
+}
+
+/// Number and names of the samples that are trained on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPrint {
+    /// How many there are.
+    pub samples: usize,
+    /// SHA-256 of their names, in order.
+    pub names: String,
+}
+
+impl DataPrint {
+    /// The print of samples of these names.
+    pub fn of(names: impl Iterator<Item = String>) -> Self {
+        let mut hash = Sha256::new();
+        let mut samples = 0;
+        for name in names {
+            hash.update(name.as_bytes());
+            hash.update([0]);
+            samples += 1;
+        }
+        Self { samples, names: hex(&hash.finalize()) }
+    }
+}
+
+/// A checkpoint and what speaks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Its step.
+    pub step: u64,
+    /// Its smoothed loss.
+    pub loss: f64,
 }
 
 /// The format this program writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
+const SUMS: &str = "SHA256SUMS";
 
-/// Saves a checkpoint of `state.step` and removes all but the newest `keep`.
+/// Saves a checkpoint of `state.step`, and removes those that neither `config.keep` nor being the
+/// best one keeps.
 ///
 /// # Errors
 /// [`TrainError::Io`]; the checkpoints before are intact then.
@@ -44,21 +97,29 @@ pub fn save(
     model: &Model,
     optimizer: &ModuleOptimizer,
     state: &State,
-    keep: usize,
+    config: &CheckpointConfig,
 ) -> Result<PathBuf> {
     let all = run.checkpoints();
-    let name = format!("step-{:08}", state.step);
+    let name = name(state.step);
     let (temporary, target) = (all.join(format!(".{name}.tmp")), all.join(&name));
     let _ = fs::remove_dir_all(&temporary);
     fs::create_dir_all(&temporary).map_err(TrainError::io("create", &temporary))?;
+    let bytes = |file: &str, bytes: Result<Bytes, burn::store::RecordError>| {
+        bytes.map_err(|e| TrainError::Corrupt { path: target.join(file), reason: e.to_string() })
+    };
     let written = || -> Result<()> {
+        let mut sums = String::new();
+        let mut write = |file: &str, content: &[u8]| {
+            sums += &format!("{}  {file}\n", hex(&Sha256::digest(content)));
+            write_synced(&temporary.join(file), content)
+        };
         // `valid` first: batch norm holds back its last update until somebody asks for it.
-        let weights = model.valid().into_record().into_bytes();
-        write_bytes(&temporary.join(MODEL), weights)?;
-        write_bytes(&temporary.join(OPTIMIZER), optimizer.into_bytes())?;
+        write(MODEL, &bytes(MODEL, model.valid().into_record().into_bytes())?)?;
+        write(OPTIMIZER, &bytes(OPTIMIZER, optimizer.into_bytes())?)?;
         let json = serde_json::to_vec_pretty(state)
-            .map_err(|e| TrainError::Corrupt { path: target.clone(), reason: e.to_string() })?;
-        write_synced(&temporary.join(STATE), &json)?;
+            .map_err(|e| TrainError::Corrupt { path: target.join(STATE), reason: e.to_string() })?;
+        write(STATE, &json)?;
+        write_synced(&temporary.join(SUMS), sums.as_bytes())?;
         if target.exists() {
             fs::remove_dir_all(&target).map_err(TrainError::io("replace", &target))?;
         }
@@ -69,17 +130,23 @@ pub fn save(
     written().inspect_err(|_| {
         let _ = fs::remove_dir_all(&temporary);
     })?;
-    for old in steps(run)?.iter().rev().skip(keep.max(1)) {
-        let path = all.join(format!("step-{old:08}"));
+    if let Some(best) = state.best.filter(|b| b.step == state.step) {
+        write_atomically(&all.join("best"), self::name(best.step).as_bytes())?;
+    }
+    let kept = |step: u64| config.best && state.best.is_some_and(|b| b.step == step);
+    for old in steps(run)?.into_iter().rev().skip(config.keep.max(1)).filter(|s| !kept(*s)) {
+        let path = all.join(self::name(old));
         fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
     }
     Ok(target)
 }
 
-fn write_bytes(file: &Path, bytes: Result<Bytes, burn::store::RecordError>) -> Result<()> {
-    let bytes = bytes
-        .map_err(|e| TrainError::Corrupt { path: file.to_path_buf(), reason: e.to_string() })?;
-    write_synced(file, &bytes)
+fn name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Steps of the checkpoints of a run, ascending.
@@ -100,21 +167,77 @@ pub fn steps(run: &RunDir) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// The folder of the newest checkpoint, which `latest` names.
+/// The folder of the checkpoint of one step, whether it is there or not.
+pub fn path(run: &RunDir, step: u64) -> PathBuf {
+    run.checkpoints().join(name(step))
+}
+
+/// Compares every file of a checkpoint with its checksum.
 ///
 /// # Errors
-/// [`TrainError::NotARun`] where nothing has been saved yet.
-pub fn latest(run: &RunDir) -> Result<PathBuf> {
-    let all = run.checkpoints();
-    let named = fs::read_to_string(all.join("latest")).ok().map(|n| all.join(n.trim()));
-    if let Some(path) = named.filter(|p| p.join(STATE).is_file()) {
-        return Ok(path);
+/// [`TrainError::Corrupt`] naming the file that is missing, cut short or changed.
+pub fn verify(checkpoint: &Path) -> Result<()> {
+    let file = checkpoint.join(SUMS);
+    let corrupt =
+        |path: &Path, reason: String| Err(TrainError::Corrupt { path: path.to_path_buf(), reason });
+    let sums = match fs::read_to_string(&file) {
+        Ok(sums) => sums,
+        Err(e) => return corrupt(&file, e.to_string()),
+    };
+    for name in [MODEL, OPTIMIZER, STATE] {
+        let path = checkpoint.join(name);
+        let listed = sums.lines().find_map(|l| l.strip_suffix(name)?.strip_suffix("  "));
+        let Some(listed) = listed else { return corrupt(&file, format!("does not list {name}")) };
+        match fs::read(&path) {
+            Ok(content) if hex(&Sha256::digest(&content)) == listed => {}
+            Ok(_) => return corrupt(&path, "its checksum is wrong".into()),
+            Err(e) => return corrupt(&path, e.to_string()),
+        }
     }
-    let newest = steps(run)?.last().map(|s| all.join(format!("step-{s:08}")));
-    newest.ok_or_else(|| TrainError::NotARun {
+    Ok(())
+}
+
+/// The newest checkpoint whose files are whole, and what is wrong with newer ones.
+///
+/// # Errors
+/// [`TrainError::NotARun`] where nothing has been saved yet; [`TrainError::Corrupt`] where every
+/// checkpoint is damaged.
+pub fn newest_whole(run: &RunDir) -> Result<(PathBuf, Vec<TrainError>)> {
+    let mut damaged = Vec::new();
+    for step in steps(run)?.into_iter().rev() {
+        let path = self::path(run, step);
+        match verify(&path) {
+            Ok(()) => return Ok((path, damaged)),
+            Err(error) => damaged.push(error),
+        }
+    }
+    // The newest one's error, which came first, tells most.
+    Err(damaged.into_iter().next().unwrap_or_else(|| TrainError::NotARun {
         path: run.path().to_path_buf(),
         reason: "it has no checkpoint".into(),
-    })
+    }))
+}
+
+/// The folder of the newest whole checkpoint.
+///
+/// # Errors
+/// As [`newest_whole`].
+pub fn latest(run: &RunDir) -> Result<PathBuf> {
+    Ok(newest_whole(run)?.0)
+}
+
+/// The folder of the checkpoint with the lowest smoothed loss.
+///
+/// # Errors
+/// [`TrainError::NotARun`] where there is none; [`TrainError::Corrupt`] where it is damaged.
+pub fn best(run: &RunDir) -> Result<PathBuf> {
+    let all = run.checkpoints();
+    let path = fs::read_to_string(all.join("best")).ok().map(|n| all.join(n.trim()));
+    let path = path.ok_or_else(|| TrainError::NotARun {
+        path: run.path().to_path_buf(),
+        reason: "it has no best checkpoint".into(),
+    })?;
+    verify(&path).map(|()| path)
 }
 
 /// Reads the state of a checkpoint.
@@ -124,12 +247,23 @@ pub fn latest(run: &RunDir) -> Result<PathBuf> {
 pub fn load_state(checkpoint: &Path) -> Result<State> {
     let file = checkpoint.join(STATE);
     let text = fs::read(&file).map_err(TrainError::io("read", &file))?;
-    let corrupt = |reason: String| TrainError::Corrupt { path: file.clone(), reason };
-    let state: State = serde_json::from_slice(&text).map_err(|e| corrupt(e.to_string()))?;
-    if state.version != VERSION {
-        return Err(corrupt(format!("format {}, this program reads {VERSION}", state.version)));
+    parse_state(&text).map_err(|reason| TrainError::Corrupt { path: file, reason })
+}
+
+/// Reads a state from the bytes of its file.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse_state(text: &[u8]) -> Result<State, String> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
     }
-    Ok(state)
+    let found: Version = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+    if found.version != VERSION {
+        return Err(format!("format {}, this program reads {VERSION}", found.version));
+    }
+    serde_json::from_slice(text).map_err(|e| e.to_string())
 }
 
 /// Loads the weights of a checkpoint into `model`.
@@ -137,9 +271,16 @@ pub fn load_state(checkpoint: &Path) -> Result<State> {
 /// # Errors
 /// [`TrainError::Corrupt`] where the file is damaged or of another architecture.
 pub fn load_model(checkpoint: &Path, model: Model) -> Result<Model> {
-    let file = checkpoint.join(MODEL);
-    let corrupt = |reason: String| TrainError::Corrupt { path: file.clone(), reason };
-    let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
+    load_weights(&checkpoint.join(MODEL), model)
+}
+
+/// Loads a file of weights into `model`.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_weights(file: &Path, model: Model) -> Result<Model> {
+    let corrupt = |reason: String| TrainError::Corrupt { path: file.to_path_buf(), reason };
+    let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
     let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
         .map_err(|e| corrupt(e.to_string()))?;
     model.try_load_record(record).map_err(|e| corrupt(e.to_string()))

@@ -81,6 +81,9 @@ pub struct TrainConfig {
     pub betas: [f64; 2],
     /// Steps between lines of metrics, at least 1.
     pub log_every: u64,
+    /// Weights to start from: a run folder, one of its checkpoints, or a file of weights. Empty
+    /// starts from random ones.
+    pub init: String,
 }
 
 impl Default for TrainConfig {
@@ -95,6 +98,7 @@ impl Default for TrainConfig {
             weight_decay: 0.05,
             betas: [0.9, 0.999],
             log_every: 10,
+            init: String::new(),
         }
     }
 }
@@ -103,15 +107,19 @@ impl Default for TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// Minutes between checkpoints; 0 saves at the end only.
+    /// Minutes between checkpoints; 0 saves none by the clock.
     pub minutes: f64,
+    /// Steps between checkpoints; 0 saves none by the count. One is always saved at the end.
+    pub steps: u64,
     /// Checkpoints kept, at least 1; older ones are removed.
     pub keep: usize,
+    /// Whether the checkpoint with the lowest smoothed loss is kept as well.
+    pub best: bool,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { minutes: 5.0, keep: 2 }
+        Self { minutes: 5.0, steps: 0, keep: 2, best: true }
     }
 }
 

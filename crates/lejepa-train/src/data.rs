@@ -11,7 +11,8 @@ use crate::observe::{Event, Observer};
 use crate::{Result, TrainError};
 
 /// A sample that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Skipped {
     /// Index in the source.
     pub index: usize,

@@ -44,6 +44,22 @@ pub enum TrainError {
         /// What is missing.
         reason: String,
     },
+    /// Another process works in the run folder.
+    #[error("{} is in use by another process{}", .path.display(), .by)]
+    Locked {
+        /// The run folder.
+        path: PathBuf,
+        /// " (process 123)", or nothing where it is not known.
+        by: String,
+    },
+    /// A checkpoint or weights of something else.
+    #[error("{what}: {}", .differences.join("; "))]
+    Mismatch {
+        /// What does not fit.
+        what: &'static str,
+        /// What differs, one sentence each.
+        differences: Vec<String>,
+    },
     /// Training has left the numbers: NaN or infinity in a loss, an embedding or a parameter.
     #[error("step {step}: {what}")]
     NotFinite {

@@ -30,14 +30,18 @@
 //! ```
 
 pub mod checkpoint;
+mod compare;
 pub mod config;
 pub mod data;
 pub mod embed;
 mod error;
+mod events;
 pub mod loader;
 pub mod model;
+mod monitor;
 pub mod observe;
 pub mod probe;
+mod report;
 pub mod rundir;
 mod schedule;
 pub mod trainer;

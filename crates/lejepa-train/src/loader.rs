@@ -231,6 +231,11 @@ impl Loader {
         Ok(batch)
     }
 
+    /// Counts samples as bad that were found so before an interruption.
+    pub fn know(&mut self, bad: &[Skipped]) {
+        self.known_bad.extend(bad.iter().map(|s| s.index));
+    }
+
     /// How many samples have turned bad so far.
     pub fn bad(&self) -> usize {
         self.known_bad.len()

@@ -17,12 +17,30 @@ pub struct StepMetrics {
     pub prediction: f64,
     /// Its SIGReg term.
     pub sigreg: f64,
+    /// How many directions the projections use: 1 to their width, 0 where all are alike.
+    #[serde(default)]
+    pub effective_rank: f64,
     /// Learning rate of this step.
     pub lr: f64,
     /// Samples a second since the last line.
     pub samples_per_s: f64,
     /// Share of the time since the last line that the step waited for data, 0 to 1.
     pub loader_share: f64,
+}
+
+impl StepMetrics {
+    /// The curves of a run, by the tags they have in TensorBoard.
+    pub fn scalars(&self) -> [(&'static str, f64); 7] {
+        [
+            ("loss/total", self.loss),
+            ("loss/prediction", self.prediction),
+            ("loss/sigreg", self.sigreg),
+            ("embedding/effective_rank", self.effective_rank),
+            ("train/lr", self.lr),
+            ("speed/samples_per_s", self.samples_per_s),
+            ("speed/loader_share", self.loader_share),
+        ]
+    }
 }
 
 /// Something worth telling.

@@ -16,6 +16,12 @@ pub struct RunDir {
     root: PathBuf,
 }
 
+/// A claim on a run folder; see [`RunDir::lock`].
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
 impl RunDir {
     /// Makes a new run folder.
     ///
@@ -36,6 +42,63 @@ impl RunDir {
         let checkpoints = run.checkpoints();
         fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
         Ok(run)
+    }
+
+    /// As [`RunDir::create`], but what an earlier run left in `root` is removed first.
+    ///
+    /// # Errors
+    /// As [`RunDir::create`]; [`TrainError::OutputExists`] also where the folder holds something
+    /// and is not a run, [`TrainError::Locked`] where a process works in it.
+    pub fn overwrite(root: &Path) -> Result<Self> {
+        let old = Self { root: root.to_path_buf() };
+        if !old.config_file().is_file() && !old.checkpoints().is_dir() {
+            return Self::create(root);
+        }
+        let _lock = old.lock()?;
+        let entries = fs::read_dir(root).map_err(TrainError::io("read", root))?;
+        for entry in entries.filter_map(Result::ok) {
+            let (name, path) = (entry.file_name(), entry.path());
+            let name = name.to_string_lossy();
+            let ours = ["config.toml", "run.json", "metrics.jsonl"].contains(&name.as_ref())
+                || name.starts_with("events.out.tfevents.");
+            if ours {
+                fs::remove_file(&path).map_err(TrainError::io("remove", &path))?;
+            } else if name == "checkpoints" {
+                fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
+            }
+        }
+        let checkpoints = old.checkpoints();
+        fs::create_dir_all(&checkpoints).map_err(TrainError::io("create", &checkpoints))?;
+        Ok(old)
+    }
+
+    /// Claims the folder for this process until the lock is dropped or the process ends, however it
+    /// ends.
+    ///
+    /// # Errors
+    /// [`TrainError::Locked`] where another process has it, [`TrainError::Io`].
+    pub fn lock(&self) -> Result<RunLock> {
+        let path = self.root.join("run.lock");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(TrainError::io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let by = fs::read_to_string(&path).unwrap_or_default();
+                let by =
+                    by.trim().parse::<u32>().map_or(String::new(), |n| format!(" (process {n})"));
+                return Err(TrainError::Locked { path: self.root.clone(), by });
+            }
+            Err(fs::TryLockError::Error(e)) => return Err(TrainError::io("lock", &path)(e)),
+        }
+        // Only for the message above.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Ok(RunLock { _file: file })
     }
 
     /// The first free `parent/NAME-001`, `-002`, ...; made by this call.
@@ -230,6 +293,38 @@ mod tests {
         let second = RunDir::create_numbered(d.path(), "x").unwrap();
         assert!(first.path().ends_with("x-001") && second.path().ends_with("x-002"));
         assert!(matches!(RunDir::open(d.path()), Err(TrainError::NotARun { .. })));
+    }
+
+    #[test]
+    fn overwriting_removes_a_run_and_nothing_else() {
+        let d = tempfile::tempdir().unwrap();
+        let root = d.path().join("a");
+        let run = RunDir::create(&root).unwrap();
+        fs::write(run.config_file(), "x").unwrap();
+        fs::write(run.metrics_file(), "x").unwrap();
+        fs::write(root.join("notes.txt"), "mine").unwrap();
+        let lock = run.lock().unwrap();
+        assert!(matches!(RunDir::overwrite(&root), Err(TrainError::Locked { .. })));
+        drop(lock);
+        let run = RunDir::overwrite(&root).unwrap();
+        assert!(!run.config_file().exists() && !run.metrics_file().exists());
+        assert_eq!(fs::read_to_string(root.join("notes.txt")).unwrap(), "mine");
+        let other = d.path().join("b");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("notes.txt"), "mine").unwrap();
+        assert!(matches!(RunDir::overwrite(&other), Err(TrainError::OutputExists(_))));
+    }
+
+    #[test]
+    fn a_run_is_claimed_by_one_at_a_time() {
+        let d = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&d.path().join("a")).unwrap();
+        let lock = run.lock().unwrap();
+        let error = run.lock().unwrap_err();
+        let process = format!("(process {})", std::process::id());
+        assert!(error.to_string().contains(&process), "{error}");
+        drop(lock);
+        run.lock().unwrap();
     }
 
     #[test]

@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 
 use burn::module::ParamGroup;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use lejepa_core::{Purpose, Seed, Source, ViewSource};
-use lejepa_objective::ObjectiveError;
-use serde_json::json;
+use lejepa_objective::{Objective, ObjectiveError};
 
-use crate::checkpoint::{self, State};
+use crate::checkpoint::{self, Best, DataPrint, State};
+use crate::compare;
 use crate::config::{Resolved, Settings};
 use crate::data::{DataPlan, Skipped};
+use crate::events::EventFile;
 use crate::loader::{Batch, Loader, Order};
 use crate::model::{Model, scalar};
+use crate::monitor::{self, Monitor, effective_rank};
 use crate::observe::{Event, Observer, StepMetrics};
 use crate::probe::{ProbeResult, Scores, probe};
+use crate::report::{Meter, Numbers, describe, run_info, with_status};
 use crate::rundir::RunDir;
 use crate::schedule::learning_rate;
 use crate::{Result, TrainError};
@@ -34,6 +37,8 @@ pub struct Outcome {
     pub last: StepMetrics,
     /// Samples that were left out or replaced, each once.
     pub skipped: Vec<Skipped>,
+    /// What the monitors said.
+    pub warnings: Vec<String>,
     /// A row per label column; empty where there are no labels.
     pub probes: Vec<ProbeComparison>,
 }
@@ -109,6 +114,10 @@ impl Prepared {
         Ok((rows, skipped))
     }
 
+    fn print(&self) -> DataPrint {
+        DataPrint::of(self.plan.pretrain.iter().map(|&i| self.source.name(i)))
+    }
+
     fn order(&self, settings: &Settings) -> Order {
         Order {
             batch: settings.train.batch.min(self.plan.pretrain.len()),
@@ -140,6 +149,7 @@ pub fn train(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Outcome> {
+    let _lock = run.lock()?;
     if start == Start::New {
         crate::rundir::write_atomically(&run.config_file(), resolved.to_toml()?.as_bytes())?;
     }
@@ -179,16 +189,37 @@ fn train_and_probe(
     let objective = resolved.objective()?;
     let seed = Seed(settings.seed);
     let workers = workers(settings.data.workers);
-    let mut first = 0;
-    if start == Start::Resume {
-        let saved = checkpoint::latest(run)?;
-        first = checkpoint::load_state(&saved)?.step.min(total);
-        model = checkpoint::load_model(&saved, model)?;
-        optimizer = checkpoint::load_optimizer(&saved, optimizer)?;
-        // Steps after the checkpoint are done again, so their lines must not be there twice.
-        run.truncate_metrics(first)?;
-        observer.event(Event::Note(&format!("resuming  at step {first} from {}", saved.display())));
+    let mut state = State {
+        version: checkpoint::VERSION,
+        step: 0,
+        total,
+        seed: settings.seed,
+        config: resolved.table.clone(),
+        data: prepared.print(),
+        skipped: prepared.plan.skipped.clone(),
+        smooth_loss: 0.0,
+        best: None,
+    };
+    match start {
+        Start::Resume => {
+            let saved = whole_checkpoint(run, observer)?;
+            state = go_on(state, checkpoint::load_state(&saved)?, observer)?;
+            model = checkpoint::load_model(&saved, model)?;
+            optimizer = checkpoint::load_optimizer(&saved, optimizer)?;
+            // Steps after the checkpoint are done again, so their lines must not be there twice.
+            run.truncate_metrics(state.step)?;
+            observer.event(Event::Note(&format!(
+                "resuming  at step {} from {}",
+                state.step,
+                saved.display()
+            )));
+        }
+        Start::New if !settings.train.init.is_empty() => {
+            model = initial_weights(&settings.train.init, resolved, model, observer)?;
+        }
+        Start::New => {}
     }
+    let first = state.step;
     let mut loader = Loader::start(
         prepared.source.clone(),
         order.clone(),
@@ -196,8 +227,16 @@ fn train_and_probe(
         workers,
         settings.data.prefetch,
     )?;
+    loader.know(&state.skipped[prepared.plan.skipped.len().min(state.skipped.len())..]);
+    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
+    let mut monitor = Monitor::new(gauge, settings.projector.output, total);
+    let mut warnings = Vec::new();
+    let mut warn = |text: String, observer: &mut dyn Observer| {
+        observer.event(Event::Warning(&text));
+        warnings.push(text);
+    };
+    let mut events = EventFile::create(run.path(), first)?;
     let mut meter = Meter::new(order.batch, order.steps_per_epoch());
-    let mut skipped = prepared.plan.skipped.clone();
     let mut last = if first == total { run.last_metrics() } else { None };
     let mut saved_at = Instant::now();
     observer.event(Event::Start { step: first, total });
@@ -205,29 +244,48 @@ fn train_and_probe(
         let waiting = Instant::now();
         let batch = loader.next_batch()?;
         meter.waited += waiting.elapsed();
-        account(&batch, &loader, &order, settings, &mut skipped, observer)?;
+        account(&batch, &loader, &order, settings, &mut state.skipped, observer)?;
 
         // Whatever the encoder draws in this step is addressed by the step, like all else.
         learning.seed(seed.derive(Purpose::Encoder, &[step]));
         let z = model.project(batch, &views, &learning)?;
         let losses = objective
-            .loss(z, views.globals, seed, step)
+            .loss(z.clone(), views.globals, seed, step)
             .map_err(|e| not_finite(e, &model, step + 1, run))?;
+        let numbers = read(&losses, step + 1, run)?;
         let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
+        if step == 0 {
+            for text in unreached(&objective, &model, &gradients, &z, views.globals, seed)? {
+                warn(text, observer);
+            }
+        }
         let t = &settings.train;
         let lr = learning_rate(step, total, t.lr, t.lr_end, t.warmup);
         model = optimizer.step(lr, model, gradients);
 
         let done = step + 1;
+        state.step = done;
+        state.smooth_loss = match step {
+            0 => numbers.loss,
+            _ => state.smooth_loss + SMOOTHING * (numbers.loss - state.smooth_loss),
+        };
         let stopping = stop.load(Ordering::Relaxed) && done < total;
-        let minutes = settings.checkpoint.minutes;
-        let due = minutes > 0.0 && saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0);
+        let (minutes, every) = (settings.checkpoint.minutes, settings.checkpoint.steps);
+        let due = minutes > 0.0 && saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0)
+            || every > 0 && done.is_multiple_of(every);
         let saving = done == total || stopping || due;
         meter.steps += 1;
-        if saving || done == 1 || done.is_multiple_of(t.log_every) {
-            let metrics = meter.read(done, lr, losses, run)?;
+        // Not where a checkpoint happens to be due: the lines are the same for every run.
+        if done == total || stopping || done == 1 || done.is_multiple_of(t.log_every) {
+            let rank =
+                effective_rank(&z.detach().try_into_vec_as::<f32>()?, settings.projector.output);
+            let metrics = meter.line(done, lr, numbers, rank);
             run.append_metrics(&metrics)?;
+            events.scalars(done, &metrics.scalars())?;
             observer.event(Event::Metrics(&metrics));
+            for text in monitor.look(&metrics) {
+                warn(text, observer);
+            }
             last = Some(metrics);
         }
         if saving {
@@ -237,9 +295,10 @@ fn train_and_probe(
                 let saved = checkpoint::latest(run).ok();
                 return Err(TrainError::NotFinite { what, step: done, saved });
             }
-            let state =
-                State { version: checkpoint::VERSION, step: done, total, seed: settings.seed };
-            let path = checkpoint::save(run, &model, &optimizer, &state, settings.checkpoint.keep)?;
+            if state.best.is_none_or(|b| state.smooth_loss < b.loss) {
+                state.best = Some(Best { step: done, loss: state.smooth_loss });
+            }
+            let path = checkpoint::save(run, &model, &optimizer, &state, &settings.checkpoint)?;
             saved_at = Instant::now();
             observer.event(Event::Saved(&path));
         }
@@ -248,6 +307,7 @@ fn train_and_probe(
             return Err(TrainError::Interrupted { step: done, run: run.path().to_path_buf() });
         }
     }
+    let mut skipped = state.skipped;
     drop(loader);
     observer.event(Event::End);
 
@@ -264,7 +324,108 @@ fn train_and_probe(
             hint: "raise train.epochs or train.steps".into(),
         })
     })?;
-    Ok(Outcome { run: run.path().to_path_buf(), steps: total, last, skipped, probes })
+    Ok(Outcome { run: run.path().to_path_buf(), steps: total, last, skipped, warnings, probes })
+}
+
+/// Weight of a step in the smoothed loss.
+const SMOOTHING: f64 = 0.02;
+
+/// The newest checkpoint that is whole; says what is wrong with newer ones.
+fn whole_checkpoint(run: &RunDir, observer: &mut dyn Observer) -> Result<PathBuf> {
+    let (saved, damaged) = checkpoint::newest_whole(run)?;
+    for error in damaged {
+        observer.event(Event::Warning(&format!(
+            "{error}; this checkpoint is damaged, so the one before it is used"
+        )));
+    }
+    Ok(saved)
+}
+
+/// The state to go on from, after a look at whether it is still the same run.
+fn go_on(fresh: State, saved: State, observer: &mut dyn Observer) -> Result<State> {
+    compare::same_run(&saved.config, &fresh.config)?;
+    if saved.data != fresh.data {
+        observer.event(Event::Warning(&format!(
+            "the data has changed since the run began: {} samples to train on then, {} now; the run goes on \
+             with what is there, and will differ from one that was not interrupted",
+            saved.data.samples, fresh.data.samples
+        )));
+    }
+    Ok(State { step: saved.step.min(fresh.total), total: fresh.total, data: fresh.data, ..saved })
+}
+
+/// Weights of another run, of one of its checkpoints, or of a file.
+fn initial_weights(
+    words: &str,
+    resolved: &Resolved,
+    model: Model,
+    observer: &mut dyn Observer,
+) -> Result<Model> {
+    let path = PathBuf::from(words);
+    let (checkpoint, step) = if path.join("config.toml").is_file() {
+        let saved = whole_checkpoint(&RunDir::open(&path)?, observer)?;
+        let state = checkpoint::load_state(&saved)?;
+        compare::same_model(&state.config, &resolved.table)?;
+        (saved, Some(state.step))
+    } else if path.is_dir() {
+        checkpoint::verify(&path)?;
+        let state = checkpoint::load_state(&path)?;
+        compare::same_model(&state.config, &resolved.table)?;
+        (path, Some(state.step))
+    } else {
+        (path, None)
+    };
+    let step = step.map_or(String::new(), |s| format!(" at step {s}"));
+    observer.event(Event::Note(&format!("weights   from {}{step}", checkpoint.display())));
+    if checkpoint.is_dir() {
+        checkpoint::load_model(&checkpoint, model)
+    } else {
+        checkpoint::load_weights(&checkpoint, model)
+    }
+}
+
+/// The losses as numbers, which have to be finite.
+fn read(losses: &lejepa_objective::Losses, step: u64, run: &RunDir) -> Result<Numbers> {
+    let numbers = Numbers {
+        loss: scalar(losses.total.clone())?,
+        prediction: scalar(losses.prediction.clone())?,
+        sigreg: scalar(losses.sigreg.clone())?,
+    };
+    let named =
+        [("prediction", numbers.prediction), ("SIGReg", numbers.sigreg), ("loss", numbers.loss)];
+    match named.into_iter().find(|(_, value)| !value.is_finite()) {
+        None => Ok(numbers),
+        Some((what, value)) => Err(TrainError::NotFinite {
+            what: format!("the {what} is {value}"),
+            step,
+            saved: checkpoint::latest(run).ok(),
+        }),
+    }
+}
+
+/// Views and parameters that the first step's loss does not reach, in words.
+fn unreached(
+    objective: &Objective,
+    model: &Model,
+    gradients: &GradientsParams,
+    z: &Tensor<3>,
+    globals: usize,
+    seed: Seed,
+) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    let axes = objective.axes(z, seed, 0);
+    let views = monitor::views_without_gradient(objective, z, globals, axes)?;
+    if !views.is_empty() {
+        texts.push(format!("no gradient: the loss does not depend on the views {views:?}"));
+    }
+    let parameters = monitor::without_gradient(model, gradients);
+    if !parameters.is_empty() {
+        texts.push(format!(
+            "no gradient: the loss does not depend on the parameters {}",
+            parameters.join(", ")
+        ));
+    }
+    Ok(texts)
 }
 
 /// Adds step, parameter and checkpoint to the objective's complaint about NaN or infinity.
@@ -335,137 +496,4 @@ fn workers(wanted: usize) -> usize {
         0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 8),
         n => n,
     }
-}
-
-fn describe(
-    resolved: &Resolved,
-    prepared: &Prepared,
-    model: &Model,
-    order: &Order,
-    total: u64,
-    observer: &mut dyn Observer,
-) -> Result<()> {
-    use burn::module::Module;
-    let settings = &resolved.settings;
-    let (plan, views) = (&prepared.plan, prepared.source.spec());
-    let objective = resolved.objective()?;
-    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
-    let held_out = plan.probes.first().map_or(0, |p| p.test.len());
-    for line in [
-        format!(
-            "data      {} · {} samples to train on, {held_out} held out, {} skipped",
-            settings.data.source,
-            plan.pretrain.len(),
-            plan.skipped.len()
-        ),
-        format!(
-            "views     {} global {:?}, {} local {:?}",
-            views.globals, views.global, views.locals, views.local
-        ),
-        format!(
-            "encoder   {} · {:.2} M parameters, embedding {}; projector {:.2} M, projection {}",
-            resolved.encoder.name,
-            model.encoder.num_params() as f64 / 1e6,
-            model.encoder.dim(),
-            model.projector.num_params() as f64 / 1e6,
-            settings.projector.output
-        ),
-        format!("loss      {}", objective.convention()),
-        format!(
-            "gauge     SIGReg is {:.4} for Gaussian embeddings, {:.4} at total collapse",
-            gauge.gaussian, gauge.collapsed
-        ),
-        format!(
-            "length    {total} steps of {} samples, {} steps an epoch",
-            order.batch,
-            order.steps_per_epoch()
-        ),
-    ] {
-        observer.event(Event::Note(&line));
-    }
-    if order.batch < settings.train.batch {
-        observer.event(Event::Warning(&format!(
-            "only {} samples: the batch is {} instead of {}",
-            plan.pretrain.len(),
-            order.batch,
-            settings.train.batch
-        )));
-    }
-    if settings.projector.output > model.encoder.dim() {
-        observer.event(Event::Warning(
-            "the projection is wider than the embedding: SIGReg cannot be satisfied through a linear map",
-        ));
-    }
-    Ok(())
-}
-
-/// Times and rates between two lines of metrics.
-struct Meter {
-    batch: usize,
-    per_epoch: u64,
-    since: Instant,
-    waited: Duration,
-    steps: u64,
-}
-
-impl Meter {
-    fn new(batch: usize, per_epoch: u64) -> Self {
-        Self { batch, per_epoch, since: Instant::now(), waited: Duration::ZERO, steps: 0 }
-    }
-
-    /// Reads the losses from the device, which waits for it, and starts the next interval.
-    fn read(
-        &mut self,
-        step: u64,
-        lr: f64,
-        losses: lejepa_objective::Losses,
-        run: &RunDir,
-    ) -> Result<StepMetrics> {
-        let (loss, prediction, sigreg) =
-            (scalar(losses.total)?, scalar(losses.prediction)?, scalar(losses.sigreg)?);
-        for (what, value) in [("prediction", prediction), ("sigreg", sigreg), ("loss", loss)] {
-            if !value.is_finite() {
-                let what = format!("the {what} is {value}");
-                let saved = checkpoint::latest(run).ok();
-                return Err(TrainError::NotFinite { what, step, saved });
-            }
-        }
-        let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
-        let metrics = StepMetrics {
-            step,
-            epoch: step as f64 / self.per_epoch as f64,
-            loss,
-            prediction,
-            sigreg,
-            lr,
-            samples_per_s: self.steps as f64 * self.batch as f64 / seconds,
-            loader_share: (self.waited.as_secs_f64() / seconds).min(1.0),
-        };
-        (self.since, self.waited, self.steps) = (Instant::now(), Duration::ZERO, 0);
-        Ok(metrics)
-    }
-}
-
-fn run_info(resolved: &Resolved, device: &Device) -> serde_json::Value {
-    let started = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.as_secs());
-    json!({
-        "lejepa": env!("CARGO_PKG_VERSION"),
-        "burn": "0.22.1",
-        "os": std::env::consts::OS,
-        "arch": std::env::consts::ARCH,
-        "processors": std::thread::available_parallelism().map_or(1, usize::from),
-        "device": format!("{device:?}"),
-        "seed": resolved.settings.seed,
-        "modality": { "name": resolved.modality.name, "crate": resolved.modality.origin.to_string() },
-        "encoder": { "name": resolved.encoder.name, "crate": resolved.encoder.origin.to_string() },
-        "started_unix_s": started,
-    })
-}
-
-fn with_status(info: &serde_json::Value, status: &str) -> serde_json::Value {
-    let mut info = info.clone();
-    info["status"] = json!(status);
-    info
 }

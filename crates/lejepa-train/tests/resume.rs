@@ -146,8 +146,20 @@ fn a_loaded_model_trains_like_the_saved_one() {
     let d = tempfile::tempdir().unwrap();
     let run = RunDir::create(&d.path().join("r")).unwrap();
     let optimizer = burn::optim::AdamWConfig::new().init();
-    let state = checkpoint::State { version: checkpoint::VERSION, step: 1, total: 2, seed: 0 };
-    let saved = checkpoint::save(&run, &model, &optimizer, &state, 1).unwrap();
+    let state = checkpoint::State {
+        version: checkpoint::VERSION,
+        step: 1,
+        total: 2,
+        seed: 0,
+        config: resolved.table.clone(),
+        data: checkpoint::DataPrint::of(["a".to_string()].into_iter()),
+        skipped: Vec::new(),
+        smooth_loss: 0.1 + 0.2,
+        best: Some(checkpoint::Best { step: 1, loss: 0.3 }),
+    };
+    let config = &resolved.settings.checkpoint;
+    let saved = checkpoint::save(&run, &model, &optimizer, &state, config).unwrap();
+    checkpoint::verify(&saved).unwrap();
     let other = Model::init(&resolved, &views, &device).unwrap();
     let loaded = checkpoint::load_model(&saved, other).unwrap();
     assert_eq!(loaded.num_params(), model.num_params());
@@ -165,4 +177,5 @@ fn a_loaded_model_trains_like_the_saved_one() {
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
     let other = Model::init(&resolved, &views, &device).unwrap();
     assert!(matches!(checkpoint::load_model(&saved, other), Err(TrainError::Corrupt { .. })));
+    assert!(matches!(checkpoint::verify(&saved), Err(TrainError::Corrupt { .. })));
 }

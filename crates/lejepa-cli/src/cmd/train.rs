@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use lejepa_core::Registry;
-use lejepa_train::{Outcome, ProbeComparison, Resolved, RunDir, Start};
+use lejepa_train::{Outcome, ProbeComparison, Resolved, RunDir, Settings, Start};
 use serde_json::{Value, json};
 
 use crate::args::{Args, TrainArgs};
@@ -16,12 +16,23 @@ use crate::error::CliError;
 pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
     let mut resolved = super::request(&train.config)?.resolve(registry)?;
     let choice = crate::device::choose(&resolved.settings.device)?;
-    // An absolute path, so that the run can be probed from anywhere.
-    absolute_source(&mut resolved)?;
+    // Absolute paths, so that the run can be probed and resumed from anywhere.
+    if resolved.settings.data.source != "demo" {
+        absolute(&mut resolved, "data", "source", |s| &mut s.data.source);
+    }
+    if !resolved.settings.train.init.is_empty() {
+        absolute(&mut resolved, "train", "init", |s| &mut s.train.init);
+        let init = Path::new(&resolved.settings.train.init);
+        if !init.exists() {
+            let hint = "--init takes a run folder, a checkpoint folder or a file of weights";
+            return Err(lejepa_core::Error::path(init, "no such file or folder", hint).into());
+        }
+    }
     let mut console = Console::new(args.quiet);
     // The data is looked at before the folder is made: a wrong path leaves nothing behind.
     lejepa_core::Source::resolve(&resolved.settings.data.source, (resolved.modality.rule)())?;
     let run = match &train.output {
+        Some(path) if train.overwrite => RunDir::overwrite(path)?,
         Some(path) => RunDir::create(path)?,
         None => RunDir::create_numbered(Path::new("runs"), resolved.modality.name)?,
     };
@@ -53,17 +64,20 @@ pub(super) fn finish(
     Ok(outcome_json(&outcome))
 }
 
-fn absolute_source(resolved: &mut Resolved) -> Result<(), CliError> {
-    let source = resolved.settings.data.source.clone();
-    if source == "demo" {
-        return Ok(());
+/// Makes a path of the configuration absolute.
+fn absolute(
+    resolved: &mut Resolved,
+    section: &str,
+    key: &str,
+    setting: impl Fn(&mut Settings) -> &mut String,
+) {
+    let words = setting(&mut resolved.settings);
+    let path = std::path::absolute(words.as_str()).ok();
+    let Some(path) = path.and_then(|p| p.to_str().map(String::from)) else { return };
+    words.clone_from(&path);
+    if let Some(slot) = resolved.table.get_mut(section).and_then(|s| s.get_mut(key)) {
+        *slot = lejepa_core::Value::String(path);
     }
-    if let Some(path) = std::path::absolute(&source).ok().and_then(|p| p.to_str().map(String::from))
-    {
-        lejepa_core::config::assign(&mut resolved.table, &format!("data.source={path}"))?;
-        resolved.settings.data.source = path;
-    }
-    Ok(())
 }
 
 /// The first signal asks for an orderly end, the second one ends the process at once.
@@ -141,8 +155,12 @@ fn outcome_json(outcome: &Outcome) -> Value {
     json!({
         "run": outcome.run.display().to_string(),
         "steps": outcome.steps,
-        "final": { "loss": m.loss, "prediction": m.prediction, "sigreg": m.sigreg },
+        "final": {
+            "loss": m.loss, "prediction": m.prediction, "sigreg": m.sigreg,
+            "effective_rank": m.effective_rank,
+        },
         "skipped": skipped,
+        "warnings": outcome.warnings,
         "probe": probes_json(&outcome.probes),
     })
 }

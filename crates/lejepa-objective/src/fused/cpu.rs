@@ -117,7 +117,7 @@ impl Problem<'_> {
         let mut sums = Buffer::take(2 * knots * width);
         let (cos, sin) = sums.slice().split_at_mut(knots * width);
         let step = self.rule.step as f32;
-        arch().dispatch(Sums { tile, width, step, cos, sin });
+        self.sums(tile, step, cos, sin);
         let n = self.rows as f64;
         let scale = 1.0 / (self.sets * self.slices) as f64;
         let mut totals = [0f64; TILE_WIDTH];
@@ -142,9 +142,34 @@ impl Problem<'_> {
             }
         }
         if gradient {
-            arch().dispatch(Gradient { tile, width, step, a: cos, b: sin });
+            self.gradient(tile, step, cos, sin);
         }
         totals.iter().sum()
+    }
+}
+
+/// Runs a pass with the least H, half the knots, that it is compiled for.
+macro_rules! pass {
+    ($knots:expr, $pass:ident { $($field:ident $(: $value:expr)?),* }) => {
+        match $knots {
+            0..=4 => arch().dispatch($pass::<2> { $($field $(: $value)?),* }),
+            5..=8 => arch().dispatch($pass::<4> { $($field $(: $value)?),* }),
+            9..=16 => arch().dispatch($pass::<8> { $($field $(: $value)?),* }),
+            17..=32 => arch().dispatch($pass::<16> { $($field $(: $value)?),* }),
+            _ => arch().dispatch($pass::<32> { $($field $(: $value)?),* }),
+        }
+    };
+}
+
+impl Problem<'_> {
+    fn sums(&self, tile: &[f32], step: f32, cos: &mut [f32], sin: &mut [f32]) {
+        let width = self.tile_width();
+        pass!(self.rule.weights.len(), Sums { tile, width, step, cos, sin });
+    }
+
+    fn gradient(&self, tile: &mut [f32], step: f32, a: &[f32], b: &[f32]) {
+        let width = self.tile_width();
+        pass!(self.rule.weights.len(), Gradient { tile, width, step, a, b });
     }
 }
 

@@ -21,17 +21,12 @@ use super::Rule;
 const UNITS: u32 = 64;
 /// Rows after which partial sums are added to the totals: sums of few terms keep more digits.
 const PARTIAL: u32 = 64;
-/// The most knots whose sums are kept in registers.
-const MOST_KNOTS: usize = 64;
 /// The most cubes along one axis that every runtime takes.
 const MOST_CUBES: usize = 65_535;
 
 /// Whether the kernels take this problem; else it goes the path of plain tensor operations.
-pub(super) fn takes(sets: usize, rows: usize, slices: usize, knots: usize) -> bool {
-    knots <= MOST_KNOTS
-        && sets <= MOST_CUBES
-        && rows <= MOST_CUBES
-        && sets * rows * slices <= u32::MAX as usize
+pub(super) fn takes(sets: usize, rows: usize, slices: usize) -> bool {
+    sets <= MOST_CUBES && rows <= MOST_CUBES && sets * rows * slices <= u32::MAX as usize
 }
 
 /// cos θ and sin θ of θ = 2h: see the CPU's `cos_sin`. Written out, because the sine of a shading

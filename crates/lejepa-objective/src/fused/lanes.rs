@@ -1,14 +1,21 @@
 //! The two passes over a tile of projections, in vectors of whatever width the processor has.
 //!
 //! A tile is `rows` × `width` projections, row by row, `rows` being a multiple of [`ROWS`] and
-//! `width` of every vector width. Both passes need e^{ikθ} for k = 1..knots
-//! with θ = x·step; it comes from one sine and cosine by rotation, knot after knot.
+//! `width` of every vector width. Both passes need e^{ikθ} for k = 1..2H with θ = x·step. One sine
+//! and cosine give k = 1; k = 2..H follow by doubling and by
+//!
+//! cos (c+j)θ = 2 cos cθ · cos jθ − cos (c−j)θ, sin (c+j)θ = 2 cos cθ · sin jθ + sin (c−j)θ,
+//!
+//! one multiply-add each. The same with c = H takes both passes past H without ever forming those
+//! k: the sums need Σ 2 cos Hθ · cos jθ, the gradient coefficients that are combined beforehand.
+//!
+//! Nothing here is a closure: one would not inherit the instruction set it is called under, and its
+//! vector instructions would become function calls.
 
 use pulp::{Simd, WithSimd};
 
-/// Rows that go through the knots together, so that the rotations of one hide the latency of
-/// the others.
-pub(super) const ROWS: usize = 4;
+/// Rows that go through the knots together, so that one hides the latency of the other.
+pub(super) const ROWS: usize = 2;
 /// Columns in one turn of the inner loops; their sums stay in the first-level cache. A multiple of
 /// every vector width.
 pub(super) const BLOCK: usize = 64;
@@ -46,14 +53,36 @@ fn cos_sin<S: Simd>(s: S, h: S::f32s) -> (S::f32s, S::f32s) {
     (s.mul_add_f32s(s.mul_f32s(c(-1.0), twice), sin, c(1.0)), s.mul_f32s(twice, cos))
 }
 
-/// a·b − c·d
+/// cos jθ and sin jθ for j = 1..=H, a power of two, of θ = 2h.
 #[inline(always)]
-fn cross<S: Simd>(s: S, a: S::f32s, b: S::f32s, c: S::f32s, d: S::f32s) -> S::f32s {
-    s.mul_add_f32s(s.mul_f32s(s.splat_f32s(-1.0), c), d, s.mul_f32s(a, b))
+fn powers<S: Simd, const H: usize>(s: S, h: S::f32s) -> ([S::f32s; H], [S::f32s; H]) {
+    let (c, d) = cos_sin(s, h);
+    let (mut cos, mut sin) = ([c; H], [d; H]);
+    let mut centre = 1;
+    while centre < H {
+        let twice = s.add_f32s(cos[centre - 1], cos[centre - 1]);
+        let mut j = 1;
+        while j < centre {
+            let (less, more) = (cos[centre - j - 1], sin[centre - j - 1]);
+            cos[centre + j - 1] = s.mul_add_f32s(twice, cos[j - 1], s.neg_f32s(less));
+            sin[centre + j - 1] = s.mul_add_f32s(twice, sin[j - 1], more);
+            j += 1;
+        }
+        cos[2 * centre - 1] = s.mul_add_f32s(twice, cos[centre - 1], s.splat_f32s(-1.0));
+        sin[2 * centre - 1] = s.mul_f32s(twice, sin[centre - 1]);
+        centre *= 2;
+    }
+    (cos, sin)
 }
 
-/// Sums of cos kθ and sin kθ over the rows of a tile, for each column.
-pub(super) struct Sums<'a> {
+/// The vector of a row-major matrix that starts at `at`.
+#[inline(always)]
+fn load<S: Simd>(values: &[f32], at: usize) -> S::f32s {
+    S::as_simd_f32s(&values[at..at + S::F32_LANES]).0[0]
+}
+
+/// Sums of cos kθ and sin kθ over the rows of a tile, for each column; at most 2H knots.
+pub(super) struct Sums<'a, const H: usize> {
     pub(super) tile: &'a [f32],
     pub(super) width: usize,
     /// Distance between knots.
@@ -63,67 +92,88 @@ pub(super) struct Sums<'a> {
     pub(super) sin: &'a mut [f32],
 }
 
-impl WithSimd for Sums<'_> {
+impl<const H: usize> WithSimd for Sums<'_, H> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let (width, knots) = (self.width, self.cos.len() / self.width);
+    fn with_simd<S: Simd>(mut self, s: S) {
         let half = s.splat_f32s(0.5 * self.step);
-        let lanes = S::F32_LANES;
-        let mut part = vec![0f32; 2 * knots * BLOCK];
+        let (width, lanes) = (self.width, S::F32_LANES);
         self.cos.fill(0.0);
         self.sin.fill(0.0);
+        // For each vector of columns: cos and sin of 1..=H, then 2 cos Hθ times each of them.
+        let mut part = vec![0f32; 4 * H * BLOCK];
         for first in (0..width).step_by(BLOCK) {
-            let columns = BLOCK.min(width - first);
+            let vectors = BLOCK.min(width - first) / lanes;
             for rows in self.tile.chunks(PARTIAL * width) {
                 part.fill(0.0);
+                let (parts, _) = S::as_mut_simd_f32s(&mut part);
                 for group in rows.chunks_exact(ROWS * width) {
-                    let (parts, _) = S::as_mut_simd_f32s(&mut part);
-                    for v in 0..columns / lanes {
+                    for v in 0..vectors {
                         let at = first + v * lanes;
-                        let load =
-                            |row: usize| S::as_simd_f32s(&group[row * width + at..][..lanes]).0[0];
-                        let slots = parts[v * 2 * knots..][..2 * knots].chunks_exact_mut(2);
-                        let e = [0, 1, 2, 3].map(|row| cos_sin(s, s.mul_f32s(load(row), half)));
-                        let mut z = e;
-                        for slot in slots {
-                            let cos =
-                                s.add_f32s(s.add_f32s(z[0].0, z[1].0), s.add_f32s(z[2].0, z[3].0));
-                            let sin =
-                                s.add_f32s(s.add_f32s(z[0].1, z[1].1), s.add_f32s(z[2].1, z[3].1));
-                            slot[0] = s.add_f32s(slot[0], cos);
-                            slot[1] = s.add_f32s(slot[1], sin);
-                            for (z, e) in z.iter_mut().zip(&e) {
-                                *z = turn(s, *z, *e);
-                            }
+                        let sums = &mut parts[v * 4 * H..][..4 * H];
+                        let x = s.mul_f32s(load::<S>(group, at), half);
+                        let y = s.mul_f32s(load::<S>(group, width + at), half);
+                        let (xc, xs) = powers::<S, H>(s, x);
+                        let (yc, ys) = powers::<S, H>(s, y);
+                        let xd = s.add_f32s(xc[H - 1], xc[H - 1]);
+                        let yd = s.add_f32s(yc[H - 1], yc[H - 1]);
+                        let mut j = 0;
+                        while j < H {
+                            let (c, d) = (s.add_f32s(xc[j], yc[j]), s.add_f32s(xs[j], ys[j]));
+                            sums[j] = s.add_f32s(sums[j], c);
+                            sums[H + j] = s.add_f32s(sums[H + j], d);
+                            let c = s.mul_add_f32s(xd, xc[j], sums[2 * H + j]);
+                            sums[2 * H + j] = s.mul_add_f32s(yd, yc[j], c);
+                            let d = s.mul_add_f32s(xd, xs[j], sums[3 * H + j]);
+                            sums[3 * H + j] = s.mul_add_f32s(yd, ys[j], d);
+                            j += 1;
                         }
                     }
                 }
-                for v in 0..columns / lanes {
-                    for k in 0..knots {
-                        let from = (v * knots + k) * 2 * lanes;
-                        let to = k * width + first + v * lanes;
-                        for (sum, sign) in [(&mut *self.cos, 0), (&mut *self.sin, lanes)] {
-                            for (t, p) in sum[to..to + lanes].iter_mut().zip(&part[from + sign..]) {
-                                *t += p;
-                            }
-                        }
-                    }
+                self.add(&part, first, vectors * lanes, lanes, rows.len() / width);
+            }
+        }
+    }
+}
+
+impl<const H: usize> Sums<'_, H> {
+    /// Adds the sums over `rows` rows to the totals of the columns from `first`.
+    fn add(&mut self, part: &[f32], first: usize, columns: usize, lanes: usize, rows: usize) {
+        let knots = self.cos.len() / self.width;
+        for (vector, part) in part.chunks_exact(4 * H * lanes).take(columns / lanes).enumerate() {
+            // Which of the four: a sum over cosines, sines, or their products; j from 1.
+            let of = |which: usize, j: usize| &part[(which * H + j - 1) * lanes..][..lanes];
+            for k in 1..=knots {
+                let at = (k - 1) * self.width + first + vector * lanes;
+                let (cos, sin) = (&mut self.cos[at..at + lanes], &mut self.sin[at..at + lanes]);
+                if k <= H {
+                    plus(cos, of(0, k), 1.0);
+                    plus(sin, of(1, k), 1.0);
+                    continue;
+                }
+                plus(cos, of(2, k - H), 1.0);
+                plus(sin, of(3, k - H), 1.0);
+                if k < 2 * H {
+                    plus(cos, of(0, 2 * H - k), -1.0);
+                    plus(sin, of(1, 2 * H - k), 1.0);
+                } else {
+                    cos.iter_mut().for_each(|c| *c -= rows as f32);
                 }
             }
         }
     }
 }
 
-/// The product of two numbers on the unit circle.
-#[inline(always)]
-fn turn<S: Simd>(s: S, z: (S::f32s, S::f32s), e: (S::f32s, S::f32s)) -> (S::f32s, S::f32s) {
-    (cross(s, z.0, e.0, z.1, e.1), s.mul_add_f32s(z.0, e.1, s.mul_f32s(z.1, e.0)))
+/// `sums` += `sign` · `terms`
+fn plus(sums: &mut [f32], terms: &[f32], sign: f32) {
+    for (sum, term) in sums.iter_mut().zip(terms) {
+        *sum += sign * term;
+    }
 }
 
-/// Replaces every projection x of a tile by Σ_k (b_k cos kθ − a_k sin kθ), k from 1.
-pub(super) struct Gradient<'a> {
+/// Replaces every projection x of a tile by Σ_k (b_k cos kθ − a_k sin kθ), k from 1 to at most 2H.
+pub(super) struct Gradient<'a, const H: usize> {
     pub(super) tile: &'a mut [f32],
     pub(super) width: usize,
     pub(super) step: f32,
@@ -132,49 +182,72 @@ pub(super) struct Gradient<'a> {
     pub(super) b: &'a [f32],
 }
 
-impl WithSimd for Gradient<'_> {
+impl<const H: usize> WithSimd for Gradient<'_, H> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let (width, knots) = (self.width, self.a.len() / self.width);
         let half = s.splat_f32s(0.5 * self.step);
-        let lanes = S::F32_LANES;
-        // Coefficients of a block, in the order in which they are read: from the last knot down.
-        let mut terms = vec![0f32; 2 * knots * BLOCK];
+        let (width, lanes) = (self.width, S::F32_LANES);
+        let mut terms = vec![0f32; (4 * H + 1) * BLOCK];
         for first in (0..width).step_by(BLOCK) {
             let vectors = BLOCK.min(width - first) / lanes;
-            for v in 0..vectors {
-                for k in 0..knots {
-                    let from = (knots - 1 - k) * width + first + v * lanes;
-                    let to = (v * knots + k) * 2 * lanes;
-                    terms[to..to + lanes].copy_from_slice(&self.b[from..from + lanes]);
-                    terms[to + lanes..to + 2 * lanes].copy_from_slice(&self.a[from..from + lanes]);
-                }
-            }
+            self.combine(&mut terms, first, vectors * lanes, lanes);
             let (terms, _) = S::as_simd_f32s(&terms);
             for group in self.tile.chunks_exact_mut(ROWS * width) {
                 for v in 0..vectors {
                     let at = first + v * lanes;
-                    let terms = &terms[v * 2 * knots..][..2 * knots];
-                    let e = [0, 1, 2, 3].map(|row| {
-                        let x = S::as_simd_f32s(&group[row * width + at..][..lanes]).0[0];
-                        cos_sin(s, s.mul_f32s(x, half))
-                    });
+                    let terms = &terms[v * (4 * H + 1)..][..4 * H + 1];
+                    let x = s.mul_f32s(load::<S>(group, at), half);
+                    let y = s.mul_f32s(load::<S>(group, width + at), half);
+                    let (xc, xs) = powers::<S, H>(s, x);
+                    let (yc, ys) = powers::<S, H>(s, y);
                     let zero = s.splat_f32s(0.0);
-                    let mut h = [(zero, zero); ROWS];
-                    // The real part of Σ (b + i·a) e^{ikθ}, by Horner's rule.
-                    for term in terms.chunks_exact(2) {
-                        for (h, e) in h.iter_mut().zip(&e) {
-                            *h = (s.add_f32s(h.0, term[0]), s.add_f32s(h.1, term[1]));
-                            *h = turn(s, *h, *e);
-                        }
+                    let (mut x0, mut x1, mut x2, mut x3) = (terms[4 * H], zero, zero, zero);
+                    let (mut y0, mut y1, mut y2, mut y3) = (terms[4 * H], zero, zero, zero);
+                    let mut j = 0;
+                    while j < H {
+                        x0 = s.mul_add_f32s(terms[j], xc[j], x0);
+                        y0 = s.mul_add_f32s(terms[j], yc[j], y0);
+                        x1 = s.mul_add_f32s(terms[H + j], xs[j], x1);
+                        y1 = s.mul_add_f32s(terms[H + j], ys[j], y1);
+                        x2 = s.mul_add_f32s(terms[2 * H + j], xc[j], x2);
+                        y2 = s.mul_add_f32s(terms[2 * H + j], yc[j], y2);
+                        x3 = s.mul_add_f32s(terms[3 * H + j], xs[j], x3);
+                        y3 = s.mul_add_f32s(terms[3 * H + j], ys[j], y3);
+                        j += 1;
                     }
-                    for (row, h) in h.iter().enumerate() {
-                        S::as_mut_simd_f32s(&mut group[row * width + at..][..lanes]).0[0] = h.0;
-                    }
+                    let xd = s.add_f32s(xc[H - 1], xc[H - 1]);
+                    let yd = s.add_f32s(yc[H - 1], yc[H - 1]);
+                    let x = s.mul_add_f32s(xd, s.add_f32s(x2, x3), s.add_f32s(x0, x1));
+                    let y = s.mul_add_f32s(yd, s.add_f32s(y2, y3), s.add_f32s(y0, y1));
+                    S::as_mut_simd_f32s(&mut group[at..at + lanes]).0[0] = x;
+                    S::as_mut_simd_f32s(&mut group[width + at..width + at + lanes]).0[0] = y;
                 }
             }
+        }
+    }
+}
+
+impl<const H: usize> Gradient<'_, H> {
+    /// For each vector of columns: the factors of cos jθ and sin jθ, j = 1..=H, then those of 2 cos
+    /// Hθ times each of them, then the constant.
+    fn combine(&self, terms: &mut [f32], first: usize, columns: usize, lanes: usize) {
+        for column in 0..columns {
+            let (vector, lane) = (column / lanes, column % lanes);
+            let knot = |values: &[f32], k: usize| {
+                values.get((k - 1) * self.width + first + column).copied().unwrap_or(0.0)
+            };
+            let (a, b) = (|k| knot(self.a, k), |k| knot(self.b, k));
+            let start = vector * (4 * H + 1);
+            for j in 1..=H {
+                let (low_b, low_a) = if j < H { (b(2 * H - j), a(2 * H - j)) } else { (0.0, 0.0) };
+                let factors = [b(j) - low_b, -a(j) - low_a, b(H + j), -a(H + j)];
+                for (which, factor) in factors.into_iter().enumerate() {
+                    terms[(start + which * H + j - 1) * lanes + lane] = factor;
+                }
+            }
+            terms[(start + 4 * H) * lanes + lane] = -b(2 * H);
         }
     }
 }

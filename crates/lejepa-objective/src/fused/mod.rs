@@ -24,6 +24,9 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use crate::quadrature::Quadrature;
 use cpu::{Problem, Strided};
 
+/// The most knots t > 0 that the kernels are made for.
+const MOST_KNOTS: usize = 64;
+
 /// What is computed of the projections.
 #[derive(Debug, Clone)]
 struct Rule {
@@ -210,15 +213,18 @@ pub(crate) fn sigreg(
 }
 
 fn has_kernel(device: &Device, sets: usize, rows: usize, slices: usize, knots: usize) -> bool {
+    if knots > MOST_KNOTS {
+        return false;
+    }
     let device = device.clone().without_autodiff();
     if device == Device::flex() {
         return true;
     }
     #[cfg(feature = "gpu")]
     if matches!(device.as_dispatch(), burn::backend::DispatchDevice::Cube(_)) {
-        return gpu::takes(sets, rows, slices, knots);
+        return gpu::takes(sets, rows, slices);
     }
-    let _ = (sets, rows, slices, knots);
+    let _ = (sets, rows, slices);
     false
 }
 
