@@ -117,8 +117,18 @@ impl TrainError {
                 }
                 _ => None,
             },
-            Self::OutputExists(_) => {
-                Some("runs are never overwritten: choose another --output".into())
+            Self::OutputExists(_) => Some(
+                "runs are never overwritten: choose another --output, or say --overwrite".into(),
+            ),
+            Self::Locked { .. } => {
+                Some("wait until it is done, or choose another --output".into())
+            }
+            Self::Mismatch { .. } => Some(
+                "make the settings equal, or start a new run; --init takes weights of the same model"
+                    .into(),
+            ),
+            Self::Corrupt { .. } => {
+                Some("the file was damaged or edited: restore it, or start a new run".into())
             }
             Self::NotARun { .. } => Some(
                 "give the folder that `lejepa train` named at its end, e.g. runs/image-001".into(),

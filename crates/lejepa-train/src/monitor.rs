@@ -32,13 +32,17 @@ impl Monitor {
     /// What there is to say about this line, each thing once a run.
     pub(crate) fn look(&mut self, m: &StepMetrics) -> Vec<String> {
         let mut warnings = Vec::new();
-        // Halfway between Gaussian and collapsed on the scale that SIGReg is, or a few directions
+        // Most of the way from Gaussian to collapsed on the scale that SIGReg is, or a few directions
         // that carry all there is.
-        let halfway = 0.5 * (self.gauge.gaussian + self.gauge.collapsed);
-        let high = self.gauge.collapsed > 2.0 * self.gauge.gaussian && m.sigreg > halfway;
+        let Gauge { gaussian, collapsed } = self.gauge;
+        let high = collapsed > 2.0 * gaussian && m.sigreg > gaussian + 0.8 * (collapsed - gaussian);
         let flat = self.dim >= 8 && m.effective_rank < 0.1 * self.dim as f64;
+        // Counts lines in a row, and stops counting once it has spoken.
         let count = |seen: &mut u32, now: bool| {
-            *seen = if now { seen.saturating_add(1) } else { 0 };
+            if *seen >= LINES {
+                return false;
+            }
+            *seen = if now { *seen + 1 } else { 0 };
             *seen == LINES
         };
         if m.step > self.patience && count(&mut self.collapsed, high || flat) {
@@ -196,5 +200,7 @@ mod tests {
             .map(|(i, _)| i)
             .collect();
         assert_eq!(said, [5]);
+        let again = [0.1, 0.9, 0.9, 0.9, 0.9];
+        assert!(again.iter().all(|s| monitor.look(&line(9, 2.0, 40.0, *s)).is_empty()));
     }
 }
