@@ -3,13 +3,13 @@
 mod plot;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{cargo, run, succeeds};
+use crate::{cargo, run};
 
 /// Views, samples, dimensions, slices.
 type Case = [usize; 4];
@@ -42,7 +42,8 @@ fn sigreg(json: bool) -> Result<(), String> {
     let worker = ["build", "--release", "--workspace", "--example", "time_sigreg"];
     run(&mut cargo(&worker))?;
     let ours = crate::target().join("release/examples/time_sigreg");
-    let python = match pytorch() {
+    let cpu = ["--index-url", "https://download.pytorch.org/whl/cpu"];
+    let python = match crate::setup::python("pytorch", "torch", &[&cpu, &[]]) {
         Ok(python) => Some(python),
         Err(reason) => {
             eprintln!("note: without PyTorch, so ours alone is timed: {reason}");
@@ -223,33 +224,6 @@ fn scaling(ours: &Path) -> Result<Vec<Curve>, String> {
         curve("M", "V=2 N=1024 K=64", &|f| (1024 * f, [2, 1024, 64, 1024 * f]))?,
         curve("K", "V=2 N=256 M=512", &|f| (2048 * f, [2, 256, 2048 * f, 512]))?,
     ])
-}
-
-/// Python of a virtual environment with PyTorch, made on first use.
-fn pytorch() -> Result<PathBuf, String> {
-    let folder = crate::target().join("pytorch");
-    let python = folder.join("bin/python");
-    let works = |python: &Path| succeeds(Command::new(python).args(["-c", "import torch"]));
-    if works(&python) {
-        return Ok(python);
-    }
-    eprintln!("making a virtual environment with PyTorch in {}", folder.display());
-    let mut make = Command::new("python3");
-    make.args(["-m", "venv"]).arg(&folder);
-    if !succeeds(&mut make) {
-        return Err(
-            "python3 -m venv failed (Debian: sudo apt-get install -y python3-venv)".to_string()
-        );
-    }
-    let cpu = ["--index-url", "https://download.pytorch.org/whl/cpu"];
-    for index in [&cpu[..], &[]] {
-        let mut install = Command::new(&python);
-        install.args(["-m", "pip", "install", "--quiet", "--retries", "1", "numpy", "torch"]);
-        if succeeds(install.args(index)) && works(&python) {
-            return Ok(python);
-        }
-    }
-    Err("pip could not install torch".into())
 }
 
 fn processor() -> String {

@@ -66,10 +66,17 @@ fn test(more: &[String]) -> Result<(), String> {
         eprintln!("note: without a Vulkan device the test of the wgpu backend is left out");
     }
     let features = features.join(",");
+    let python = setup::python("tensorboard", "tensorboard", &[&[]]);
+    if let Err(reason) = &python {
+        eprintln!("note: TensorBoard's own reader is not tried on the event files: {reason}");
+    }
     let nextest = succeeds(&mut cargo(&["nextest", "--version"]));
     let mut command =
         if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test", "--all-targets"]) };
     command.args(["--release", "--workspace", "--features", &features]).args(more);
+    if let Ok(python) = python {
+        command.env("LEJEPA_PYTHON", python);
+    }
     run(&mut command)?;
     // Examples in the documentation, which nextest does not run.
     run(cargo(&["test", "--release", "--workspace", "--doc"]).args(["--features", &features]))?;

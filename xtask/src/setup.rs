@@ -1,5 +1,6 @@
 //! System packages: found, installed where that is allowed, named where it is not.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// What of the optional system libraries is there.
@@ -52,6 +53,31 @@ pub(crate) fn setup() -> Result<Found, String> {
         install(&missing);
     }
     Ok(Found { ffmpeg: ffmpeg(), vulkan: vulkan() })
+}
+
+/// Python of a virtual environment that has `package`, made where it can be. Only tests and
+/// benchmarks that compare with Python programs need one.
+pub(crate) fn python(name: &str, package: &str, indices: &[&[&str]]) -> Result<PathBuf, String> {
+    let folder = crate::target().join(name);
+    let python = folder.join("bin/python");
+    let import = format!("import {package}");
+    let works = || quiet(Command::new(&python).args(["-c", &import]));
+    if works() {
+        return Ok(python);
+    }
+    eprintln!("making a virtual environment with {package} in {}", folder.display());
+    if !quiet(Command::new("python3").args(["-m", "venv"]).arg(&folder)) {
+        let hint = "sudo apt-get install -y python3-venv";
+        return Err(format!("python3 -m venv failed (Debian, Ubuntu: {hint})"));
+    }
+    for index in indices {
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "install", "--quiet", "--retries", "1", "numpy", package]);
+        if quiet(install.args(*index)) && works() {
+            return Ok(python);
+        }
+    }
+    Err(format!("pip could not install {package}"))
 }
 
 fn ffmpeg() -> bool {

@@ -19,7 +19,7 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in `folder` that says that the run begins at `step`.
+    /// A new file in `folder` that says that the run goes on after `step`.
     ///
     /// # Errors
     /// [`TrainError::Io`].
@@ -37,7 +37,8 @@ impl EventFile {
         let mut version = event(now, 0);
         field(&mut version, 3, b"brain.Event:2");
         events.write(&version)?;
-        let mut start = event(now, step);
+        // TensorBoard drops what it has seen of this step and later ones.
+        let mut start = event(now, step + 1);
         field(&mut start, 7, &[0x08, 1]);
         events.write(&start)?;
         Ok(events)
