@@ -12,6 +12,8 @@ use clap::{Parser, Subcommand};
   lejepa train --modality audio                  train on the built-in sounds and probe the result
   lejepa train --modality image --data photos/   train on a folder; sub-folders are labels
   lejepa resume runs/image-001                   go on after Ctrl-C or a crash
+  lejepa export runs/image-001                   the encoder, for applications
+  lejepa embed runs/image-001 --data photos/ --output photos.npy
   lejepa probe runs/image-001                    score a finished run again
   lejepa config show --modality video            every setting with its default
 
@@ -36,10 +38,16 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
     Probe(ProbeArgs),
+    /// Write a run's encoder as safetensors, config.json and README.md
+    Export(ExportArgs),
+    /// Embed files with a run or an export, into .npy or .csv
+    Embed(EmbedArgs),
     /// List the kinds of data this binary can train on
     Modalities,
     /// List the encoders this binary can train
     Encoders,
+    /// List the view samplers that can take the place of a modality's own
+    Samplers,
     /// List the statistics that SIGReg can use: `--set objective.statistic=NAME`
     Statistics,
     /// Look at settings
@@ -73,6 +81,9 @@ pub(crate) struct ConfigArgs {
     /// Backbone: see `lejepa encoders`
     #[arg(long, short, value_name = "NAME")]
     pub(crate) encoder: Option<String>,
+    /// View sampler instead of the modality's own: see `lejepa samplers`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sampler: Option<String>,
     /// Settings in TOML, such as the config.toml of a run
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -115,6 +126,7 @@ impl ConfigArgs {
             word("modality", self.modality.as_ref()),
             word("data.source", self.data.as_ref()),
             word("encoder.name", self.encoder.as_ref()),
+            word("sampler.name", self.sampler.as_ref()),
             word("device", self.device.as_ref()),
             word("seed", self.seed.as_ref()),
             word("train.epochs", self.epochs.as_ref()),
@@ -165,6 +177,34 @@ pub(crate) struct ProbeArgs {
     /// Labelled data to score on instead of the run's own
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: Option<String>,
+    /// auto, cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// The run folder
+    pub(crate) run: PathBuf,
+    /// Which checkpoint: latest, best, or the number of its step
+    #[arg(long, value_name = "WHICH", default_value = "latest")]
+    pub(crate) checkpoint: String,
+    /// The folder to make; without it RUN/export
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct EmbedArgs {
+    /// A run folder or an exported one
+    #[arg(value_name = "RUN|EXPORT")]
+    pub(crate) model: PathBuf,
+    /// A folder, a manifest, or `demo`
+    #[arg(long, short, value_name = "SOURCE")]
+    pub(crate) data: String,
+    /// The file to make: .npy (with the paths in a .paths.txt beside it) or .csv
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
     /// auto, cpu, wgpu[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,

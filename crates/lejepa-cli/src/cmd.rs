@@ -1,12 +1,16 @@
 //! The commands.
 
+mod export;
 mod list;
 mod probe;
 mod resume;
 mod show;
 mod train;
 
+use std::path::PathBuf;
+
 use lejepa_core::Registry;
+use lejepa_train::{RunDir, checkpoint};
 use serde_json::{Value, json};
 
 use crate::args::{Args, Command, ConfigArgs, ConfigCommand};
@@ -28,8 +32,11 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Train(train) => train::run(args, train, &registry),
         Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),
+        Command::Export(words) => export::export_run(args, words, &registry),
+        Command::Embed(words) => export::embed(args, words, &registry),
         Command::Modalities => Ok(list::modalities(args, &registry)),
         Command::Encoders => Ok(list::encoders(args, &registry)),
+        Command::Samplers => Ok(list::samplers(args, &registry)),
         Command::Statistics => Ok(list::statistics(args, &registry)),
         Command::Config { command: ConfigCommand::Show(config) } => {
             show::run(args, config, &registry)
@@ -50,4 +57,25 @@ pub(crate) fn request(config: &ConfigArgs) -> Result<lejepa_train::Request, CliE
         }
     };
     Ok(lejepa_train::Request { file, assignments: config.assignments() })
+}
+
+/// The folder of the checkpoint that a user names: `latest`, `best`, or a step.
+pub(crate) fn checkpoint(run: &RunDir, words: &str) -> Result<PathBuf, CliError> {
+    match words {
+        "latest" => Ok(checkpoint::latest(run)?),
+        "best" => Ok(checkpoint::best(run)?),
+        words => {
+            let steps = checkpoint::steps(run)?;
+            let Some(step) = words.parse().ok().filter(|s| steps.contains(s)) else {
+                let known: Vec<String> = steps.iter().map(u64::to_string).collect();
+                return Err(CliError::Usage(
+                    format!("no checkpoint `{words}` in {}", run.path().display()),
+                    format!("there are latest, best, {}", known.join(", ")),
+                ));
+            };
+            let path = checkpoint::path(run, step);
+            checkpoint::verify(&path)?;
+            Ok(path)
+        }
+    }
 }

@@ -12,7 +12,9 @@ pub(crate) struct Console {
     terminal: bool,
     bar: Option<ProgressBar>,
     embedding: Option<ProgressBar>,
+    first: u64,
     total: u64,
+    gauge: String,
     said: Instant,
     began: Instant,
     named: usize,
@@ -28,7 +30,9 @@ impl Console {
             terminal: std::io::stderr().is_terminal() && !quiet,
             bar: None,
             embedding: None,
+            first: 0,
             total: 0,
+            gauge: String::new(),
             said: Instant::now(),
             began: Instant::now(),
             named: 0,
@@ -48,21 +52,24 @@ impl Console {
 
     fn metrics(&mut self, m: &StepMetrics) {
         let text = format!(
-            "loss {:.4}  prediction {:.4}  sigreg {:.3}  rank {:.1}",
-            m.loss, m.prediction, m.sigreg, m.effective_rank
+            "loss {:.4}  prediction {:.4}  sigreg {:.3}{}  rank {:.1}",
+            m.loss, m.prediction, m.sigreg, self.gauge, m.effective_rank
         );
+        let waiting = m.loader_share * 100.0;
+        let speed = format!("{:.0} samples/s  waiting for data {waiting:.0}%", m.samples_per_s);
         if let Some(bar) = &self.bar {
-            bar.set_message(text);
+            bar.set_message(format!("{text}  {speed}"));
         } else if m.step == 1
             || m.step == self.total
             || self.said.elapsed() > Duration::from_secs(5)
         {
             self.said = Instant::now();
-            let left = self.began.elapsed().as_secs_f64() / m.step as f64
+            let done = m.step.saturating_sub(self.first).max(1);
+            let left = self.began.elapsed().as_secs_f64() / done as f64
                 * self.total.saturating_sub(m.step) as f64;
             self.line(&format!(
-                "step {}/{}  epoch {:.1}  {text}  lr {:.2e}  {:.0} samples/s  waiting for data {:.0}%  {:.0} s left",
-                m.step, self.total, m.epoch, m.lr, m.samples_per_s, m.loader_share * 100.0, left
+                "step {}/{}  epoch {:.1}  {text}  lr {:.2e}  {speed}  {left:.0} s left",
+                m.step, self.total, m.epoch, m.lr
             ));
         }
     }
@@ -100,11 +107,13 @@ impl Observer for Console {
                     self.embedding = None;
                 }
             }
-            Event::Start { step, total } => {
-                self.total = total;
+            Event::Start { step, total, gauge } => {
+                (self.first, self.total) = (step, total);
+                // What the number lies between.
+                self.gauge = format!(" ({:.2}..{:.1})", gauge.gaussian, gauge.collapsed);
                 self.began = Instant::now();
                 if self.terminal {
-                    let b = bar(total, "{bar:30} {pos}/{len}  {msg}  {per_sec}  {eta} left");
+                    let b = bar(total, "{bar:20} {pos}/{len}  {msg}  {eta} left");
                     b.set_position(step);
                     b.enable_steady_tick(Duration::from_millis(500));
                     self.bar = Some(b);

@@ -116,6 +116,7 @@ mod registry;
 mod rng;
 mod source;
 mod statistic;
+pub mod testing;
 mod view;
 
 pub use config::Section;
@@ -125,7 +126,8 @@ pub use error::{Error, Result, nearest};
 pub use listing::{Listing, SampleRule, Source, has_extension};
 pub use modality::{Modality, ViewSampler};
 pub use registry::{
-    EncoderEntry, EncoderKind, ModalityEntry, Origin, Registration, Registry, StatisticEntry,
+    DEFAULT_SAMPLER, EncoderEntry, EncoderKind, ModalityEntry, Origin, Registration, Registry,
+    SamplerEntry, SamplerKind, StatisticEntry,
 };
 pub use rng::{Purpose, Seed, ViewRng};
 pub use source::{SampledDataset, ViewSource};

@@ -125,7 +125,11 @@ impl Listing {
             let split = match row.split.as_deref().map(str::trim) {
                 None | Some("") => None,
                 Some(word) => Some(Split::parse(word).ok_or_else(|| {
-                    manifest_error(file, row.line, format!("unknown split `{word}`"))
+                    manifest_error(
+                        file,
+                        row.line,
+                        format!("unknown split `{}`", word.escape_debug()),
+                    )
                 })?),
             };
             listing.splits.push(split);
@@ -198,7 +202,8 @@ struct Row {
 fn manifest_error(file: &Path, line: u64, reason: String) -> Error {
     Error::path(
         file,
-        format!("line {line}: {reason}"),
+        // What is quoted from the file may run over lines.
+        format!("line {line}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
         "a manifest has the fields path, and optionally label and split (train or test)",
     )
 }

@@ -7,7 +7,7 @@ use toml::Table;
 
 use crate::config::{self, Section};
 use crate::listing::{SampleRule, Source};
-use crate::modality::Modality;
+use crate::modality::{Modality, ViewSampler};
 use crate::source::{SampledDataset, ViewSource};
 use crate::statistic::{BoxedStatistic, StatisticKind};
 use crate::{BoxedEncoder, Error, Result, ViewSpec};
@@ -29,6 +29,65 @@ pub trait EncoderKind: 'static {
     /// # Errors
     /// [`Error::BadValue`] for settings or view shapes that it cannot serve.
     fn build(config: &Self::Config, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder>;
+}
+
+/// A view sampler that can be chosen by name for an existing modality: `sampler.name = "NAME"`.
+pub trait SamplerKind: 'static {
+    /// The name on the command line, e.g. `"eeg_crops"`. `"default"` is the modality's own.
+    const NAME: &'static str;
+    /// One line for `lejepa samplers`.
+    const ABOUT: &'static str;
+
+    /// Whose samples it makes views of.
+    type Modality: Modality;
+    /// Its keys in the `[sampler]` section, beside `name`.
+    type Config: Section;
+
+    /// Builds the sampler. `modality` is the modality's own section, which says how samples were
+    /// read.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for settings out of range.
+    fn build(
+        config: &Self::Config,
+        modality: &<Self::Modality as Modality>::Config,
+    ) -> Result<Box<dyn ViewSampler<Sample = <Self::Modality as Modality>::Sample>>>;
+}
+
+/// A view sampler as a row of function pointers, made from a type by [`SamplerEntry::of`].
+#[derive(Clone, Copy)]
+pub struct SamplerEntry {
+    /// [`SamplerKind::NAME`].
+    pub name: &'static str,
+    /// [`SamplerKind::ABOUT`].
+    pub about: &'static str,
+    /// [`Modality::NAME`] of the modality it is for.
+    pub modality: &'static str,
+    /// Crate and version that registered it.
+    pub origin: Origin,
+    /// Defaults of its keys in the `[sampler]` section.
+    pub defaults: fn() -> Result<Table>,
+    /// Opens a source with the modality's section, the sampler's keys and a cache budget in bytes.
+    pub open: fn(&Table, &Table, Source, usize) -> Result<Box<dyn ViewSource>>,
+}
+
+impl SamplerEntry {
+    /// The entry of `S`; `origin` is the registering crate.
+    pub const fn of<S: SamplerKind>(origin: Origin) -> Self {
+        Self {
+            name: S::NAME,
+            about: S::ABOUT,
+            modality: S::Modality::NAME,
+            origin,
+            defaults: || config::defaults::<S::Config>("sampler"),
+            open: |table, keys, source, budget| {
+                let modality = config::parse(S::Modality::NAME, table)?;
+                let sampler = S::build(&config::parse("sampler", keys)?, &modality)?;
+                let dataset = S::Modality::open(&modality, source)?;
+                Ok(Box::new(SampledDataset::new(dataset, sampler, budget)?))
+            },
+        }
+    }
 }
 
 /// A modality as a row of function pointers, made from a type by [`ModalityEntry::of`].
@@ -155,9 +214,14 @@ pub enum Registration {
     Encoder(EncoderEntry),
     /// A statistic.
     Statistic(StatisticEntry),
+    /// A view sampler.
+    Sampler(SamplerEntry),
 }
 
 inventory::collect!(Registration);
+
+/// What `sampler.name` says where the modality's own sampler is meant.
+pub const DEFAULT_SAMPLER: &str = "default";
 
 /// Registers a [`Modality`] with every binary that links this crate.
 ///
@@ -191,6 +255,16 @@ macro_rules! register_statistic {
     };
 }
 
+/// Registers a [`SamplerKind`] with every binary that links this crate.
+#[macro_export]
+macro_rules! register_sampler {
+    ($sampler:ty) => {
+        $crate::inventory::submit! {
+            $crate::Registration::Sampler($crate::SamplerEntry::of::<$sampler>($crate::origin!()))
+        }
+    };
+}
+
 /// The [`Origin`] of the crate this macro is written in.
 #[macro_export]
 macro_rules! origin {
@@ -199,16 +273,17 @@ macro_rules! origin {
     };
 }
 
-/// Modalities, encoders and statistics by name.
+/// Modalities, encoders, view samplers and statistics by name.
 ///
 /// [`Registry::discover`] takes what is linked; [`Registry::empty`] with [`Registry::modality`],
-/// [`Registry::encoder`] and [`Registry::statistic`] takes exactly what is named. Both are used the
+/// [`Registry::encoder`] and their like takes exactly what is named. Both are used the
 /// same way afterwards.
 #[derive(Clone, Default)]
 pub struct Registry {
     modalities: BTreeMap<&'static str, ModalityEntry>,
     encoders: BTreeMap<(&'static str, Option<&'static str>), EncoderEntry>,
     statistics: BTreeMap<&'static str, StatisticEntry>,
+    samplers: BTreeMap<(&'static str, &'static str), SamplerEntry>,
 }
 
 impl Registry {
@@ -249,6 +324,14 @@ impl Registry {
         self.with(Registration::Statistic(StatisticEntry::of::<S>(origin)))
     }
 
+    /// Adds view sampler `S`.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] where the name is taken for its modality.
+    pub fn sampler<S: SamplerKind>(self, origin: Origin) -> Result<Self> {
+        self.with(Registration::Sampler(SamplerEntry::of::<S>(origin)))
+    }
+
     /// Adds one registration.
     ///
     /// # Errors
@@ -262,6 +345,10 @@ impl Registry {
             Registration::Encoder(e) => {
                 let old = self.encoders.insert((e.name, e.modality), e);
                 ("encoder", e.name, e.origin, old.map(|o| o.origin))
+            }
+            Registration::Sampler(s) => {
+                let old = self.samplers.insert((s.modality, s.name), s);
+                ("sampler", s.name, s.origin, old.map(|o| o.origin))
             }
             Registration::Statistic(s) => {
                 ("statistic", s.name, s.origin, self.statistics.insert(s.name, s).map(|o| o.origin))
@@ -286,6 +373,31 @@ impl Registry {
     /// All encoders, sorted by name.
     pub fn encoders(&self) -> impl Iterator<Item = &EncoderEntry> {
         self.encoders.values()
+    }
+
+    /// All view samplers beside the modalities' own, sorted by modality and name.
+    pub fn samplers(&self) -> impl Iterator<Item = &SamplerEntry> {
+        self.samplers.values()
+    }
+
+    /// The view sampler of this name for `modality`; `None` for `"default"`, the modality's own.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] listing the samplers of this modality.
+    pub fn find_sampler(&self, name: &str, modality: &str) -> Result<Option<&SamplerEntry>> {
+        if name == DEFAULT_SAMPLER {
+            return Ok(None);
+        }
+        let fits = || self.samplers.values().filter(|s| s.modality == modality);
+        fits().find(|s| s.name == name).map(Some).ok_or_else(|| Error::Unknown {
+            kind: "sampler",
+            name: name.to_string(),
+            known: [DEFAULT_SAMPLER]
+                .into_iter()
+                .chain(fits().map(|s| s.name))
+                .map(String::from)
+                .collect(),
+        })
     }
 
     /// All statistics, sorted by name.

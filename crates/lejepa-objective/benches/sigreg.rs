@@ -37,7 +37,7 @@ fn fused(bencher: Bencher<'_, '_>, [v, n, k, m]: [usize; 4]) {
 fn statistic(bencher: Bencher<'_, '_>, name: &str) {
     let registry = Registry::discover().expect("unique names");
     let entry = registry.find_statistic(name).expect("a known name");
-    let statistic = entry.defaults.clone()().and_then(|d| (entry.build)(&d)).expect("defaults");
+    let statistic = (entry.defaults)().and_then(|d| (entry.build)(&d)).expect("defaults");
     let config = ObjectiveConfig { slices: 128, ..Default::default() };
     let objective = config.init_with(statistic).expect("defaults");
     forward_and_backward(bencher, &objective, [2, 128, 32]);

@@ -1,8 +1,8 @@
 //! The configuration of a run: general sections, layered with what plugins and users say.
 
 use lejepa_core::{
-    EncoderEntry, Error, ModalityEntry, Registry, StatisticEntry, StatisticKind, Table, Value,
-    config,
+    DEFAULT_SAMPLER, EncoderEntry, Error, ModalityEntry, Registry, SamplerEntry, Source,
+    StatisticEntry, StatisticKind, Table, Value, ViewSource, config,
 };
 use lejepa_nn::ProjectorConfig;
 use lejepa_objective::statistics::EppsPulley;
@@ -249,6 +249,8 @@ pub struct Resolved {
     pub encoder: EncoderEntry,
     /// The statistic.
     pub statistic: StatisticEntry,
+    /// The view sampler, where it is not the modality's own.
+    pub sampler: Option<SamplerEntry>,
 }
 
 impl Request {
@@ -282,12 +284,23 @@ impl Request {
             found => *found?,
         };
         add_statistic(&mut table, &statistic)?;
+        let sampler = self.choice("sampler.name", DEFAULT_SAMPLER);
+        let sampler = registry.find_sampler(&sampler, modality.name)?.copied();
+        let mut section = Table::new();
+        section.insert("name".into(), Value::String(name_of(&sampler).into()));
+        if let Some(sampler) = &sampler {
+            section.extend((sampler.defaults)()?);
+        }
+        table.insert("sampler".into(), Value::Table(section));
         config::overlay(&mut table, &recipe, "")?;
         table.insert("modality".into(), Value::String(modality.name.into()));
         if let Some(file) = &self.file {
             let mut file = file.clone();
             if text(&file, "encoder.name").is_some_and(|n| n != name) {
                 file.remove("encoder");
+            }
+            if text(&file, "sampler.name").is_some_and(|n| n != name_of(&sampler)) {
+                file.remove("sampler");
             }
             if text(&file, "modality").is_some_and(|n| n != modality.name) {
                 return Err(Error::bad_value(
@@ -315,7 +328,7 @@ impl Request {
         for assignment in &self.assignments {
             config::assign(&mut table, assignment)?;
         }
-        Resolved::from_table(table, modality, encoder, statistic)
+        Resolved::from_table(table, modality, encoder, statistic, sampler)
     }
 
     /// The last word on a key that has to be known before the layers can be built.
@@ -330,6 +343,10 @@ impl Request {
             .or_else(|| self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string))
             .unwrap_or_else(|| default.to_string())
     }
+}
+
+fn name_of(sampler: &Option<SamplerEntry>) -> &'static str {
+    sampler.map_or(DEFAULT_SAMPLER, |s| s.name)
 }
 
 /// The `[objective]` section has the statistic's name and keys beside the general ones.
@@ -369,9 +386,11 @@ impl Resolved {
         modality: ModalityEntry,
         encoder: EncoderEntry,
         statistic: StatisticEntry,
+        sampler: Option<SamplerEntry>,
     ) -> Result<Self> {
         let mut general = table.clone();
         general.remove("encoder");
+        general.remove("sampler");
         general.remove(modality.name);
         if let Some(Value::Table(objective)) = general.get_mut("objective") {
             let own = (statistic.defaults)()?;
@@ -379,7 +398,7 @@ impl Resolved {
         }
         let settings: Settings = config::parse("configuration", &general)?;
         settings.validate()?;
-        let resolved = Self { settings, table, modality, encoder, statistic };
+        let resolved = Self { settings, table, modality, encoder, statistic, sampler };
         resolved.objective()?;
         Ok(resolved)
     }
@@ -393,6 +412,23 @@ impl Resolved {
         let own = (self.statistic.defaults)()?;
         section.retain(|key, _| own.contains_key(key));
         Ok(self.settings.objective.init_with((self.statistic.build)(&section)?)?)
+    }
+
+    /// Opens the data: the configured source, or another one.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source or the sections of modality and sampler.
+    pub fn open(&self, source: Source) -> Result<Box<dyn ViewSource>> {
+        let budget = self.settings.data.cache_mib.saturating_mul(1 << 20);
+        let section = self.modality_section();
+        Ok(match &self.sampler {
+            None => (self.modality.open)(&section, source, budget)?,
+            Some(sampler) => {
+                let mut keys = self.section("sampler");
+                keys.remove("name");
+                (sampler.open)(&section, &keys, source, budget)?
+            }
+        })
     }
 
     /// The modality's own section.

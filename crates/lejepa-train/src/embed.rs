@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use lejepa_core::ViewSource;
+use lejepa_core::{BoxedEncoder, ViewSource};
 use rayon::prelude::*;
 
 use crate::Result;
 use crate::data::{Skipped, skip};
 use crate::loader::guarded;
-use crate::model::Model;
+use crate::model::{Model, embed_rows};
 use crate::observe::{Event, Observer};
 
 /// Embeddings of samples, row by row.
@@ -46,10 +46,21 @@ pub fn embed(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Embeddings> {
+    embed_indices(&model.encoder, source, indices, &source.spec().global, device, observer)
+}
+
+/// As [`embed`], for an encoder by itself that takes views of `shape`.
+pub(crate) fn embed_indices(
+    encoder: &BoxedEncoder,
+    source: &dyn ViewSource,
+    indices: &[usize],
+    shape: &[usize],
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Embeddings> {
     let device = device.clone().without_autodiff();
-    let frozen = model.valid();
-    let shape = source.spec().global.clone();
-    let mut out = Embeddings { dim: frozen.encoder.dim(), ..Embeddings::default() };
+    let frozen = encoder.valid();
+    let mut out = Embeddings { dim: frozen.dim(), ..Embeddings::default() };
     for (i, chunk) in indices.chunks(CHUNK).enumerate() {
         let views: Vec<_> = chunk
             .par_iter()
@@ -66,7 +77,7 @@ pub fn embed(
             }
         }
         if !rows.is_empty() {
-            let embedded = frozen.embed(rows, &shape, &device)?;
+            let embedded = embed_rows(&frozen, rows, shape, &device)?;
             out.values.extend(embedded.try_into_vec_as::<f32>()?);
         }
         observer.event(Event::Embedding {

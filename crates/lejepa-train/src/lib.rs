@@ -7,6 +7,7 @@
 //! | [`loader`] | batches of views, the same for any number of threads |
 //! | [`model`] | encoder and projector as one burn module |
 //! | [`trainer`] | the loop |
+//! | [`export()`], [`Embedder`] | what applications take from a run |
 //! | [`checkpoint`], [`rundir`] | what is on the disk |
 //! | [`mod@embed`], [`mod@probe`] | frozen embeddings and what they know |
 //! | [`observe`] | what a run tells whoever watches it |
@@ -32,10 +33,12 @@
 pub mod checkpoint;
 mod compare;
 pub mod config;
+mod conformance;
 pub mod data;
 pub mod embed;
 mod error;
 mod events;
+mod export;
 pub mod loader;
 pub mod model;
 mod monitor;
@@ -48,6 +51,7 @@ pub mod trainer;
 
 pub use config::{Request, Resolved, Settings};
 pub use error::{Result, TrainError};
+pub use export::{Embedder, NamedEmbeddings, export};
 pub use model::Model;
 pub use observe::{Event, Observer, Silent, StepMetrics};
 pub use rundir::RunDir;

@@ -70,10 +70,7 @@ impl Model {
     /// # Errors
     /// As [`Model::project`].
     pub fn embed(&self, rows: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor<2>> {
-        let width = shape.iter().product::<usize>().max(1);
-        let count = rows.len() / width;
-        let data = TensorData::new(rows, [count, width]);
-        Ok(self.encoder.encode(Tensor::from_data(data, device), shape)?)
+        embed_rows(&self.encoder, rows, shape, device)
     }
 
     /// Dotted names of vectors and scalars: biases, norms and the like, which are not decayed.
@@ -82,6 +79,19 @@ impl Model {
         self.visit(&mut names);
         names.vectors
     }
+}
+
+/// Embeds rows of one shape with an encoder.
+pub(crate) fn embed_rows(
+    encoder: &BoxedEncoder,
+    rows: Vec<f32>,
+    shape: &[usize],
+    device: &Device,
+) -> Result<Tensor<2>> {
+    let width = shape.iter().product::<usize>().max(1);
+    let count = rows.len() / width;
+    let data = TensorData::new(rows, [count, width]);
+    Ok(encoder.encode(Tensor::from_data(data, device), shape)?)
 }
 
 impl Model {

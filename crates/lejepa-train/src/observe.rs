@@ -66,6 +66,8 @@ pub enum Event<'a> {
         step: u64,
         /// Steps in all.
         total: u64,
+        /// What values of SIGReg mean.
+        gauge: lejepa_objective::Gauge,
     },
     /// A step is done.
     Step(u64),

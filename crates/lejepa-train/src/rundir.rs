@@ -255,7 +255,9 @@ pub fn write_atomically(file: &Path, content: &[u8]) -> Result<()> {
     let temporary = file.with_file_name(name);
     write_synced(&temporary, content)?;
     fs::rename(&temporary, file).map_err(TrainError::io("write", file))?;
-    sync_folder(file.parent().unwrap_or(Path::new(".")))
+    // The parent of a bare file name is the empty path.
+    let parent = file.parent().filter(|p| !p.as_os_str().is_empty());
+    sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 /// Writes a file and waits until it is on the disk.

@@ -69,10 +69,7 @@ impl Prepared {
     pub fn new(resolved: &Resolved, observer: &mut dyn Observer) -> Result<Self> {
         let data = &resolved.settings.data;
         let origin = Source::resolve(&data.source, (resolved.modality.rule)())?;
-        let budget = data.cache_mib.saturating_mul(1 << 20);
-        let source =
-            (resolved.modality.open)(&resolved.modality_section(), origin.clone(), budget)?;
-        let source: Arc<dyn ViewSource> = Arc::from(source);
+        let source: Arc<dyn ViewSource> = Arc::from(resolved.open(origin.clone())?);
         let plan = DataPlan::new(source.as_ref(), &origin, data, observer)?;
         for skipped in &plan.skipped {
             observer.event(Event::Skipped(skipped));
@@ -239,7 +236,7 @@ fn train_and_probe(
     let mut meter = Meter::new(order.batch, order.steps_per_epoch());
     let mut last = if first == total { run.last_metrics() } else { None };
     let mut saved_at = Instant::now();
-    observer.event(Event::Start { step: first, total });
+    observer.event(Event::Start { step: first, total, gauge });
     for step in first..total {
         let waiting = Instant::now();
         let batch = loader.next_batch()?;
@@ -466,7 +463,7 @@ fn account(
 }
 
 /// AdamW with weight decay on matrices and filters only.
-fn optimizer(settings: &Settings, model: &Model) -> ModuleOptimizer {
+pub(crate) fn optimizer(settings: &Settings, model: &Model) -> ModuleOptimizer {
     let t = &settings.train;
     let config = AdamWConfig::new()
         .with_beta_1(t.betas[0] as f32)

@@ -224,6 +224,9 @@ fn the_corpus_is_read_as_it_is() {
     let read: Vec<bool> = corpus(".toml").iter().map(|b| read_config(b).is_some()).collect();
     assert_eq!(read, [false, true], "config-odd.toml, config.toml");
     assert!(read_manifest(&corpus("manifest.csv")[0], "csv"));
+    for bytes in corpus(".csv") {
+        read_manifest(&bytes, "csv");
+    }
     assert!(read_manifest(&corpus("manifest.jsonl")[0], "jsonl"));
     checkpoint::parse_state(&corpus("state.json")[0]).unwrap();
     assert!(read_weights(weights()));

@@ -44,8 +44,9 @@ pub use lejepa_video as video;
 /// What most programs import.
 pub mod prelude {
     pub use lejepa_core::{
-        Dataset, Encoder, EncoderKind, Modality, Registry, Seed, Source, View, ViewRng,
-        ViewSampler, ViewSpec, Views, register_encoder, register_modality,
+        BoxedEncoder, BoxedStatistic, Dataset, Encoder, EncoderKind, Modality, Registry,
+        SamplerKind, Seed, Source, Statistic, StatisticKind, View, ViewRng, ViewSampler, ViewSpec,
+        Views, Window, register_encoder, register_modality, register_sampler, register_statistic,
     };
     pub use lejepa_nn::{Projector, ProjectorConfig};
     pub use lejepa_objective::{

@@ -1,4 +1,4 @@
-//! `lejepa modalities`, `lejepa encoders` and `lejepa statistics`: what is linked into this binary.
+//! `lejepa modalities`, `encoders`, `samplers` and `statistics`: what is linked into this binary.
 
 use lejepa_core::Registry;
 use serde_json::{Value, json};
@@ -61,4 +61,29 @@ pub(super) fn statistics(args: &Args, registry: &Registry) -> Value {
         }
     }
     json!({ "statistics": rows })
+}
+
+pub(super) fn samplers(args: &Args, registry: &Registry) -> Value {
+    // Every modality has its own, which needs no registration.
+    let own = registry.modalities().map(|m| {
+        (m.name, lejepa_core::DEFAULT_SAMPLER, "the modality's own: see its section", m.origin)
+    });
+    let others = registry.samplers().map(|s| (s.modality, s.name, s.about, s.origin));
+    let mut all: Vec<_> = own.chain(others).collect();
+    all.sort_by_key(|(modality, name, ..)| (*modality, *name));
+    if !args.json {
+        for (modality, name, about, origin) in &all {
+            println!("{modality:<10} {name:<14} {about}\n{:<25} from {origin}", "");
+        }
+    }
+    let rows: Vec<Value> = all
+        .iter()
+        .map(|(modality, name, about, origin)| {
+            json!({
+                "modality": modality, "name": name, "about": about,
+                "crate": origin.krate, "version": origin.version,
+            })
+        })
+        .collect();
+    json!({ "samplers": rows })
 }

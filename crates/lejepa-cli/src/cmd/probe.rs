@@ -17,24 +17,7 @@ pub(super) fn run(args: &Args, probe: &ProbeArgs, registry: &Registry) -> Result
     resolved.settings.probe.enabled = true;
     let words = probe.device.as_ref().unwrap_or(&resolved.settings.device);
     let (device, _) = crate::device::open(crate::device::choose(words)?);
-    let checkpoint = match probe.checkpoint.as_str() {
-        "latest" => checkpoint::latest(&run)?,
-        "best" => checkpoint::best(&run)?,
-        words => {
-            let steps = checkpoint::steps(&run)?;
-            let step = words.parse().ok().filter(|s| steps.contains(s));
-            let Some(step) = step else {
-                let known: Vec<String> = steps.iter().map(u64::to_string).collect();
-                return Err(CliError::Usage(
-                    format!("no checkpoint `{words}` in {}", run.path().display()),
-                    format!("there are latest, best, {}", known.join(", ")),
-                ));
-            };
-            let path = checkpoint::path(&run, step);
-            checkpoint::verify(&path)?;
-            path
-        }
-    };
+    let checkpoint = super::checkpoint(&run, &probe.checkpoint)?;
     let state = checkpoint::load_state(&checkpoint)?;
     let mut console = Console::new(args.quiet);
     console.line(&format!("probing {} at step {}", run.path().display(), state.step));

@@ -1,0 +1,60 @@
+//! `lejepa export` and `lejepa embed`: what applications take from a run.
+
+use lejepa_core::Registry;
+use lejepa_train::{Embedder, RunDir, export};
+use serde_json::{Value, json};
+
+use crate::args::{Args, EmbedArgs, ExportArgs};
+use crate::console::Console;
+use crate::error::CliError;
+
+pub(super) fn export_run(
+    args: &Args,
+    words: &ExportArgs,
+    registry: &Registry,
+) -> Result<Value, CliError> {
+    let run = RunDir::open(&words.run)?;
+    let checkpoint = super::checkpoint(&run, &words.checkpoint)?;
+    let folder = words.output.clone().unwrap_or_else(|| run.path().join("export"));
+    export(&run, &checkpoint, &folder, registry)?;
+    if !args.json && !args.quiet {
+        println!("exported {} to {}", checkpoint.display(), folder.display());
+    }
+    Ok(json!({
+        "run": run.path().display().to_string(),
+        "checkpoint": checkpoint.display().to_string(),
+        "export": folder.display().to_string(),
+    }))
+}
+
+pub(super) fn embed(
+    args: &Args,
+    words: &EmbedArgs,
+    registry: &Registry,
+) -> Result<Value, CliError> {
+    let device = words.device.as_deref().unwrap_or("auto");
+    let (device, _) = crate::device::open(crate::device::choose(device)?);
+    let embedder = Embedder::open(&words.model, registry, &device)?;
+    let mut console = Console::new(args.quiet);
+    let embeddings = embedder.embed(&words.data, &mut console)?;
+    for s in &embeddings.skipped {
+        console.line(&format!("skipped   {}: {}", s.name, s.reason));
+    }
+    embeddings.write(&words.output)?;
+    if !args.json && !args.quiet {
+        println!(
+            "{} embeddings of {} dimensions in {}",
+            embeddings.names.len(),
+            embeddings.dim,
+            words.output.display()
+        );
+    }
+    let skipped: Vec<Value> =
+        embeddings.skipped.iter().map(|s| json!({ "name": s.name, "reason": s.reason })).collect();
+    Ok(json!({
+        "output": words.output.display().to_string(),
+        "samples": embeddings.names.len(),
+        "dim": embeddings.dim,
+        "skipped": skipped,
+    }))
+}

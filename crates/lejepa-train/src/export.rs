@@ -1,0 +1,361 @@
+//! What applications need of a run: its encoder in a folder of three files, and embeddings.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use lejepa_core::Registry;
+//! use lejepa_train::{Embedder, RunDir, Silent, export};
+//!
+//! # fn main() -> lejepa_train::Result<()> {
+//! let registry = Registry::discover()?;
+//! let run = RunDir::open("runs/audio-001".as_ref())?;
+//! let checkpoint = lejepa_train::checkpoint::best(&run)?;
+//! export(&run, &checkpoint, "bird-songs".as_ref(), &registry)?;
+//!
+//! let embedder = Embedder::open("bird-songs".as_ref(), &registry, &Device::flex())?;
+//! let embeddings = embedder.embed("recordings/", &mut Silent)?;
+//! println!("{} × {}", embeddings.names.len(), embeddings.dim);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fs;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::store::{ModuleSnapshot, SafetensorsStore};
+use burn::tensor::Device;
+use lejepa_core::{BoxedEncoder, Error, Registry, Source, Table, View, ViewSource, ViewSpec};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Resolved;
+use crate::data::Skipped;
+use crate::embed::embed_indices;
+use crate::model::{Model, embed_rows};
+use crate::observe::Observer;
+use crate::rundir::{RunDir, write_atomically};
+use crate::{Result, TrainError, checkpoint};
+
+const WEIGHTS: &str = "model.safetensors";
+const CONFIG: &str = "config.json";
+
+/// `config.json` of an export.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Card {
+    model_type: String,
+    lejepa: String,
+    modality: String,
+    encoder: String,
+    /// Width of an embedding.
+    hidden_size: usize,
+    step: u64,
+    /// Shape of the view that is embedded, channels first.
+    view: Vec<usize>,
+    views: CardViews,
+    /// The run's whole configuration.
+    config: Table,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CardViews {
+    globals: usize,
+    locals: usize,
+    global: Vec<usize>,
+    local: Vec<usize>,
+}
+
+/// Writes the encoder of a checkpoint to a new folder, laid out as model hubs expect it:
+/// `model.safetensors`, `config.json`, `README.md`.
+///
+/// # Errors
+/// [`TrainError::OutputExists`] where `folder` holds something; what is wrong with the run.
+pub fn export(run: &RunDir, checkpoint: &Path, folder: &Path, registry: &Registry) -> Result<()> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(TrainError::OutputExists(folder.to_path_buf()));
+    }
+    let resolved = run.config(registry)?;
+    let device = Device::flex();
+    let state = checkpoint::load_state(checkpoint)?;
+    let views = spec(&resolved)?;
+    let model = checkpoint::load_model(checkpoint, Model::init(&resolved, &views, &device)?)?;
+    let card = Card {
+        model_type: "lejepa".into(),
+        lejepa: env!("CARGO_PKG_VERSION").into(),
+        modality: resolved.modality.name.into(),
+        encoder: resolved.encoder.name.into(),
+        hidden_size: model.encoder.dim(),
+        step: state.step,
+        view: views.global.clone(),
+        views: CardViews {
+            globals: views.globals,
+            locals: views.locals,
+            global: views.global.clone(),
+            local: views.local.clone(),
+        },
+        config: resolved.table.clone(),
+    };
+    fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+    let corrupt = |path: &Path, reason: String| TrainError::Corrupt { path: path.into(), reason };
+    let file = folder.join(WEIGHTS);
+    let mut store = SafetensorsStore::from_bytes(None).metadata("framework", "burn");
+    model.encoder.save_into(&mut store).map_err(|e| corrupt(&file, e.to_string()))?;
+    let bytes = store.get_bytes().map_err(|e| corrupt(&file, e.to_string()))?;
+    write_atomically(&file, &bytes)?;
+    let file = folder.join(CONFIG);
+    let json = serde_json::to_string_pretty(&card).map_err(|e| corrupt(&file, e.to_string()))?;
+    write_atomically(&file, format!("{json}\n").as_bytes())?;
+    write_atomically(&folder.join("README.md"), readme(&card, &resolved, run).as_bytes())
+}
+
+/// The views of a configuration. Files are not touched: the sampler knows its shapes without them.
+fn spec(resolved: &Resolved) -> Result<ViewSpec> {
+    match resolved.open(Source::Demo) {
+        Ok(source) => Ok(source.spec().clone()),
+        Err(_) => {
+            let source =
+                Source::resolve(&resolved.settings.data.source, (resolved.modality.rule)())?;
+            Ok(resolved.open(source)?.spec().clone())
+        }
+    }
+}
+
+fn readme(card: &Card, resolved: &Resolved, run: &RunDir) -> String {
+    let last = run.last_metrics().map_or(String::new(), |m| {
+        format!(
+            "At step {} the loss was {:.4}, SIGReg {:.3}, the effective rank of the projections {:.1}.\n",
+            m.step, m.loss, m.sigreg, m.effective_rank
+        )
+    });
+    format!(
+        "---\nlibrary_name: lejepa\ntags:\n- lejepa\n- self-supervised\n- {modality}\n---\n\n\
+         # {encoder} for {modality}, pretrained with LeJEPA\n\n\
+         An encoder of {dim} dimensions, trained without labels with LeJEPA (arXiv 2511.08544) by lejepa \
+         {version} on `{source}`, {step} steps. {last}\n\
+         * `{WEIGHTS}`: the encoder's weights. Names and layouts are burn's: a linear weight is [in, out].\n\
+         * `{CONFIG}`: everything needed to build the encoder and to make its input, a view of shape {view:?}.\n\n\
+         ```console\n$ lejepa embed THIS_FOLDER --data files/ --output embeddings.npy\n```\n",
+        modality = card.modality,
+        encoder = card.encoder,
+        dim = card.hidden_size,
+        version = card.lejepa,
+        source = Path::new(&resolved.settings.data.source)
+            .file_name()
+            .map_or("demo".into(), |n| n.to_string_lossy()),
+        step = card.step,
+        view = card.view,
+    )
+}
+
+/// Embeddings with the names of their samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedEmbeddings {
+    /// Width of a row.
+    pub dim: usize,
+    /// Path or identifier of each row's sample.
+    pub names: Vec<String>,
+    /// Row-major values, `names.len() · dim`.
+    pub values: Vec<f32>,
+    /// Samples that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A frozen encoder with everything needed to feed it.
+pub struct Embedder {
+    resolved: Resolved,
+    encoder: BoxedEncoder,
+    views: ViewSpec,
+    device: Device,
+}
+
+impl Embedder {
+    /// Opens an exported folder, or a run (its newest whole checkpoint).
+    ///
+    /// # Errors
+    /// [`TrainError::NotARun`] where it is neither; what is wrong with its files.
+    pub fn open(folder: &Path, registry: &Registry, device: &Device) -> Result<Self> {
+        if !folder.join(CONFIG).is_file() {
+            let run = RunDir::open(folder)?;
+            return Self::from_checkpoint(&run, &checkpoint::latest(&run)?, registry, device);
+        }
+        let file = folder.join(CONFIG);
+        let corrupt =
+            |path: &Path, reason: String| TrainError::Corrupt { path: path.into(), reason };
+        let text = fs::read(&file).map_err(TrainError::io("read", &file))?;
+        let card: Card =
+            serde_json::from_slice(&text).map_err(|e| corrupt(&file, e.to_string()))?;
+        let resolved = Resolved::load(card.config, registry)?;
+        let CardViews { globals, locals, global, local } = card.views;
+        let views = ViewSpec { globals, locals, global, local };
+        let device = device.clone().without_autodiff();
+        let mut encoder = (resolved.encoder.build)(&resolved.encoder_section(), &views, &device)?;
+        let file = folder.join(WEIGHTS);
+        let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
+        let mut store = SafetensorsStore::from_bytes(Some(bytes));
+        encoder.load_from(&mut store).map_err(|e| corrupt(&file, e.to_string()))?;
+        Ok(Self { resolved, encoder, views, device })
+    }
+
+    /// The encoder of one checkpoint of a run.
+    ///
+    /// # Errors
+    /// What is wrong with the run's files.
+    pub fn from_checkpoint(
+        run: &RunDir,
+        checkpoint: &Path,
+        registry: &Registry,
+        device: &Device,
+    ) -> Result<Self> {
+        let resolved = run.config(registry)?;
+        let views = spec(&resolved)?;
+        let device = device.clone().without_autodiff();
+        let model = checkpoint::load_model(checkpoint, Model::init(&resolved, &views, &device)?)?;
+        Ok(Self { resolved, encoder: model.encoder, views, device })
+    }
+
+    /// Width of an embedding.
+    pub fn dim(&self) -> usize {
+        self.encoder.dim()
+    }
+
+    /// The configuration it was trained with.
+    pub fn resolved(&self) -> &Resolved {
+        &self.resolved
+    }
+
+    /// Opens data as the encoder was trained to see it: `demo`, a folder or a manifest.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source.
+    pub fn source(&self, words: &str) -> Result<Box<dyn ViewSource>> {
+        let source = Source::resolve(words, (self.resolved.modality.rule)())?;
+        self.resolved.open(source)
+    }
+
+    /// Embeds every sample of `demo`, a folder or a manifest, in order.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source as a whole, or a device failure. A sample that cannot be
+    /// read is listed in [`NamedEmbeddings::skipped`].
+    pub fn embed(&self, words: &str, observer: &mut dyn Observer) -> Result<NamedEmbeddings> {
+        let source = self.source(words)?;
+        let indices: Vec<usize> = (0..source.len()).collect();
+        let shape = &self.views.global;
+        let out =
+            embed_indices(&self.encoder, source.as_ref(), &indices, shape, &self.device, observer)?;
+        if out.indices.is_empty() {
+            let why = out.skipped.first().map_or(String::new(), |s| format!(": {}", s.reason));
+            return Err(TrainError::Core(Error::Data {
+                reason: format!("none of the {} samples can be read{why}", source.len()),
+                hint: "check --data, and that it is of the kind the encoder was trained on".into(),
+            }));
+        }
+        Ok(NamedEmbeddings {
+            dim: out.dim,
+            names: out.indices.iter().map(|&i| source.name(i)).collect(),
+            values: out.values,
+            skipped: out.skipped,
+        })
+    }
+
+    /// Embeds one view, such as [`ViewSource::eval_view`] gives.
+    ///
+    /// # Errors
+    /// [`TrainError::Core`] for a view of another shape, or a device failure.
+    pub fn embed_view(&self, view: &View) -> Result<Vec<f32>> {
+        if view.shape() != self.views.global {
+            return Err(TrainError::Core(Error::Shape {
+                what: "a view to embed".into(),
+                expected: format!("{:?}", self.views.global),
+                got: view.shape().to_vec(),
+            }));
+        }
+        let rows = view.data().to_vec();
+        let embedded = embed_rows(&self.encoder.valid(), rows, view.shape(), &self.device)?;
+        Ok(embedded.try_into_vec_as::<f32>()?)
+    }
+}
+
+impl NamedEmbeddings {
+    /// Writes `.npy` (a float matrix, with the names in a file beside it, one a line) or `.csv`
+    /// (the column `path`, then one column a dimension).
+    ///
+    /// # Errors
+    /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
+    pub fn write(&self, file: &Path) -> Result<()> {
+        let names = file.with_extension("paths.txt");
+        let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        if file.exists() || ending == "npy" && names.exists() {
+            return Err(TrainError::OutputExists(file.to_path_buf()));
+        }
+        match ending.as_str() {
+            "npy" => {
+                write_atomically(file, &self.npy())?;
+                write_atomically(&names, (self.names.join("\n") + "\n").as_bytes())
+            }
+            "csv" => write_atomically(file, self.csv().as_bytes()),
+            _ => Err(TrainError::Core(Error::path(
+                file,
+                "the output is neither .npy nor .csv",
+                "give the file one of these endings",
+            ))),
+        }
+    }
+
+    /// NumPy's format, version 1.0.
+    fn npy(&self) -> Vec<u8> {
+        let shape = format!("({}, {})", self.names.len(), self.dim);
+        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+        // Magic, version and length are ten bytes; all of it is to be a multiple of 64.
+        let padding = (64 - (10 + header.len() + 1) % 64) % 64;
+        header.push_str(&" ".repeat(padding));
+        header.push('\n');
+        let mut out = b"\x93NUMPY\x01\x00".to_vec();
+        out.extend((header.len() as u16).to_le_bytes());
+        out.extend(header.as_bytes());
+        out.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
+        out
+    }
+
+    fn csv(&self) -> String {
+        let mut text = "path".to_string();
+        for i in 0..self.dim {
+            text.push_str(&format!(",e{i}"));
+        }
+        text.push('\n');
+        for (name, row) in self.names.iter().zip(self.values.chunks_exact(self.dim.max(1))) {
+            text.push_str(&format!("\"{}\"", name.replace('"', "\"\"")));
+            for value in row {
+                text.push_str(&format!(",{value}"));
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_embeddings() {
+        let e = NamedEmbeddings {
+            dim: 2,
+            names: vec!["a.png".into(), "b \"x\".png".into()],
+            values: vec![1.0, -0.5, 0.25, 3.0],
+            skipped: vec![],
+        };
+        let d = tempfile::tempdir().unwrap();
+        e.write(&d.path().join("e.csv")).unwrap();
+        let text = fs::read_to_string(d.path().join("e.csv")).unwrap();
+        assert_eq!(text, "path,e0,e1\n\"a.png\",1,-0.5\n\"b \"\"x\"\".png\",0.25,3\n");
+        e.write(&d.path().join("e.npy")).unwrap();
+        let bytes = fs::read(d.path().join("e.npy")).unwrap();
+        assert_eq!((bytes.len() - 16) % 64, 0);
+        assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
+        assert_eq!(bytes[bytes.len() - 4..], 3.0f32.to_le_bytes());
+        let names = fs::read_to_string(d.path().join("e.paths.txt")).unwrap();
+        assert_eq!(names.lines().count(), 2);
+        assert!(matches!(e.write(&d.path().join("e.npy")), Err(TrainError::OutputExists(_))));
+        assert!(e.write(&d.path().join("e.txt")).is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! The core's conformance suite for modalities.
+
+// Linked for the encoders and for the checks that train.
+use lejepa_nn as _;
+use lejepa_train as _;
+
+#[test]
+fn the_modality_conforms() {
+    lejepa_core::testing::check_modality::<lejepa_audio::AudioModality>();
+}

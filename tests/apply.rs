@@ -1,0 +1,130 @@
+//! What applications take from a run: exports and embeddings, by the command line and as a library.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use burn::tensor::Device;
+use lejepa_core::Registry;
+// Linked for what it registers.
+use lejepa_image as _;
+use lejepa_nn as _;
+use lejepa_train::{Embedder, RunDir, Silent};
+use serde_json::Value;
+
+fn run(dir: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lejepa")).current_dir(dir).args(words).output().unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[track_caller]
+fn json(dir: &Path, words: &[&str]) -> Value {
+    let out = run(dir, &[words, &["--json"]].concat());
+    assert!(out.status.success(), "{words:?}: {}", stderr(&out));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+fn train(dir: &Path) {
+    let mut words = vec!["train", "--modality", "image", "--steps", "5", "--output", "r"];
+    for setting in [
+        "train.batch=16",
+        "encoder.width=12",
+        "encoder.depth=1",
+        "projector.hidden=16",
+        "objective.slices=16",
+        "probe.enabled=false",
+        "checkpoint.steps=2",
+    ] {
+        words.extend(["--set", setting]);
+    }
+    json(dir, &words);
+}
+
+fn pictures(dir: &Path) {
+    std::fs::create_dir(dir).unwrap();
+    for i in 0..6u8 {
+        let picture =
+            image::GrayImage::from_fn(20, 20, |x, y| image::Luma([(x as u8 * 9 * i) ^ y as u8]));
+        picture.save(dir.join(format!("{i}, \"x\".png"))).unwrap();
+    }
+    std::fs::write(dir.join("bad.png"), "no picture").unwrap();
+}
+
+#[test]
+fn an_export_embeds_like_its_run() {
+    let d = tempfile::tempdir().unwrap();
+    train(d.path());
+    pictures(&d.path().join("p"));
+    let out = json(d.path(), &["export", "r"]);
+    assert_eq!(out["export"], "r/export");
+    for file in ["model.safetensors", "config.json", "README.md"] {
+        assert!(d.path().join("r/export").join(file).is_file(), "{file}");
+    }
+    let card: Value =
+        serde_json::from_slice(&std::fs::read(d.path().join("r/export/config.json")).unwrap())
+            .unwrap();
+    assert_eq!(
+        (&card["model_type"], &card["hidden_size"], &card["step"]),
+        (&"lejepa".into(), &12.into(), &5.into())
+    );
+    json(d.path(), &["export", "r", "--checkpoint", "4", "--output", "four"]);
+
+    let from_run = json(d.path(), &["embed", "r", "--data", "p", "--output", "run.csv"]);
+    assert_eq!((&from_run["samples"], &from_run["dim"]), (&6.into(), &12.into()));
+    assert!(from_run["skipped"][0]["name"].as_str().unwrap().ends_with("bad.png"));
+    json(d.path(), &["embed", "r/export", "--data", "p", "--output", "export.csv"]);
+    json(d.path(), &["embed", "four", "--data", "p", "--output", "four.csv"]);
+    let read = |f: &str| std::fs::read_to_string(d.path().join(f)).unwrap();
+    assert_eq!(read("run.csv"), read("export.csv"));
+    assert_ne!(read("run.csv"), read("four.csv"));
+    assert_eq!(read("run.csv").lines().count(), 7);
+    json(d.path(), &["embed", "r/export", "--data", "p", "--output", "e.npy"]);
+    assert_eq!(read("e.paths.txt").lines().count(), 6);
+    assert_eq!(std::fs::metadata(d.path().join("e.npy")).unwrap().len() % 64, 6 * 12 * 4 % 64);
+
+    // The same by library calls, sample by sample.
+    let registry = Registry::discover().unwrap();
+    let embedder = Embedder::open(&d.path().join("r/export"), &registry, &Device::flex()).unwrap();
+    let words = d.path().join("p");
+    let all = embedder.embed(words.to_str().unwrap(), &mut Silent).unwrap();
+    assert_eq!((all.names.len(), all.dim, embedder.dim()), (6, 12, 12));
+    let source = embedder.source(words.to_str().unwrap()).unwrap();
+    let index = (0..source.len()).find(|&i| source.name(i) == all.names[2]).unwrap();
+    let one = embedder.embed_view(&source.eval_view(index).unwrap()).unwrap();
+    for (a, b) in one.iter().zip(&all.values[24..36]) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    assert!(one.iter().any(|x| x.abs() > 1e-3));
+    let run = RunDir::open(&d.path().join("r")).unwrap();
+    assert!(
+        lejepa_train::export(&run, &d.path().join("nowhere"), &d.path().join("x"), &registry)
+            .is_err()
+    );
+}
+
+#[test]
+fn what_cannot_be_exported_or_embedded_is_told() {
+    let d = tempfile::tempdir().unwrap();
+    train(d.path());
+    json(d.path(), &["export", "r"]);
+    let refused = |words: &[&str], code: i32, says: &str| {
+        let out = run(d.path(), words);
+        assert_eq!(out.status.code(), Some(code), "{words:?}: {}", stderr(&out));
+        assert!(stderr(&out).contains(says), "{words:?}: {}", stderr(&out));
+    };
+    refused(&["export", "r"], 2, "already exists");
+    refused(&["export", "nowhere"], 1, "no such folder");
+    refused(&["export", "r", "--checkpoint", "77", "-o", "y"], 2, "no checkpoint `77`");
+    refused(&["embed", "r", "--data", "demo", "--output", "x.txt"], 1, "neither .npy nor .csv");
+    refused(&["embed", "r", "--data", "none", "--output", "x.csv"], 1, "none");
+    std::fs::create_dir(d.path().join("bad")).unwrap();
+    std::fs::write(d.path().join("bad/1.png"), "x").unwrap();
+    refused(&["embed", "r", "--data", "bad", "--output", "x.csv"], 1, "none of the 1 samples");
+    std::fs::write(d.path().join("r/export/model.safetensors"), "rubbish").unwrap();
+    refused(&["embed", "r/export", "--data", "demo", "--output", "x.csv"], 1, "model.safetensors");
+    std::fs::write(d.path().join("r/export/config.json"), "{}").unwrap();
+    refused(&["embed", "r/export", "--data", "demo", "--output", "x.csv"], 1, "config.json");
+    assert!(!d.path().join("x.csv").exists());
+}
