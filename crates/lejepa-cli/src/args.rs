@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Samplers,
     /// List the statistics that SIGReg can use: `--set objective.statistic=NAME`
     Statistics,
+    /// Write a crate with a new modality in it: it compiles, passes its tests and trains
+    NewPlugin(PluginArgs),
     /// Look at settings
     Config {
         /// What to look at
@@ -192,6 +194,19 @@ pub(crate) struct ExportArgs {
     /// The folder to make; without it RUN/export
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PluginArgs {
+    /// The name of the crate and of the modality, e.g. `my-sensor`
+    pub(crate) name: String,
+    /// The folder to make; without it the name
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// A checkout of lejepa to depend on; without it the one this program lies in, or else the
+    /// published version
+    #[arg(long, value_name = "DIR")]
+    pub(crate) lejepa: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -2,6 +2,7 @@
 
 mod export;
 mod list;
+mod plugin;
 mod probe;
 mod resume;
 mod show;
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         clap_complete::generate(*shell, &mut command, "lejepa", &mut out);
         return Ok(json!({ "shell": shell.to_string() }));
     }
+    if let Command::NewPlugin(words) = &args.command {
+        return plugin::run(args, words);
+    }
     let registry = Registry::discover()?;
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),
@@ -41,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Config { command: ConfigCommand::Show(config) } => {
             show::run(args, config, &registry)
         }
-        Command::Completions { .. } => Ok(Value::Null),
+        Command::NewPlugin(_) | Command::Completions { .. } => Ok(Value::Null),
     }
 }
 

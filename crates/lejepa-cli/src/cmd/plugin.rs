@@ -1,0 +1,140 @@
+//! `lejepa new-plugin NAME`: a crate with a modality in it that compiles, passes its tests and
+//! trains.
+
+use std::path::{Path, PathBuf};
+
+use lejepa_core::Error;
+use lejepa_train::TrainError;
+use serde_json::{Value, json};
+
+use crate::args::{Args, PluginArgs};
+use crate::error::CliError;
+
+/// The files, with `{{...}}` where the name goes.
+const FILES: [(&str, &str); 10] = [
+    ("Cargo.toml", include_str!("../../template/Cargo.toml.txt")),
+    (".gitignore", include_str!("../../template/gitignore.txt")),
+    ("README.md", include_str!("../../template/README.md.txt")),
+    ("src/lib.rs", include_str!("../../template/src/lib.rs.txt")),
+    ("src/series.rs", include_str!("../../template/src/series.rs.txt")),
+    ("src/demo.rs", include_str!("../../template/src/demo.rs.txt")),
+    ("src/encoder.rs", include_str!("../../template/src/encoder.rs.txt")),
+    ("src/main.rs", include_str!("../../template/src/main.rs.txt")),
+    ("tests/conformance.rs", include_str!("../../template/tests/conformance.rs.txt")),
+    ("Cargo.lock", ""),
+];
+
+/// Crates that the template depends on, and where a checkout has them.
+const CRATES: [(&str, &str); 5] = [
+    ("lejepa-cli", "crates"),
+    ("lejepa-core", "crates"),
+    ("lejepa-nn", "crates"),
+    ("lejepa-train", "crates"),
+    ("lejepa-image", "plugins"),
+];
+
+pub(super) fn run(args: &Args, words: &PluginArgs) -> Result<Value, CliError> {
+    let name = &words.name;
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(letters)
+        && !name.ends_with('-')
+        && !name.contains("--")
+        && !["image", "audio", "video", "test", "self", "crate", "core", "std"]
+            .contains(&name.as_str());
+    if !fits {
+        return Err(CliError::Usage(
+            format!("`{name}` is no name for a plugin"),
+            "use lower case letters, digits and single dashes, such as `my-sensor`".into(),
+        ));
+    }
+    let folder = words.output.clone().unwrap_or_else(|| PathBuf::from(name));
+    if folder.exists() {
+        return Err(TrainError::OutputExists(folder).into());
+    }
+    let checkout = match &words.lejepa {
+        Some(path) if is_checkout(path) => Some(path.clone()),
+        Some(path) => {
+            let hint = "--lejepa takes a folder with crates/lejepa-core in it";
+            return Err(Error::path(path, "is no checkout of lejepa", hint).into());
+        }
+        // A binary that lies in a checkout was built from it.
+        None => std::env::current_exe()
+            .ok()
+            .and_then(|exe| exe.ancestors().find(|p| is_checkout(p)).map(Path::to_path_buf)),
+    };
+    let checkout = checkout.map(|p| std::path::absolute(&p).unwrap_or(p));
+    for (file, text) in FILES {
+        let text = match (file, &checkout) {
+            // The versions that are known to work together.
+            ("Cargo.lock", Some(root)) => match std::fs::read_to_string(root.join("Cargo.lock")) {
+                Ok(text) => text,
+                Err(_) => continue,
+            },
+            ("Cargo.lock", None) => continue,
+            _ => fill(text, name, checkout.as_deref()),
+        };
+        let path = folder.join(file);
+        let parent = path.parent().unwrap_or(&folder);
+        std::fs::create_dir_all(parent).map_err(TrainError::io("create", parent))?;
+        std::fs::write(&path, text).map_err(TrainError::io("write", &path))?;
+    }
+    if !args.json && !args.quiet {
+        println!(
+            "made {}\n  cd {0}\n  cargo test --release\n  cargo run --release -- train --modality {name}",
+            folder.display()
+        );
+    }
+    Ok(json!({ "plugin": name, "folder": folder.display().to_string() }))
+}
+
+fn is_checkout(path: &Path) -> bool {
+    path.join("crates/lejepa-core/Cargo.toml").is_file()
+}
+
+fn fill(text: &str, name: &str, checkout: Option<&Path>) -> String {
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters
+            .next()
+            .map_or(String::new(), |c| c.to_ascii_uppercase().to_string() + letters.as_str())
+    };
+    let title = capital(&name.replace('-', " "));
+    let mut text = text
+        .replace("{{name}}", name)
+        .replace("{{ident}}", &name.replace('-', "_"))
+        .replace("{{type}}", &name.split('-').map(capital).collect::<String>())
+        .replace("{{title}}", &title);
+    for (krate, folder) in CRATES {
+        let version = env!("CARGO_PKG_VERSION");
+        let dependency = match checkout {
+            Some(root) => {
+                let path = root.join(folder).join(krate).display().to_string();
+                format!("{{ version = \"{version}\", path = {} }}", toml_string(&path))
+            }
+            None => format!("\"{version}\""),
+        };
+        text = text.replace(&format!("{{{{{krate}}}}}"), &dependency);
+    }
+    text
+}
+
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_placeholder_is_left() {
+        for (file, text) in FILES {
+            for checkout in [None, Some(Path::new("/some/where"))] {
+                let filled = fill(text, "my-sensor", checkout);
+                assert!(!filled.contains("{{") && !filled.contains("}}}"), "{file}: {filled}");
+            }
+        }
+        assert!(fill("{{type}} {{ident}}", "my-sensor", None) == "MySensor my_sensor");
+    }
+}
