@@ -185,3 +185,44 @@ fn statistics_are_listed_chosen_and_strict() {
         assert!(code == Some(2) && error.contains(says), "{words:?}: {code:?} {error}");
     }
 }
+
+/// The example outside the workspace is what `new-plugin` writes, so that neither grows stale.
+#[test]
+fn the_example_is_what_new_plugin_writes() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/custom-modality");
+    let d = tempfile::tempdir().unwrap();
+    // At the same depth below a checkout as the example.
+    let fake = d.path().join("crates/lejepa-core");
+    std::fs::create_dir_all(&fake).unwrap();
+    std::fs::write(fake.join("Cargo.toml"), "").unwrap();
+    let words =
+        ["new-plugin", "accelerometer", "-o", "examples/custom-modality", "--lejepa", "../.."];
+    let out = lejepa(d.path(), &words);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let made = d.path().join("examples/custom-modality");
+    for file in [
+        "Cargo.toml",
+        ".gitignore",
+        "README.md",
+        "src/lib.rs",
+        "src/series.rs",
+        "src/demo.rs",
+        "src/encoder.rs",
+        "src/main.rs",
+        "tests/conformance.rs",
+    ] {
+        let read = |folder: &Path| std::fs::read_to_string(folder.join(file)).unwrap();
+        assert_eq!(read(&made), read(&example), "{file}: make the example anew");
+    }
+    refused(d.path(), &words, 2, "already exists", "hint");
+    for name in ["My-Sensor", "a--b", "9x", "image", "", "über"] {
+        refused(d.path(), &["new-plugin", name], 2, "is no name for a plugin", "my-sensor");
+    }
+    refused(
+        d.path(),
+        &["new-plugin", "x", "--lejepa", "/"],
+        1,
+        "is no checkout",
+        "crates/lejepa-core",
+    );
+}

@@ -83,11 +83,39 @@ fn test(more: &[String]) -> Result<(), String> {
     // Built with the whole workspace, so that nothing is compiled a second time for fewer features.
     let examples = ["build", "--release", "--workspace", "--examples", "--features", &features];
     run(&mut cargo(&examples))?;
-    let example = target().join("release/examples/sigreg-as-loss");
-    match Command::new(&example).status() {
+    for example in ["sigreg-as-loss", "custom-encoder", "custom-training-loop", "embed-in-app"] {
+        run_program(&mut Command::new(target().join("release/examples").join(example)))?;
+    }
+    custom_modality()
+}
+
+/// The example outside the workspace, as a user would build it: its tests, and a training.
+fn custom_modality() -> Result<(), String> {
+    let folder = root().join("examples/custom-modality");
+    // The versions of the workspace, so that what is compiled already is used again.
+    let lock = folder.join("Cargo.lock");
+    std::fs::copy(root().join("Cargo.lock"), &lock)
+        .map_err(|e| format!("{}: {e}", lock.display()))?;
+    let there = |words: &[&str]| {
+        let mut command = cargo(words);
+        command.current_dir(&folder).env("CARGO_TARGET_DIR", target());
+        command
+    };
+    run(&mut there(&["test", "--release"]))?;
+    let output = target().join("custom-modality-run");
+    let output = output.to_string_lossy();
+    let words =
+        ["--modality", "accelerometer", "--device", "cpu", "--overwrite", "--output", &output];
+    run(there(&["run", "--release", "--", "train"]).args(words))
+}
+
+fn run_program(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    eprintln!("$ {program}");
+    match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{} ended with {status}", example.display())),
-        Err(e) => Err(format!("{} could not be started: {e}", example.display())),
+        Ok(status) => Err(format!("{program} ended with {status}")),
+        Err(e) => Err(format!("{program} could not be started: {e}")),
     }
 }
 

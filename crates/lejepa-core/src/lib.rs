@@ -126,8 +126,8 @@ pub use error::{Error, Result, nearest};
 pub use listing::{Listing, SampleRule, Source, has_extension};
 pub use modality::{Modality, ViewSampler};
 pub use registry::{
-    DEFAULT_SAMPLER, EncoderEntry, EncoderKind, ModalityEntry, Origin, Registration, Registry,
-    SamplerEntry, SamplerKind, StatisticEntry,
+    DEFAULT_SAMPLER, EncoderEntry, EncoderKind, ModalityEntry, OpenWithSampler, Origin,
+    Registration, Registry, SamplerEntry, SamplerKind, StatisticEntry,
 };
 pub use rng::{Purpose, Seed, ViewRng};
 pub use source::{SampledDataset, ViewSource};

@@ -68,8 +68,11 @@ pub struct SamplerEntry {
     /// Defaults of its keys in the `[sampler]` section.
     pub defaults: fn() -> Result<Table>,
     /// Opens a source with the modality's section, the sampler's keys and a cache budget in bytes.
-    pub open: fn(&Table, &Table, Source, usize) -> Result<Box<dyn ViewSource>>,
+    pub open: OpenWithSampler,
 }
+
+/// [`SamplerEntry::open`].
+pub type OpenWithSampler = fn(&Table, &Table, Source, usize) -> Result<Box<dyn ViewSource>>;
 
 impl SamplerEntry {
     /// The entry of `S`; `origin` is the registering crate.

@@ -53,9 +53,10 @@ pub(super) fn run(args: &Args, words: &PluginArgs) -> Result<Value, CliError> {
         return Err(TrainError::OutputExists(folder).into());
     }
     let checkout = match &words.lejepa {
-        Some(path) if is_checkout(path) => Some(path.clone()),
+        // As it was given: a relative path is meant from the new crate.
+        Some(path) if is_checkout(&beside(&folder, path)) => Some(path.clone()),
         Some(path) => {
-            let hint = "--lejepa takes a folder with crates/lejepa-core in it";
+            let hint = "--lejepa takes a folder with crates/lejepa-core in it, absolute or seen from the new crate";
             return Err(Error::path(path, "is no checkout of lejepa", hint).into());
         }
         // A binary that lies in a checkout was built from it.
@@ -63,14 +64,15 @@ pub(super) fn run(args: &Args, words: &PluginArgs) -> Result<Value, CliError> {
             .ok()
             .and_then(|exe| exe.ancestors().find(|p| is_checkout(p)).map(Path::to_path_buf)),
     };
-    let checkout = checkout.map(|p| std::path::absolute(&p).unwrap_or(p));
     for (file, text) in FILES {
         let text = match (file, &checkout) {
             // The versions that are known to work together.
-            ("Cargo.lock", Some(root)) => match std::fs::read_to_string(root.join("Cargo.lock")) {
-                Ok(text) => text,
-                Err(_) => continue,
-            },
+            ("Cargo.lock", Some(root)) => {
+                match std::fs::read_to_string(beside(&folder, root).join("Cargo.lock")) {
+                    Ok(text) => text,
+                    Err(_) => continue,
+                }
+            }
             ("Cargo.lock", None) => continue,
             _ => fill(text, name, checkout.as_deref()),
         };
@@ -86,6 +88,21 @@ pub(super) fn run(args: &Args, words: &PluginArgs) -> Result<Value, CliError> {
         );
     }
     Ok(json!({ "plugin": name, "folder": folder.display().to_string() }))
+}
+
+/// `path` seen from `folder`, which need not exist yet: `..` is resolved in words.
+fn beside(folder: &Path, path: &Path) -> PathBuf {
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let mut out = PathBuf::new();
+    for part in folder.join(path).components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
 }
 
 fn is_checkout(path: &Path) -> bool {

@@ -1,0 +1,98 @@
+//! An encoder of one's own, chosen by name like the built-in ones, for any modality.
+//!
+//! `cargo run --release -p lejepa --example custom-encoder`
+
+use std::sync::atomic::AtomicBool;
+
+use burn::module::Module;
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, Relu};
+use burn::tensor::{Device, Tensor};
+use lejepa::core::{BoxedEncoder, Encoder, EncoderKind, Result, ViewSpec, register_encoder};
+use lejepa::prelude::{Registry, Request, RunDir, train};
+use lejepa::train::{Silent, Start};
+// Linked for what it registers: the modality `image`.
+use lejepa_image as _;
+use serde::{Deserialize, Serialize};
+
+/// Looks at the mean brightness of each row and each column, and at nothing else.
+#[derive(Module, Debug)]
+struct Margins {
+    norm: LayerNorm,
+    first: Linear,
+    second: Linear,
+    #[module(skip)]
+    cells: usize,
+    #[module(skip)]
+    dim: usize,
+}
+
+/// The keys that `[encoder]` has beside `name`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MarginsConfig {
+    /// Width of the embedding.
+    width: usize,
+}
+
+impl Default for MarginsConfig {
+    fn default() -> Self {
+        Self { width: 64 }
+    }
+}
+
+impl Encoder<4> for Margins {
+    fn encode(&self, views: Tensor<4>) -> Tensor<2> {
+        // Global and local views differ in size; pooled to one grid they fit the same weights.
+        let grid = [self.cells, self.cells];
+        let x = burn::tensor::module::adaptive_avg_pool2d(views, grid);
+        let [batch, channels, _, _] = x.dims();
+        let rows = x.clone().mean_dim(3).reshape([batch, channels * self.cells]);
+        let columns = x.mean_dim(2).reshape([batch, channels * self.cells]);
+        let margins = self.norm.forward(Tensor::cat(vec![rows, columns], 1));
+        self.second.forward(Relu::new().forward(self.first.forward(margins)))
+    }
+
+    fn dim(&self) -> usize {
+        self.dim
+    }
+}
+
+impl EncoderKind for Margins {
+    const NAME: &'static str = "margins";
+    const ABOUT: &'static str = "row and column means of pictures";
+    const MODALITY: Option<&'static str> = Some("image");
+    type Config = MarginsConfig;
+
+    fn build(config: &MarginsConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
+        let cells = views.local[1];
+        let inputs = 2 * views.global[0] * cells;
+        Ok(BoxedEncoder::new::<4>(Margins {
+            norm: LayerNormConfig::new(inputs).init(device),
+            first: LinearConfig::new(inputs, 2 * config.width).init(device),
+            second: LinearConfig::new(2 * config.width, config.width).init(device),
+            cells,
+            dim: config.width,
+        }))
+    }
+}
+
+register_encoder!(Margins);
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let assignments =
+        ["modality=image", "encoder.name=margins", "encoder.width=48", "train.steps=300"];
+    let request =
+        Request { assignments: assignments.map(String::from).into(), ..Request::default() };
+    let resolved = request.resolve(&Registry::discover()?)?;
+    let folder = tempfile::tempdir()?;
+    let run = RunDir::create(&folder.path().join("run"))?;
+    let never = AtomicBool::new(false);
+    let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+    for probe in &outcome.probes {
+        println!(
+            "{}: k-NN {:.3} trained, {:.3} untrained",
+            probe.trained.name, probe.trained.scores.knn, probe.untrained.knn
+        );
+    }
+    Ok(())
+}
