@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::CheckpointConfig;
 use crate::data::Skipped;
+use crate::loader::caught;
 use crate::model::Model;
 use crate::rundir::{RunDir, sync_folder, write_atomically, write_synced};
 use crate::{Result, TrainError};
@@ -281,9 +282,13 @@ pub fn load_model(checkpoint: &Path, model: Model) -> Result<Model> {
 pub fn load_weights(file: &Path, model: Model) -> Result<Model> {
     let corrupt = |reason: String| TrainError::Corrupt { path: file.to_path_buf(), reason };
     let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
-    let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
-        .map_err(|e| corrupt(e.to_string()))?;
-    model.try_load_record(record).map_err(|e| corrupt(e.to_string()))
+    // A damaged file can hold numbers of another type than the parameter has: burn panics then.
+    caught(|| {
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
+            .map_err(|e| corrupt(e.to_string()))?;
+        model.try_load_record(record).map_err(|e| corrupt(e.to_string()))
+    })
+    .unwrap_or_else(|words| Err(corrupt(words)))
 }
 
 /// Loads the moments of a checkpoint into `optimizer`.
@@ -293,7 +298,9 @@ pub fn load_weights(file: &Path, model: Model) -> Result<Model> {
 pub fn load_optimizer(checkpoint: &Path, optimizer: ModuleOptimizer) -> Result<ModuleOptimizer> {
     let file = checkpoint.join(OPTIMIZER);
     let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
-    optimizer
-        .from_bytes(Bytes::from_bytes_vec(bytes))
-        .map_err(|e| TrainError::Corrupt { path: file.clone(), reason: e.to_string() })
+    let corrupt = |reason: String| TrainError::Corrupt { path: file.clone(), reason };
+    caught(|| {
+        optimizer.from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| corrupt(e.to_string()))
+    })
+    .unwrap_or_else(|words| Err(corrupt(words)))
 }

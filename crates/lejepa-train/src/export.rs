@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Resolved;
 use crate::data::Skipped;
 use crate::embed::embed_indices;
+use crate::loader::caught;
 use crate::model::{Model, embed_rows};
 use crate::observe::Observer;
 use crate::rundir::{RunDir, write_atomically};
@@ -190,7 +191,8 @@ impl Embedder {
         let file = folder.join(WEIGHTS);
         let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
         let mut store = SafetensorsStore::from_bytes(Some(bytes));
-        encoder.load_from(&mut store).map_err(|e| corrupt(&file, e.to_string()))?;
+        let loaded = caught(|| encoder.load_from(&mut store).map_err(|e| e.to_string()));
+        loaded.and_then(|result| result).map_err(|reason| corrupt(&file, reason))?;
         Ok(Self { resolved, encoder, views, device })
     }
 

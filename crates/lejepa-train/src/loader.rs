@@ -68,22 +68,24 @@ pub fn is_guarded() -> bool {
     GUARDED.get()
 }
 
+/// Runs code that is not ours so that a panic in it becomes words.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    GUARDED.set(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(false);
+    result.map_err(|panic| {
+        let words = panic.downcast_ref::<&str>().map(ToString::to_string);
+        words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+    })
+}
+
 /// Runs plugin code so that a panic in it becomes an error about the sample.
 pub(crate) fn guarded<T>(
     run: impl FnOnce() -> Result<T, Error>,
     name: impl FnOnce() -> String,
 ) -> Result<T, Error> {
-    GUARDED.set(true);
-    let result = catch_unwind(AssertUnwindSafe(run));
-    GUARDED.set(false);
-    result.unwrap_or_else(|panic| {
-        let words = panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        Err(Error::sample(name(), format!("the plugin panicked: {words}")))
-    })
+    caught(run)
+        .unwrap_or_else(|words| Err(Error::sample(name(), format!("the plugin panicked: {words}"))))
 }
 
 /// Tries for a bad sample's replacement before the batch is given up.
