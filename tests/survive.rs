@@ -240,6 +240,14 @@ fn a_full_disk_is_told_and_the_last_checkpoint_is_whole() {
         let resumed = json(d.path(), &["resume", "disk/r"]);
         assert_eq!(resumed["steps"], 400);
         assert_eq!(metrics(&disk.join("r")).len(), 400);
+        // A disk that cannot be written at all.
+        assert!(mount(&["mount", "-o", "remount,ro", at]));
+        let fresh = tiny("image", "3", "disk/new");
+        for words in [vec!["resume", "disk/r", "--device", "cpu"], fresh] {
+            let text = stderr(&run(d.path(), &words));
+            assert!(text.contains("Read-only file system"), "{text}");
+            assert!(text.contains("choose a writable folder"), "{text}");
+        }
     });
     mount(&["umount", "-l", at]);
     if let Err(e) = outcome {
