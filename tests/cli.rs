@@ -226,3 +226,36 @@ fn the_example_is_what_new_plugin_writes() {
         "crates/lejepa-core",
     );
 }
+
+/// Two versions of the core would be two registries that do not see each other: cargo refuses them.
+#[test]
+fn two_versions_of_the_core_cannot_be_linked() {
+    let d = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let manifest = std::fs::read_to_string(root.join("crates/lejepa-core/Cargo.toml")).unwrap();
+    let links = manifest.lines().find(|l| l.starts_with("links = ")).unwrap();
+    // Empty crates with the core's name and its `links` line are enough for cargo to decide.
+    for version in ["0.1.0", "0.2.0"] {
+        let folder = d.path().join(version);
+        std::fs::create_dir_all(folder.join("src")).unwrap();
+        std::fs::write(folder.join("src/lib.rs"), "").unwrap();
+        std::fs::write(folder.join("build.rs"), "fn main() {}").unwrap();
+        let text = format!("[package]\nname = \"lejepa-core\"\nversion = \"{version}\"\n{links}\n");
+        std::fs::write(folder.join("Cargo.toml"), text).unwrap();
+    }
+    std::fs::create_dir_all(d.path().join("src")).unwrap();
+    std::fs::write(d.path().join("src/lib.rs"), "").unwrap();
+    let text = "[package]\nname = \"both\"\nversion = \"0.1.0\"\n[dependencies]\n\
+                a = { package = \"lejepa-core\", path = \"0.1.0\" }\n\
+                b = { package = \"lejepa-core\", path = \"0.2.0\" }\n";
+    std::fs::write(d.path().join("Cargo.toml"), text).unwrap();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let out = Command::new(cargo)
+        .args(["generate-lockfile", "--offline"])
+        .current_dir(d.path())
+        .output()
+        .unwrap();
+    assert!(!out.status.success());
+    let says = "links to the native library `lejepa-core`";
+    assert!(stderr(&out).contains(says), "{}", stderr(&out));
+}
