@@ -259,3 +259,35 @@ fn two_versions_of_the_core_cannot_be_linked() {
     let says = "links to the native library `lejepa-core`";
     assert!(stderr(&out).contains(says), "{}", stderr(&out));
 }
+
+/// Every key of every official section says what it means.
+#[test]
+fn every_key_is_explained() {
+    let d = tempfile::tempdir().unwrap();
+    let statistics = lejepa(d.path(), &["statistics", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&statistics.stdout).unwrap();
+    let mut choices: Vec<Vec<String>> = Vec::new();
+    for modality in ["image", "audio", "video"] {
+        for encoder in ["vit", "mlp", "resnet18"] {
+            choices.push(vec![format!("modality={modality}"), format!("encoder.name={encoder}")]);
+        }
+    }
+    for statistic in listed["statistics"].as_array().unwrap() {
+        let name = statistic["name"].as_str().unwrap();
+        choices.push(vec![format!("objective.statistic={name}")]);
+    }
+    for choice in choices {
+        let words: Vec<&str> = choice.iter().flat_map(|c| ["--set", c.as_str()]).collect();
+        let out = lejepa(d.path(), &[&["config", "show"], words.as_slice()].concat());
+        assert!(out.status.success(), "{}", stderr(&out));
+        let text = stdout(&out);
+        let mut explained = false;
+        for line in text.lines() {
+            if line.contains(" = ") && !line.starts_with('#') {
+                assert!(explained, "{choice:?}: `{line}` is not explained");
+            }
+            explained = line.starts_with("# ");
+            assert!(line.chars().count() <= 120 || !explained, "{line}");
+        }
+    }
+}

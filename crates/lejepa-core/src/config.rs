@@ -35,6 +35,37 @@ pub fn parse<T: Section>(name: &str, table: &Table) -> Result<T> {
         .map_err(|e: toml::de::Error| Error::bad_value(name, one_line(e.message())))
 }
 
+/// Keys with what they mean.
+pub type Docs = Vec<(String, String)>;
+
+/// What the fields of `struct name` are documented with, read from the source it is written in, so
+/// that it is said once: `field_docs(include_str!("config.rs"), "MyConfig")`.
+///
+/// ```
+/// let source = "pub struct Cut {\n    /// Length,\n    /// 8 to 64.\n    pub window: usize,\n}\n";
+/// let docs = lejepa_core::config::field_docs(source, "Cut");
+/// assert_eq!(docs, [("window".to_string(), "Length, 8 to 64.".to_string())]);
+/// ```
+pub fn field_docs(source: &str, name: &str) -> Docs {
+    let begins = |line: &str| {
+        let rest = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("struct ");
+        rest.and_then(|r| r.strip_prefix(name)).is_some_and(|r| r.trim() == "{")
+    };
+    let mut docs = Docs::new();
+    let mut words: Vec<&str> = Vec::new();
+    let lines = source.lines().map(str::trim).skip_while(|l| !begins(l)).skip(1);
+    for line in lines.take_while(|l| *l != "}") {
+        if let Some(text) = line.strip_prefix("///") {
+            words.push(text.trim());
+        } else if let Some((key, _)) = line.split_once(':').filter(|_| !line.starts_with('#')) {
+            let key = key.trim().trim_start_matches("pub ").trim();
+            docs.push((key.to_string(), words.join(" ").replace("[`", "`").replace("`]", "`")));
+            words.clear();
+        }
+    }
+    docs
+}
+
 /// A recipe written as TOML in a plugin's source.
 ///
 /// Text that is no TOML gives an empty recipe; a plugin's own test should look at one of its keys.

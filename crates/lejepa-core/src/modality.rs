@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::Table;
 
-use crate::config::Section;
+use crate::config::{Docs, Section};
 use crate::dataset::Dataset;
 use crate::listing::{SampleRule, Source};
 use crate::{Result, View, ViewRng, ViewSpec, Views};
@@ -39,6 +39,12 @@ pub trait Modality: 'static {
     /// # Errors
     /// [`Error::BadValue`](crate::Error::BadValue) for settings out of range.
     fn sampler(config: &Self::Config) -> Result<Box<dyn ViewSampler<Sample = Self::Sample>>>;
+
+    /// What the keys of its section mean, for `lejepa config show`; see
+    /// [`field_docs`](crate::config::field_docs).
+    fn docs() -> Docs {
+        Docs::new()
+    }
 
     /// Settings of other sections (`train`, `encoder`, ...) that suit this modality, laid over the
     /// general defaults and under the user's own. `demo` says whether the built-in data is used.

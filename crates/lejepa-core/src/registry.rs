@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use toml::Table;
 
-use crate::config::{self, Section};
+use crate::config::{self, Docs, Section};
 use crate::listing::{SampleRule, Source};
 use crate::modality::{Modality, ViewSampler};
 use crate::source::{SampledDataset, ViewSource};
@@ -23,6 +23,11 @@ pub trait EncoderKind: 'static {
 
     /// Its keys in the `[encoder]` section, beside `name`.
     type Config: Section;
+
+    /// What its keys mean, for `lejepa config show`.
+    fn docs() -> Docs {
+        Docs::new()
+    }
 
     /// Builds the encoder for views of this specification.
     ///
@@ -42,6 +47,11 @@ pub trait SamplerKind: 'static {
     type Modality: Modality;
     /// Its keys in the `[sampler]` section, beside `name`.
     type Config: Section;
+
+    /// What its keys mean, for `lejepa config show`.
+    fn docs() -> Docs {
+        Docs::new()
+    }
 
     /// Builds the sampler. `modality` is the modality's own section, which says how samples were
     /// read.
@@ -67,6 +77,8 @@ pub struct SamplerEntry {
     pub origin: Origin,
     /// Defaults of its keys in the `[sampler]` section.
     pub defaults: fn() -> Result<Table>,
+    /// What its keys mean.
+    pub docs: fn() -> Docs,
     /// Opens a source with the modality's section, the sampler's keys and a cache budget in bytes.
     pub open: OpenWithSampler,
 }
@@ -83,6 +95,7 @@ impl SamplerEntry {
             modality: S::Modality::NAME,
             origin,
             defaults: || config::defaults::<S::Config>("sampler"),
+            docs: S::docs,
             open: |table, keys, source, budget| {
                 let modality = config::parse(S::Modality::NAME, table)?;
                 let sampler = S::build(&config::parse("sampler", keys)?, &modality)?;
@@ -106,6 +119,8 @@ pub struct ModalityEntry {
     pub rule: fn() -> SampleRule,
     /// Defaults of the modality's own section.
     pub defaults: fn() -> Result<Table>,
+    /// What its keys mean.
+    pub docs: fn() -> Docs,
     /// [`Modality::recipe`].
     pub recipe: fn(bool) -> Table,
     /// Opens a source with the modality's section and a cache budget in bytes.
@@ -121,6 +136,7 @@ impl ModalityEntry {
             origin,
             rule: M::rule,
             defaults: || config::defaults::<M::Config>(M::NAME),
+            docs: M::docs,
             recipe: M::recipe,
             open: |table, source, budget| {
                 let config: M::Config = config::parse(M::NAME, table)?;
@@ -145,6 +161,8 @@ pub struct EncoderEntry {
     pub origin: Origin,
     /// Defaults of its keys in the `[encoder]` section.
     pub defaults: fn() -> Result<Table>,
+    /// What its keys mean.
+    pub docs: fn() -> Docs,
     /// Builds it from those keys.
     pub build: fn(&Table, &ViewSpec, &Device) -> Result<BoxedEncoder>,
 }
@@ -158,6 +176,7 @@ impl EncoderEntry {
             modality: E::MODALITY,
             origin,
             defaults: || config::defaults::<E::Config>("encoder"),
+            docs: E::docs,
             build: |table, views, device| {
                 E::build(&config::parse("encoder", table)?, views, device)
             },
@@ -176,6 +195,8 @@ pub struct StatisticEntry {
     pub origin: Origin,
     /// Defaults of its keys in the `[objective]` section.
     pub defaults: fn() -> Result<Table>,
+    /// What its keys mean.
+    pub docs: fn() -> Docs,
     /// Builds it from those keys.
     pub build: fn(&Table) -> Result<BoxedStatistic>,
 }
@@ -188,6 +209,7 @@ impl StatisticEntry {
             about: S::ABOUT,
             origin,
             defaults: || config::defaults::<S::Config>("objective"),
+            docs: S::docs,
             build: |table| S::build(&config::parse("objective", table)?),
         }
     }

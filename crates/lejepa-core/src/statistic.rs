@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use crate::Result;
-use crate::config::Section;
+use crate::config::{Docs, Section};
 
 /// A statistic of samples on a line against the standard normal distribution.
 pub trait Statistic: Debug + Send + Sync {
@@ -73,6 +73,11 @@ pub trait StatisticKind: 'static {
 
     /// Its keys in the `[objective]` section, beside the general ones.
     type Config: Section;
+
+    /// What its keys mean, for `lejepa config show`.
+    fn docs() -> Docs {
+        Docs::new()
+    }
 
     /// Builds the statistic.
     ///

@@ -71,6 +71,10 @@ impl EncoderKind for MlpKind {
     const ABOUT: &'static str = "perceptron on a pooled grid";
     type Config = MlpConfig;
 
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("mlp.rs"), "MlpConfig")
+    }
+
     fn build(config: &MlpConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
         let axes = views.grid().len();
         if config.width == 0 || config.depth == 0 {

@@ -27,6 +27,11 @@ impl Default for ProjectorConfig {
 }
 
 impl ProjectorConfig {
+    /// What its keys mean.
+    pub fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("projector.rs"), "ProjectorConfig")
+    }
+
     /// Builds the projector for embeddings of width `input`.
     ///
     /// # Errors

@@ -163,6 +163,10 @@ impl EncoderKind for ResNetKind {
     const ABOUT: &'static str = "ResNet-18; frames of a clip are averaged";
     type Config = ResNetConfig;
 
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("resnet.rs"), "ResNetConfig")
+    }
+
     fn build(config: &ResNetConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
         if config.width == 0 {
             return Err(Error::bad_value("encoder.width", "must be at least 1"));

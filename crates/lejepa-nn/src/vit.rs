@@ -35,7 +35,7 @@ pub struct VitConfig {
     /// Patch size per grid axis, e.g. `[8, 8]`, or one number for all axes. `[]` chooses: the
     /// largest size up to 16 that divides every view and leaves at least 6 patches an axis.
     pub patch: Vec<usize>,
-    /// How tokens become one embedding.
+    /// How tokens become one embedding: `mean` or `cls`.
     pub pool: Pool,
     /// Probability, 0 to below 1, that the last block skips a sample while training; earlier
     /// blocks less, linearly (stochastic depth).
@@ -275,6 +275,10 @@ impl EncoderKind for VitKind {
     const NAME: &'static str = "vit";
     const ABOUT: &'static str = "vision transformer over any patch grid";
     type Config = VitConfig;
+
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("vit.rs"), "VitConfig")
+    }
 
     fn build(config: &VitConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
         let axes = views.grid().len();

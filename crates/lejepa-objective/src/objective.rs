@@ -62,17 +62,17 @@ pub enum OverSlices {
 pub struct ObjectiveConfig {
     /// λ, the weight of SIGReg: 0 to 1 for `mix = "convex"`, at least 0 for `"additive"`.
     pub lambda: f64,
-    /// How the two terms are weighted.
+    /// How the two terms are weighted: `convex` or `additive`.
     pub mix: Mix,
-    /// Over which sets SIGReg is computed.
+    /// Over which sets SIGReg is computed: `per_view` or `pooled`.
     pub reduction: Reduction,
-    /// Which views' mean is the target.
+    /// Which views' mean is the target: `global` or `all`.
     pub centre: Centre,
-    /// How directions are chosen.
+    /// How directions are chosen: `gaussian`, `fixed`, `sobol` or `orthogonal`.
     pub slicing: Slicing,
     /// Number of directions M, at least 1. Multivariate statistics have none.
     pub slices: usize,
-    /// How the statistics of the directions become one number.
+    /// How the statistics of the directions become one number: `mean` or `sum`.
     pub over_slices: OverSlices,
     /// Statistics of single directions below this count as 0 and have no gradient; at least 0, and
     /// 0 leaves all as they are.
@@ -95,6 +95,11 @@ impl Default for ObjectiveConfig {
 }
 
 impl ObjectiveConfig {
+    /// What its keys mean.
+    pub fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("objective.rs"), "ObjectiveConfig")
+    }
+
     /// Checks the settings and makes the objective with Epps-Pulley, the paper's statistic.
     ///
     /// # Errors

@@ -56,6 +56,10 @@ impl EncoderKind for Conv {
     const MODALITY: Option<&'static str> = Some("accelerometer");
     type Config = ConvConfig;
 
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("encoder.rs"), "ConvConfig")
+    }
+
     fn build(config: &ConvConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
         if config.width == 0 || config.kernel == 0 {
             return Err(Error::bad_value("encoder", "width and kernel must be at least 1"));

@@ -94,6 +94,11 @@ impl Modality for Accelerometer {
         }
     }
 
+    /// What `lejepa config show` says of each key: the words above.
+    fn docs() -> config::Docs {
+        config::field_docs(include_str!("lib.rs"), "AccelerometerConfig")
+    }
+
     /// Settings of other sections that suit this kind of data.
     fn recipe(_demo: bool) -> Table {
         config::recipe(

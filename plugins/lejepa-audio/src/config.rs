@@ -37,7 +37,7 @@ pub struct AudioConfig {
     /// `speed`. Of a longer recording a random stretch of this length is decoded each time, and it
     /// is not kept in memory.
     pub whole_seconds: f64,
-    /// What is done where a recording is shorter than a view.
+    /// What is done where a recording is shorter than a view: `repeat` or `pad`.
     pub short: Short,
     /// Greatest change of loudness up or down, in dB, 0 to 60.
     pub gain_db: f64,

@@ -59,6 +59,10 @@ impl Modality for AudioModality {
         Ok(Box::new(AudioSampler::new(config)?))
     }
 
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("config.rs"), "AudioConfig")
+    }
+
     fn recipe(demo: bool) -> Table {
         layers::recipe(if demo { DEMO } else { FILES })
     }

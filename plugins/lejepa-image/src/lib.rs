@@ -61,6 +61,10 @@ impl Modality for ImageModality {
         Ok(Box::new(ImageSampler::new(config)?))
     }
 
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("config.rs"), "ImageConfig")
+    }
+
     fn recipe(demo: bool) -> Table {
         lejepa_core::config::recipe(if demo { demo::RECIPE } else { "" })
     }

@@ -65,6 +65,10 @@ impl Modality for VideoModality {
         Ok(Box::new(VideoSampler::new(config)?))
     }
 
+    fn docs() -> lejepa_core::config::Docs {
+        lejepa_core::config::field_docs(include_str!("config.rs"), "VideoConfig")
+    }
+
     fn recipe(demo: bool) -> Table {
         layers::recipe(if demo { demo::RECIPE } else { FILES })
     }

@@ -13,7 +13,7 @@ pub(super) fn run(
 ) -> Result<Value, CliError> {
     let resolved = super::request(config)?.resolve(registry)?;
     if !args.json {
-        print!("{}", resolved.to_toml()?);
+        print!("{}", resolved.to_commented_toml());
     }
     serde_json::to_value(&resolved.table).map_err(|e| {
         CliError::Usage(format!("the configuration cannot be written as JSON: {e}"), String::new())

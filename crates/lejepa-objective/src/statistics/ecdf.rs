@@ -21,7 +21,7 @@ use super::{Statistic, constant, without_samples};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AndersonDarling {
-    /// How the logarithms are computed in the tails.
+    /// How the logarithms are computed in the tails: `exact` or `published`.
     pub log_cdf: LogCdf,
 }
 

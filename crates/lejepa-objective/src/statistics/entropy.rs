@@ -42,7 +42,7 @@ pub struct Entropy {
     /// Half the width of a centred window, the width of a right one: 1 to N − 1, and for
     /// `centered_published` to (N − 1)/2.
     pub m: usize,
-    /// Which spacings are used.
+    /// Which spacings are used: `centered`, `centered_published` or `right`.
     pub method: Spacing,
 }
 

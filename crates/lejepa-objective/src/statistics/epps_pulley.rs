@@ -43,7 +43,7 @@ pub struct EppsPulley {
     pub t_max: f64,
     /// Number of knots t ≥ 0, 0 itself included, at least 2.
     pub knots: usize,
-    /// How the integral is computed.
+    /// How the integral is computed: `trapezoid` or `gauss_hermite`.
     pub integration: Integration,
 }
 

@@ -6,11 +6,14 @@ use super::*;
 
 /// Registers a statistic whose struct is its own configuration.
 macro_rules! statistic {
-    ($kind:ident, $name:literal, $about:literal, |$s:ident| [$(($key:literal, $ok:expr, $range:literal)),*]) => {
+    ($kind:ident, $file:literal, $name:literal, $about:literal, |$s:ident| [$(($key:literal, $ok:expr, $range:literal)),*]) => {
         impl StatisticKind for $kind {
             const NAME: &'static str = $name;
             const ABOUT: &'static str = $about;
             type Config = Self;
+            fn docs() -> lejepa_core::config::Docs {
+                lejepa_core::config::field_docs(include_str!($file), stringify!($kind))
+            }
             fn build($s: &Self) -> Result<BoxedStatistic> {
                 $(check($key, $ok, $range)?;)*
                 Ok($s.clone().into())
@@ -39,50 +42,88 @@ fn check(key: &str, ok: bool, range: &str) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::bad_value(format!("objective.{key}"), range)) }
 }
 
-statistic!(EppsPulley, "epps_pulley", "characteristic function (the paper's choice, fused)", |s| [
-    ("knots", (2..=4096).contains(&s.knots), "must lie in 2..=4096"),
-    ("t_max", s.t_max > 0.0 && s.t_max.is_finite(), "must be above 0")
-]);
-statistic!(AndersonDarling, "anderson_darling", "distribution function, tails weighted", |s| []);
-statistic!(CramerVonMises, "cramer_von_mises", "distribution function", |s| []);
-statistic!(Watson, "watson", "distribution function, on a circle", |s| []);
-statistic!(ExtendedJarqueBera, "extended_jarque_bera", "mean, variance, skewness, kurtosis", |s| [
-]);
-statistic!(VcReg, "vcreg", "mean and variance alone", |s| []);
-statistic!(Moments, "moments", "raw moments up to k_max", |s| [(
+statistic!(
+    EppsPulley,
+    "epps_pulley.rs",
+    "epps_pulley",
+    "characteristic function (the paper's choice, fused)",
+    |s| [
+        ("knots", (2..=4096).contains(&s.knots), "must lie in 2..=4096"),
+        ("t_max", s.t_max > 0.0 && s.t_max.is_finite(), "must be above 0")
+    ]
+);
+statistic!(
+    AndersonDarling,
+    "ecdf.rs",
+    "anderson_darling",
+    "distribution function, tails weighted",
+    |s| []
+);
+statistic!(CramerVonMises, "ecdf.rs", "cramer_von_mises", "distribution function", |s| []);
+statistic!(Watson, "ecdf.rs", "watson", "distribution function, on a circle", |s| []);
+statistic!(
+    ExtendedJarqueBera,
+    "moments.rs",
+    "extended_jarque_bera",
+    "mean, variance, skewness, kurtosis",
+    |s| []
+);
+statistic!(VcReg, "moments.rs", "vcreg", "mean and variance alone", |s| []);
+statistic!(Moments, "moments.rs", "moments", "raw moments up to k_max", |s| [(
     "k_max",
     (1..=40).contains(&s.k_max),
     "must lie in 1..=40"
 )]);
-statistic!(ShapiroWilk, "shapiro_wilk", "order statistics against their expectations", |s| []);
-statistic!(Entropy, "vasicek_entropy", "entropy by spacings of order m", |s| [(
+statistic!(
+    ShapiroWilk,
+    "shapiro_wilk.rs",
+    "shapiro_wilk",
+    "order statistics against their expectations",
+    |s| []
+);
+statistic!(Entropy, "entropy.rs", "vasicek_entropy", "entropy by spacings of order m", |s| [(
     "m",
     s.m >= 1,
     "must be at least 1"
 )]);
-statistic!(OrderStatisticNll, "order_statistic_nll", "likelihood of the order statistics", |s| [(
-    "alpha",
-    (0.0..=0.5).contains(&s.alpha),
-    "must lie in 0..=0.5"
-)]);
-statistic!(Bhep, "bhep", "characteristic function in all dimensions, N² pairs", |s| [(
-    "beta",
-    s.beta > 0.0 && s.beta.is_finite(),
-    "must be above 0"
-)]);
-statistic!(BhepM, "bhep_m", "moment generating function in all dimensions, N² pairs", |s| [(
-    "beta",
-    s.beta > 0.0 && s.beta.is_finite(),
-    "must be above 0"
-)]);
-statistic!(HenzeZirkler, "henze_zirkler", "bhep with a width from N and the dimension", |s| []);
-statistic!(Comb, "comb", "characteristic and moment generating functions, N² pairs", |s| [(
-    "gamma",
-    s.gamma > 0.0 && s.gamma.is_finite(),
-    "must be above 0"
-)]);
+statistic!(
+    OrderStatisticNll,
+    "nll.rs",
+    "order_statistic_nll",
+    "likelihood of the order statistics",
+    |s| [("alpha", (0.0..=0.5).contains(&s.alpha), "must lie in 0..=0.5")]
+);
+statistic!(
+    Bhep,
+    "multivariate.rs",
+    "bhep",
+    "characteristic function in all dimensions, N² pairs",
+    |s| [("beta", s.beta > 0.0 && s.beta.is_finite(), "must be above 0")]
+);
+statistic!(
+    BhepM,
+    "multivariate.rs",
+    "bhep_m",
+    "moment generating function in all dimensions, N² pairs",
+    |s| [("beta", s.beta > 0.0 && s.beta.is_finite(), "must be above 0")]
+);
+statistic!(
+    HenzeZirkler,
+    "multivariate.rs",
+    "henze_zirkler",
+    "bhep with a width from N and the dimension",
+    |s| []
+);
+statistic!(
+    Comb,
+    "multivariate.rs",
+    "comb",
+    "characteristic and moment generating functions, N² pairs",
+    |s| [("gamma", s.gamma > 0.0 && s.gamma.is_finite(), "must be above 0")]
+);
 statistic!(
     HenzeVisagie,
+    "multivariate.rs",
     "henze_visagie",
     "a differential equation of the generating function",
     |s| [("gamma", s.gamma > 0.0 && s.gamma.is_finite(), "must be above 0")]

@@ -23,7 +23,7 @@ pub struct OrderStatisticNll {
     /// Only the ⌈αN⌉ smallest and the ⌈αN⌉ largest samples count, at least one each: 0 to 0.5, and
     /// 0.5 is all of them.
     pub alpha: f64,
-    /// How the logarithms are computed in the tails.
+    /// How the logarithms are computed in the tails: `exact` or `published`.
     pub log_cdf: LogCdf,
 }
 

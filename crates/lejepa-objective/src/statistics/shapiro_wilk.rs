@@ -45,9 +45,9 @@ pub enum Covariance {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShapiroWilk {
-    /// The expectations of the order statistics.
+    /// The expectations of the order statistics: `elfving`, `blom` or `rahman`.
     pub expectation: Expectation,
-    /// Their covariance.
+    /// Their covariance: `shapiro_francia` or `rahman`.
     pub covariance: Covariance,
 }
 
