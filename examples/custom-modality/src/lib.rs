@@ -36,9 +36,9 @@ pub struct AccelerometerConfig {
     /// Local views of a sample.
     pub locals: usize,
     /// Gains are drawn from 1 - gain to 1 + gain: 0 to 1.
-    pub gain: f32,
+    pub gain: f64,
     /// Standard deviation of the noise that is added, at least 0.
-    pub noise: f32,
+    pub noise: f64,
 }
 
 impl Default for AccelerometerConfig {
@@ -131,10 +131,10 @@ impl Stretches {
         let start = rng.random_range(0..=series.len() - length);
         let mut rows = self.cut(series, start, length);
         for row in &mut rows {
-            let gain = 1.0 + self.0.gain * rng.random_range(-1.0f32..=1.0);
+            let gain = 1.0 + self.0.gain as f32 * rng.random_range(-1.0f32..=1.0);
             for x in row {
                 let noise: f32 = StandardNormal.sample(rng);
-                *x = *x * gain + self.0.noise * noise;
+                *x = *x * gain + self.0.noise as f32 * noise;
             }
         }
         view(rows)
