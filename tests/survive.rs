@@ -375,9 +375,7 @@ fn the_best_checkpoint_is_kept() {
     let kept = std::fs::read_dir(&all).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir());
     assert!((2..=3).contains(&kept.count()));
     let step: u64 = best.trim_start_matches("step-").parse().unwrap();
-    let words = |which: &'static str| {
-        ["probe", "r", "--checkpoint", which, "--set", "probe.steps=10"][..4].to_vec()
-    };
+    let words = |which: &'static str| ["probe", "r", "--checkpoint", which];
     assert_eq!(json(d.path(), &words("best"))["step"], step);
     assert_eq!(json(d.path(), &words("latest"))["step"], 40);
     let out = run(d.path(), &words("5000"));

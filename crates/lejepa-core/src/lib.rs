@@ -109,6 +109,7 @@
 pub mod config;
 mod dataset;
 mod encoder;
+mod entry;
 mod error;
 mod listing;
 mod modality;
@@ -122,13 +123,14 @@ mod view;
 pub use config::Section;
 pub use dataset::{Dataset, FileDataset, Labels, Split, Window};
 pub use encoder::{BoxedEncoder, Encoder};
+pub use entry::{
+    DEFAULT_SAMPLER, EncoderEntry, EncoderKind, ModalityEntry, OpenWithSampler, Origin,
+    Registration, SamplerEntry, SamplerKind, StatisticEntry,
+};
 pub use error::{Error, Result, nearest};
 pub use listing::{Listing, SampleRule, Source, has_extension};
 pub use modality::{Modality, ViewSampler};
-pub use registry::{
-    DEFAULT_SAMPLER, EncoderEntry, EncoderKind, ModalityEntry, OpenWithSampler, Origin,
-    Registration, Registry, SamplerEntry, SamplerKind, StatisticEntry,
-};
+pub use registry::Registry;
 pub use rng::{Purpose, Seed, ViewRng};
 pub use source::{SampledDataset, ViewSource};
 pub use statistic::{BoxedStatistic, MultivariateStatistic, Statistic, StatisticKind};

@@ -217,8 +217,11 @@ impl Objective {
         seed: Seed,
         step: u64,
     ) -> Result<Losses, ObjectiveError> {
+        // Directions drawn here need no look for NaN, which would wait for the device.
         let axes = self.axes(&z, seed, step);
-        self.loss_along(z, globals, axes)
+        check(&z, &axes)?;
+        check_finite("the embeddings", &z)?;
+        self.checked_loss(z, globals, axes)
     }
 
     /// The directions for embeddings like `z` at one step; none for a multivariate statistic.
@@ -244,12 +247,22 @@ impl Objective {
         globals: usize,
         axes: Tensor<2>,
     ) -> Result<Losses, ObjectiveError> {
+        check_all(&z, &axes)?;
+        self.checked_loss(z, globals, axes)
+    }
+
+    fn checked_loss(
+        &self,
+        z: Tensor<3>,
+        globals: usize,
+        axes: Tensor<2>,
+    ) -> Result<Losses, ObjectiveError> {
         let shape @ [views, _, _] = z.dims();
         if globals == 0 || globals > views {
             let reason = "the number of global views must be at least 1 and at most that of views";
             return Err(ObjectiveError::Shape { shape, globals, reason });
         }
-        let sigreg = self.sigreg(z.clone(), axes)?;
+        let sigreg = self.checked_sigreg(z.clone(), axes);
         let prediction = prediction_loss(z, globals, self.config.centre);
         let lambda = self.config.lambda;
         let weight = match self.config.mix {
@@ -269,9 +282,14 @@ impl Objective {
     /// [`ObjectiveError::Shape`] for an empty axis, [`ObjectiveError::NotFinite`] for NaN or
     /// infinity in `z` or `axes`. To see those the embeddings are waited for.
     pub fn sigreg(&self, z: Tensor<3>, axes: Tensor<2>) -> Result<Tensor<1>, ObjectiveError> {
-        let (z, axes) = self.sets(z, axes)?;
+        check_all(&z, &axes)?;
+        Ok(self.checked_sigreg(z, axes))
+    }
+
+    fn checked_sigreg(&self, z: Tensor<3>, axes: Tensor<2>) -> Tensor<1> {
+        let (z, axes) = self.sets(z, axes);
         let statistic = match &self.statistic {
-            BoxedStatistic::Multivariate(statistic) => return Ok(statistic.evaluate(z).mean()),
+            BoxedStatistic::Multivariate(statistic) => return statistic.evaluate(z).mean(),
             BoxedStatistic::Sliced(statistic) => statistic,
         };
         let [_, slices] = axes.dims();
@@ -279,10 +297,10 @@ impl Objective {
         let mean = statistic
             .fused_mean(&z, &axes, clip)
             .unwrap_or_else(|| clipped(statistic.evaluate(projections(z, axes)), clip).mean());
-        Ok(match self.config.over_slices {
+        match self.config.over_slices {
             OverSlices::Mean => mean,
             OverSlices::Sum => mean * slices as f64,
-        })
+        }
     }
 
     /// The statistic of every set and direction, `[sets, slices]`, before any reduction: which
@@ -295,7 +313,8 @@ impl Objective {
         z: Tensor<3>,
         axes: Tensor<2>,
     ) -> Result<Tensor<2>, ObjectiveError> {
-        let (z, axes) = self.sets(z, axes)?;
+        check_all(&z, &axes)?;
+        let (z, axes) = self.sets(z, axes);
         Ok(match &self.statistic {
             BoxedStatistic::Multivariate(statistic) => statistic.evaluate(z).unsqueeze_dim(1),
             BoxedStatistic::Sliced(statistic) => {
@@ -306,23 +325,8 @@ impl Objective {
 
     /// The samples that SIGReg looks at, `[sets, rows, dim]`, in at least 32 bits, and the
     /// directions to go with them.
-    fn sets(
-        &self,
-        z: Tensor<3>,
-        axes: Tensor<2>,
-    ) -> Result<(Tensor<3>, Tensor<2>), ObjectiveError> {
-        let shape @ [views, samples, dim] = z.dims();
-        if views == 0 || samples == 0 || dim == 0 {
-            let reason = "an axis is empty";
-            return Err(ObjectiveError::Shape { shape, globals: views, reason });
-        }
-        let [rows, _] = axes.dims();
-        if rows != dim {
-            let reason = "the directions are of another dimension";
-            return Err(ObjectiveError::Shape { shape, globals: views, reason });
-        }
-        check_finite("the embeddings", &z)?;
-        check_finite("the directions", &axes)?;
+    fn sets(&self, z: Tensor<3>, axes: Tensor<2>) -> (Tensor<3>, Tensor<2>) {
+        let [views, samples, dim] = z.dims();
         let wide = if z.dtype() == DType::F64 { FloatDType::F64 } else { FloatDType::F32 };
         let z = if z.dtype() == wide.into() { z } else { z.cast(wide) };
         let axes = if axes.dtype() == wide.into() { axes } else { axes.cast(wide) };
@@ -330,7 +334,7 @@ impl Objective {
             Reduction::PerView => z,
             Reduction::Pooled => z.reshape([1, views * samples, dim]),
         };
-        Ok((z, axes))
+        (z, axes)
     }
 
     /// What values of SIGReg mean for batches of this shape, by formula where one is known, else by
@@ -365,6 +369,25 @@ impl Objective {
             }
         }
     }
+}
+
+/// Shapes that go together and hold something.
+fn check(z: &Tensor<3>, axes: &Tensor<2>) -> Result<(), ObjectiveError> {
+    let shape @ [globals, _, dim] = z.dims();
+    let [rows, _] = axes.dims();
+    let reason = match shape {
+        s if s.contains(&0) => "an axis is empty",
+        _ if rows != dim => "the directions are of another dimension",
+        _ => return Ok(()),
+    };
+    Err(ObjectiveError::Shape { shape, globals, reason })
+}
+
+/// The same, and every number finite.
+fn check_all(z: &Tensor<3>, axes: &Tensor<2>) -> Result<(), ObjectiveError> {
+    check(z, axes)?;
+    check_finite("the embeddings", z)?;
+    check_finite("the directions", axes)
 }
 
 /// Values below `clip` as 0, where `clip` is above 0.

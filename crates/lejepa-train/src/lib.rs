@@ -38,6 +38,7 @@ pub mod data;
 pub mod embed;
 mod error;
 mod events;
+mod explain;
 mod export;
 pub mod loader;
 pub mod model;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
+use lejepa_objective::{Gauge, Objective};
 use serde_json::json;
 
 use crate::Result;
@@ -19,13 +20,12 @@ pub(crate) fn describe(
     model: &Model,
     order: &Order,
     total: u64,
+    (objective, gauge): (&Objective, Gauge),
     observer: &mut dyn Observer,
 ) -> Result<()> {
     use burn::module::Module;
     let settings = &resolved.settings;
     let (plan, views) = (&prepared.plan, prepared.source.spec());
-    let objective = resolved.objective()?;
-    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
     let held_out = plan.probes.first().map_or(0, |p| p.test.len());
     for line in [
         format!(

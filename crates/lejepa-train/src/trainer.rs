@@ -181,9 +181,10 @@ fn train_and_probe(
     let mut optimizer = optimizer(settings, &model);
     let order = prepared.order(settings);
     let total = steps(settings, &order);
-    describe(resolved, &prepared, &model, &order, total, observer)?;
-
     let objective = resolved.objective()?;
+    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
+    describe(resolved, &prepared, &model, &order, total, (&objective, gauge), observer)?;
+
     let seed = Seed(settings.seed);
     let workers = workers(settings.data.workers);
     let mut state = State {
@@ -225,7 +226,6 @@ fn train_and_probe(
         settings.data.prefetch,
     )?;
     loader.know(&state.skipped[prepared.plan.skipped.len().min(state.skipped.len())..]);
-    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
     let mut monitor = Monitor::new(gauge, settings.projector.output, total);
     let mut warnings = Vec::new();
     let mut warn = |text: String, observer: &mut dyn Observer| {
