@@ -13,6 +13,31 @@ use crate::{Error, Result, nearest};
 ///
 /// Derive `Serialize`, `Deserialize` (with `#[serde(deny_unknown_fields, default)]`) and implement
 /// `Default`. Do not use `Option`: a key that is absent by default could not be overridden by name.
+///
+/// ```
+/// use lejepa_core::{Section, config};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct Cut {
+///     window: usize,
+///     gain: f64,
+/// }
+///
+/// impl Default for Cut {
+///     fn default() -> Self {
+///         Self { window: 32, gain: 0.2 }
+///     }
+/// }
+///
+/// // That makes `Cut` a section: there is nothing else to implement.
+/// fn keys<S: Section>() -> lejepa_core::Result<Vec<String>> {
+///     Ok(config::defaults::<S>("cut")?.keys().cloned().collect())
+/// }
+/// assert_eq!(keys::<Cut>()?, ["window", "gain"]);
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait Section: Serialize + DeserializeOwned + Default + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> Section for T {}
@@ -21,6 +46,21 @@ impl<T: Serialize + DeserializeOwned + Default + Send + Sync + 'static> Section 
 ///
 /// # Errors
 /// [`Error::BadValue`] where the section cannot be written as TOML: a fault of the plugin.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// use lejepa_core::config;
+///
+/// #[derive(Default, Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct Cut {
+///     window: usize,
+/// }
+///
+/// let table = config::defaults::<Cut>("cut")?;
+/// assert_eq!(table["window"].as_integer(), Some(0));
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub fn defaults<T: Section>(name: &str) -> Result<Table> {
     Table::try_from(T::default()).map_err(|e| Error::bad_value(name, one_line(&e.to_string())))
 }
@@ -29,6 +69,24 @@ pub fn defaults<T: Section>(name: &str) -> Result<Table> {
 ///
 /// # Errors
 /// [`Error::BadValue`] for an unknown key, a wrong type or an unknown variant.
+///
+/// ```
+/// # use serde::{Deserialize, Serialize};
+/// use lejepa_core::config::{parse, recipe};
+///
+/// #[derive(Debug, Default, Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct Cut {
+///     window: usize,
+/// }
+///
+/// let cut: Cut = parse("cut", &recipe("window = 64"))?;
+/// assert_eq!(cut.window, 64);
+///
+/// let error = parse::<Cut>("cut", &recipe("windows = 64")).unwrap_err();
+/// assert!(error.to_string().contains("`windows`"));
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub fn parse<T: Section>(name: &str, table: &Table) -> Result<T> {
     Value::Table(table.clone())
         .try_into()
@@ -69,6 +127,14 @@ pub fn field_docs(source: &str, name: &str) -> Docs {
 /// A recipe written as TOML in a plugin's source.
 ///
 /// Text that is no TOML gives an empty recipe; a plugin's own test should look at one of its keys.
+///
+/// ```
+/// use lejepa_core::config::recipe;
+///
+/// let table = recipe("[train]\nepochs = 30.0");
+/// assert_eq!(table["train"]["epochs"].as_float(), Some(30.0));
+/// assert!(recipe("thirty epochs").is_empty());
+/// ```
 pub fn recipe(text: &str) -> Table {
     text.parse().unwrap_or_default()
 }
@@ -77,6 +143,19 @@ pub fn recipe(text: &str) -> Table {
 ///
 /// # Errors
 /// [`Error::UnknownKey`] with the nearest key, or [`Error::BadValue`] for another type.
+///
+/// ```
+/// use lejepa_core::config::{overlay, recipe};
+///
+/// let mut base = recipe("[train]\nlr = 0.1\nepochs = 3");
+/// overlay(&mut base, &recipe("[train]\nepochs = 20"), "")?;
+/// assert_eq!(base["train"]["epochs"].as_integer(), Some(20));
+/// assert_eq!(base["train"]["lr"].as_float(), Some(0.1));
+///
+/// let error = overlay(&mut base, &recipe("[train]\nepoch = 20"), "").unwrap_err();
+/// assert!(error.to_string().ends_with("did you mean `train.epochs`?"));
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub fn overlay(base: &mut Table, over: &Table, prefix: &str) -> Result<()> {
     for (key, value) in over {
         let dotted = join(prefix, key);
@@ -103,6 +182,20 @@ pub fn overlay(base: &mut Table, over: &Table, prefix: &str) -> Result<()> {
 ///
 /// # Errors
 /// As [`overlay`], and for an assignment without `=`.
+///
+/// ```
+/// use lejepa_core::config::{assign, recipe};
+///
+/// let mut base = recipe("[train]\nlr = 0.1\nname = 'first'");
+/// assign(&mut base, "train.lr=1")?;
+/// assign(&mut base, "train.name=second run")?;
+/// assert_eq!(base["train"]["lr"].as_float(), Some(1.0));
+/// assert_eq!(base["train"]["name"].as_str(), Some("second run"));
+///
+/// let error = assign(&mut base, "lr=1").unwrap_err();
+/// assert!(error.to_string().ends_with("did you mean `train.lr`?"));
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub fn assign(base: &mut Table, assignment: &str) -> Result<()> {
     let (path, words) = assignment.split_once('=').ok_or_else(|| {
         Error::bad_value(assignment, "expected key=value, for example --set train.epochs=20")

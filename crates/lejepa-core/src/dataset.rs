@@ -16,6 +16,14 @@ pub enum Split {
 
 impl Split {
     /// Reads the words people use for splits; anything else is `None`.
+    ///
+    /// ```
+    /// use lejepa_core::Split;
+    ///
+    /// assert_eq!(Split::parse("train"), Some(Split::Train));
+    /// assert_eq!(Split::parse("Validation"), Some(Split::Test));
+    /// assert_eq!(Split::parse("cats"), None);
+    /// ```
     pub fn parse(word: &str) -> Option<Self> {
         match word.trim().to_ascii_lowercase().as_str() {
             "train" | "training" => Some(Self::Train),
@@ -38,6 +46,15 @@ pub struct Labels {
 
 impl Labels {
     /// Labels from one optional word per item; classes are the distinct words, sorted.
+    ///
+    /// ```
+    /// use lejepa_core::Labels;
+    ///
+    /// let words = [Some("dog".to_string()), None, Some("cat".to_string())];
+    /// let labels = Labels::from_words("animal", &words);
+    /// assert_eq!(labels.classes, ["cat", "dog"]);
+    /// assert_eq!(labels.ids, [Some(1), None, Some(0)]);
+    /// ```
     pub fn from_words(name: impl Into<String>, words: &[Option<String>]) -> Self {
         let mut classes: Vec<String> = words.iter().flatten().cloned().collect();
         classes.sort();
@@ -64,6 +81,16 @@ pub enum Window<'a> {
 
 impl Window<'_> {
     /// The start of a window of `length` within `total`: random, or centred.
+    ///
+    /// ```
+    /// use lejepa_core::{Purpose, Seed, Window};
+    ///
+    /// assert_eq!(Window::Centre.start(100, 40), 30);
+    /// assert_eq!(Window::Centre.start(30, 40), 0);
+    ///
+    /// let mut rng = Seed(0).rng(Purpose::Views, &[]);
+    /// assert!(Window::Random(&mut rng).start(100, 40) <= 60);
+    /// ```
     pub fn start(&mut self, total: usize, length: usize) -> usize {
         let room = total.saturating_sub(length);
         match self {
@@ -75,6 +102,45 @@ impl Window<'_> {
 }
 
 /// Decoded items by index. Shared by the loader's workers, so reading must not need `&mut`.
+///
+/// ```
+/// use lejepa_core::{Dataset, Error, Labels, Result, Window};
+///
+/// /// Ramps that rise and fall in turn.
+/// struct Ramps([Labels; 1]);
+///
+/// impl Dataset for Ramps {
+///     type Item = Vec<f32>;
+///     fn len(&self) -> usize {
+///         20
+///     }
+///     fn name(&self, index: usize) -> String {
+///         format!("ramp {index}")
+///     }
+///     fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>> {
+///         if index >= self.len() {
+///             return Err(Error::sample(self.name(index), "no such ramp"));
+///         }
+///         let slope = if index % 2 == 0 { 1.0 } else { -1.0 };
+///         Ok((0..64).map(|t| slope * t as f32).collect())
+///     }
+///     fn bytes(&self, item: &Vec<f32>) -> usize {
+///         4 * item.len()
+///     }
+///     fn labels(&self) -> &[Labels] {
+///         &self.0
+///     }
+/// }
+///
+/// let words: Vec<_> = (0..20).map(|i| Some(["up", "down"][i % 2].to_string())).collect();
+/// let ramps = Ramps([Labels::from_words("direction", &words)]);
+/// let item = ramps.item(1, Window::Centre)?;
+/// assert_eq!((item[2], ramps.bytes(&item)), (-2.0, 256));
+/// assert_eq!(ramps.labels()[0].classes, ["down", "up"]);
+/// // Where nothing else is said, items are read whole, and the trainer makes the split.
+/// assert!(!ramps.is_empty() && ramps.is_whole(1) && ramps.split(1).is_none());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait Dataset: Send + Sync {
     /// One decoded item: a picture, a waveform, a clip.
     type Item: Send + Sync + 'static;
@@ -119,6 +185,33 @@ pub trait Dataset: Send + Sync {
 }
 
 /// A [`Dataset`] over listed files: the plugin supplies only how to decode one.
+///
+/// ```
+/// use lejepa_core::{Dataset, FileDataset, Listing, Window};
+///
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("a.txt");
+/// let listing = Listing { paths: vec![file.clone()], ..Listing::default() };
+/// let data = FileDataset::new(
+///     listing,
+///     |numbers: &Vec<i32>| 4 * numbers.len(),
+///     |path, _| {
+///         let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+///         let number = |word: &str| word.parse::<i32>().map_err(|_| format!("no number: {word}"));
+///         text.split_whitespace().map(number).collect()
+///     },
+/// );
+/// assert_eq!(data.path(0), Some(&file));
+///
+/// std::fs::write(&file, "1 2 3")?;
+/// assert_eq!(data.item(0, Window::Centre)?, [1, 2, 3]);
+///
+/// // The error names the file.
+/// std::fs::write(&file, "1 two 3")?;
+/// let error = data.item(0, Window::Centre).unwrap_err();
+/// assert!(error.to_string().ends_with("a.txt: no number: two"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct FileDataset<I> {
     listing: Listing,
     decode: Decode<I>,
@@ -139,6 +232,24 @@ impl<I> FileDataset<I> {
     }
 
     /// Says that `decode` reads a part of a file that depends on the window.
+    ///
+    /// ```
+    /// use lejepa_core::{Dataset, FileDataset, Listing, Window};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let file = folder.path().join("a.raw");
+    /// std::fs::write(&file, [0u8, 1, 2, 3, 4, 5])?;
+    /// let listing = Listing { paths: vec![file], ..Listing::default() };
+    /// let data = FileDataset::new(listing, |item: &Vec<u8>| item.len(), |path, mut window| {
+    ///     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    ///     let start = window.start(bytes.len(), 2);
+    ///     Ok(bytes.into_iter().skip(start).take(2).collect())
+    /// })
+    /// .windowed();
+    /// assert_eq!(data.item(0, Window::Centre)?, [2, 3]);
+    /// assert!(!data.is_whole(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn windowed(mut self) -> Self {
         self.whole = false;
         self

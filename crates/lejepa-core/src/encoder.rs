@@ -10,6 +10,35 @@ use crate::{Error, Result};
 /// A backbone: embeds a batch of views.
 ///
 /// `RANK` counts the batch axis: 4 for `[B, C, H, W]`, 3 for `[B, C, T]`.
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{Device, Tensor};
+/// use lejepa_core::Encoder;
+///
+/// /// A linear layer on the mean of each channel, so that views of any length fit.
+/// #[derive(Module, Debug)]
+/// struct Means {
+///     linear: Linear,
+/// }
+///
+/// impl Encoder<3> for Means {
+///     fn encode(&self, views: Tensor<3>) -> Tensor<2> {
+///         self.linear.forward(views.mean_dim(2).squeeze_dim::<2>(2))
+///     }
+///     fn dim(&self) -> usize {
+///         4
+///     }
+/// }
+///
+/// let device = Device::flex();
+/// let means = Means { linear: LinearConfig::new(2, 4).init(&device) };
+/// let global = Tensor::<3>::ones([5, 2, 16], &device);
+/// assert_eq!(means.encode(global).dims(), [5, means.dim()]);
+/// let local = Tensor::<3>::ones([5, 2, 8], &device);
+/// assert_eq!(means.encode(local).dims(), [5, 4]);
+/// ```
 pub trait Encoder<const RANK: usize>: Module + Sync + 'static {
     /// Embeds views of one shape.
     ///
@@ -31,6 +60,31 @@ pub struct BoxedEncoder(Box<dyn DynEncoder>);
 
 impl BoxedEncoder {
     /// Boxes an encoder of views with `RANK - 1` axes.
+    ///
+    /// ```
+    /// # use burn::module::Module;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use lejepa_core::{BoxedEncoder, Encoder};
+    /// # #[derive(Module, Debug)]
+    /// # struct Means {
+    /// #     linear: Linear,
+    /// # }
+    /// # impl Encoder<3> for Means {
+    /// #     fn encode(&self, views: Tensor<3>) -> Tensor<2> {
+    /// #         self.linear.forward(views.mean_dim(2).squeeze_dim::<2>(2))
+    /// #     }
+    /// #     fn dim(&self) -> usize {
+    /// #         4
+    /// #     }
+    /// # }
+    /// // `Means` is an `Encoder<3>`: it takes `[B, C, T]`.
+    /// let device = Device::flex();
+    /// let means = Means { linear: LinearConfig::new(2, 4).init(&device) };
+    /// let boxed = BoxedEncoder::new::<3>(means.clone());
+    /// assert_eq!(boxed.dim(), means.dim());
+    /// assert_eq!(boxed.num_params(), means.num_params());
+    /// ```
     pub fn new<const RANK: usize>(encoder: impl Encoder<RANK>) -> Self {
         Self(Box::new(Ranked::<_, RANK>(encoder)))
     }
@@ -44,6 +98,33 @@ impl BoxedEncoder {
     ///
     /// # Errors
     /// [`Error::Shape`] where `shape` (channels and grid) has another rank than the encoder takes.
+    ///
+    /// ```
+    /// # use burn::module::Module;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use lejepa_core::{BoxedEncoder, Encoder};
+    /// # #[derive(Module, Debug)]
+    /// # struct Means {
+    /// #     linear: Linear,
+    /// # }
+    /// # impl Encoder<3> for Means {
+    /// #     fn encode(&self, views: Tensor<3>) -> Tensor<2> {
+    /// #         self.linear.forward(views.mean_dim(2).squeeze_dim::<2>(2))
+    /// #     }
+    /// #     fn dim(&self) -> usize {
+    /// #         4
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let means = Means { linear: LinearConfig::new(2, 4).init(&device) };
+    /// // `means` is an `Encoder<3>`: it takes `[B, C, T]`.
+    /// let boxed = BoxedEncoder::new::<3>(means);
+    /// let flat = Tensor::<2>::ones([5, 2 * 16], &device);
+    /// assert_eq!(boxed.encode(flat.clone(), &[2, 16])?.dims(), [5, 4]);
+    /// assert!(boxed.encode(flat, &[2, 4, 4]).is_err());
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn encode(&self, views: Tensor<2>, shape: &[usize]) -> Result<Tensor<2>> {
         self.0.encode(views, shape)
     }

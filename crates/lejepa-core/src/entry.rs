@@ -11,6 +11,57 @@ use crate::statistic::{BoxedStatistic, StatisticKind};
 use crate::{BoxedEncoder, Result, ViewSpec};
 
 /// A family of encoders that can be chosen by name, for one modality or for all.
+///
+/// ```
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use lejepa_core::Encoder;
+/// use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// A linear layer on the mean of each channel: an `Encoder<3>`.
+/// #[derive(Module, Debug)]
+/// struct Means {
+///     linear: Linear,
+///     #[module(skip)]
+///     width: usize,
+/// }
+/// # impl Encoder<3> for Means {
+/// #     fn encode(&self, x: Tensor<3>) -> Tensor<2> {
+/// #         self.linear.forward(x.mean_dim(2).squeeze_dim::<2>(2))
+/// #     }
+/// #     fn dim(&self) -> usize { self.width }
+/// # }
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct Config {
+///     width: usize,
+/// }
+/// # impl Default for Config {
+/// #     fn default() -> Self { Self { width: 64 } }
+/// # }
+///
+/// impl EncoderKind for Means {
+///     const NAME: &'static str = "means";
+///     const ABOUT: &'static str = "a linear layer on the mean of each channel";
+///     type Config = Config;
+///     fn build(config: &Config, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
+///         if config.width == 0 {
+///             return Err(Error::bad_value("encoder.width", "must be at least 1"));
+///         }
+///         let linear = LinearConfig::new(views.channels(), config.width).init(device);
+///         Ok(BoxedEncoder::new::<3>(Means { linear, width: config.width }))
+///     }
+/// }
+///
+/// let views = ViewSpec { globals: 2, locals: 0, global: vec![3, 16], local: vec![3, 16] };
+/// let encoder = Means::build(&Config::default(), &views, &Device::flex())?;
+/// assert_eq!(encoder.dim(), 64);
+/// assert!(Means::build(&Config { width: 0 }, &views, &Device::flex()).is_err());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait EncoderKind: 'static {
     /// The name on the command line, e.g. `"vit"`.
     const NAME: &'static str;
@@ -35,6 +86,67 @@ pub trait EncoderKind: 'static {
 }
 
 /// A view sampler that can be chosen by name for an existing modality: `sampler.name = "NAME"`.
+///
+/// ```
+/// # use lejepa_core::{Dataset, Modality, Purpose, Seed, Source, Table};
+/// use lejepa_core::{Result, SamplerKind, View, ViewRng, ViewSampler, ViewSpec, Views};
+/// use rand::RngExt;
+/// use serde::{Deserialize, Serialize};
+/// # struct Waves;
+/// # impl Modality for Waves {
+/// #     const NAME: &'static str = "waves";
+/// #     const ABOUT: &'static str = "sine waves";
+/// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
+/// #     type Config = Table;
+/// #     type Sample = Vec<f32>;
+/// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
+/// #         unimplemented!()
+/// #     }
+/// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+/// #         unimplemented!()
+/// #     }
+/// # }
+///
+/// /// Two stretches that follow each other.
+/// struct Neighbours;
+///
+/// #[derive(Default, Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct NoKeys {}
+///
+/// impl ViewSampler for Neighbours {
+///     type Sample = Vec<f32>;
+///     fn views(&self, wave: &Vec<f32>, rng: &mut ViewRng) -> Result<Views> {
+///         let start = rng.random_range(0..=wave.len() - 16);
+///         let cut = |from: usize| View::new([1, 8], wave[from..from + 8].to_vec());
+///         Ok(Views { globals: vec![cut(start)?, cut(start + 8)?], locals: vec![] })
+///     }
+///     // ...
+/// #     fn spec(&self) -> ViewSpec {
+/// #         ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] }
+/// #     }
+/// #     fn eval_view(&self, wave: &Vec<f32>) -> Result<View> {
+/// #         View::new([1, 8], wave[..8].to_vec())
+/// #     }
+/// }
+///
+/// impl SamplerKind for Neighbours {
+///     const NAME: &'static str = "neighbours";
+///     const ABOUT: &'static str = "two stretches that follow each other";
+///     type Modality = Waves;
+///     type Config = NoKeys;
+///     // The first are the sampler's keys, the second those of the modality `Waves`.
+///     fn build(_: &NoKeys, _: &Table) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+///         Ok(Box::new(Neighbours))
+///     }
+/// }
+///
+/// let sampler = Neighbours::build(&NoKeys {}, &Table::new())?;
+/// let wave: Vec<f32> = (0..64).map(|t| t as f32).collect();
+/// let views = sampler.views(&wave, &mut Seed(0).rng(Purpose::Views, &[]))?;
+/// assert_eq!(views.globals[1].data()[0], views.globals[0].data()[0] + 8.0);
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait SamplerKind: 'static {
     /// The name on the command line, e.g. `"eeg_crops"`. `"default"` is the modality's own.
     const NAME: &'static str;
@@ -86,6 +198,37 @@ pub type OpenWithSampler = fn(&Table, &Table, Source, usize) -> Result<Box<dyn V
 
 impl SamplerEntry {
     /// The entry of `S`; `origin` is the registering crate.
+    ///
+    /// ```
+    /// # use lejepa_core::{Dataset, Modality, Result, SamplerKind, Source, Table, ViewSampler};
+    /// use lejepa_core::{SamplerEntry, origin};
+    /// # struct Waves;
+    /// # impl Modality for Waves {
+    /// #     const NAME: &'static str = "waves";
+    /// #     const ABOUT: &'static str = "sine waves";
+    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
+    /// #     type Config = Table;
+    /// #     type Sample = ();
+    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
+    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
+    /// # }
+    /// # struct Halves;
+    /// # impl SamplerKind for Halves {
+    /// #     const NAME: &'static str = "halves";
+    /// #     const ABOUT: &'static str = "the first and the second half";
+    /// #     type Modality = Waves;
+    /// #     type Config = Table;
+    /// #     fn build(_: &Table, _: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
+    /// #         unimplemented!()
+    /// #     }
+    /// # }
+    ///
+    /// // `Halves` is a `SamplerKind` for the modality `waves`.
+    /// let entry = SamplerEntry::of::<Halves>(origin!());
+    /// assert_eq!((entry.modality, entry.name), ("waves", "halves"));
+    /// assert!((entry.defaults)()?.is_empty());
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub const fn of<S: SamplerKind>(origin: Origin) -> Self {
         Self {
             name: S::NAME,
@@ -127,6 +270,26 @@ pub struct ModalityEntry {
 
 impl ModalityEntry {
     /// The entry of `M`; `origin` is the registering crate.
+    ///
+    /// ```
+    /// # use lejepa_core::{Dataset, Modality, Result, Source, Table, ViewSampler};
+    /// use lejepa_core::{ModalityEntry, origin};
+    /// # struct Waves;
+    /// # impl Modality for Waves {
+    /// #     const NAME: &'static str = "waves";
+    /// #     const ABOUT: &'static str = "sine waves";
+    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
+    /// #     type Config = Table;
+    /// #     type Sample = ();
+    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
+    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
+    /// # }
+    ///
+    /// // `Waves` is a `Modality`.
+    /// let entry = ModalityEntry::of::<Waves>(origin!());
+    /// assert_eq!((entry.name, entry.origin.krate), ("waves", "lejepa-core"));
+    /// assert_eq!((entry.rule)().extensions, ["wave"]);
+    /// ```
     pub const fn of<M: Modality>(origin: Origin) -> Self {
         Self {
             name: M::NAME,
@@ -167,6 +330,37 @@ pub struct EncoderEntry {
 
 impl EncoderEntry {
     /// The entry of `E`; `origin` is the registering crate.
+    ///
+    /// ```
+    /// # use burn::module::Module;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use lejepa_core::{BoxedEncoder, Encoder, EncoderKind, Result, Table, ViewSpec};
+    /// use lejepa_core::{EncoderEntry, origin};
+    /// # #[derive(Module, Debug)]
+    /// # struct Means {
+    /// #     #[module(skip)]
+    /// #     channels: usize,
+    /// # }
+    /// # impl Encoder<3> for Means {
+    /// #     fn encode(&self, x: Tensor<3>) -> Tensor<2> { x.mean_dim(2).squeeze_dim::<2>(2) }
+    /// #     fn dim(&self) -> usize { self.channels }
+    /// # }
+    /// # impl EncoderKind for Means {
+    /// #     const NAME: &'static str = "means";
+    /// #     const ABOUT: &'static str = "the mean of each channel";
+    /// #     type Config = Table;
+    /// #     fn build(_: &Table, views: &ViewSpec, _: &Device) -> Result<BoxedEncoder> {
+    /// #         Ok(BoxedEncoder::new::<3>(Means { channels: views.channels() }))
+    /// #     }
+    /// # }
+    ///
+    /// // `Means` is an `EncoderKind`.
+    /// let entry = EncoderEntry::of::<Means>(origin!());
+    /// let views = ViewSpec { globals: 2, locals: 0, global: vec![3, 16], local: vec![3, 16] };
+    /// let encoder = (entry.build)(&(entry.defaults)()?, &views, &Device::flex())?;
+    /// assert_eq!(encoder.dim(), 3);
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub const fn of<E: EncoderKind>(origin: Origin) -> Self {
         Self {
             name: E::NAME,
@@ -201,6 +395,35 @@ pub struct StatisticEntry {
 
 impl StatisticEntry {
     /// The entry of `S`; `origin` is the registering crate.
+    ///
+    /// ```
+    /// # use burn::tensor::Tensor;
+    /// # use lejepa_core::{BoxedStatistic, Result, Statistic, StatisticKind};
+    /// # use serde::{Deserialize, Serialize};
+    /// use lejepa_core::{StatisticEntry, config, origin};
+    /// # #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+    /// # #[serde(deny_unknown_fields)]
+    /// # struct MeanSquare {}
+    /// # impl Statistic for MeanSquare {
+    /// #     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+    /// #         (projections.square().mean_dim(1) - 1.0).square().squeeze_dim::<2>(1)
+    /// #     }
+    /// # }
+    /// # impl StatisticKind for MeanSquare {
+    /// #     const NAME: &'static str = "mean_square";
+    /// #     const ABOUT: &'static str = "distance of the mean square from 1";
+    /// #     type Config = Self;
+    /// #     fn build(config: &Self) -> Result<BoxedStatistic> {
+    /// #         Ok(BoxedStatistic::sliced(config.clone()))
+    /// #     }
+    /// # }
+    ///
+    /// // `MeanSquare` is a `StatisticKind`.
+    /// let entry = StatisticEntry::of::<MeanSquare>(origin!());
+    /// assert!((entry.build)(&(entry.defaults)()?).is_ok());
+    /// assert!((entry.build)(&config::recipe("no_such_key = 1")).is_err());
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub const fn of<S: StatisticKind>(origin: Origin) -> Self {
         Self {
             name: S::NAME,

@@ -8,6 +8,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What can go wrong between a user's words, a user's files and an encoder.
 ///
 /// Every message is one line. [`Error::hint`] adds what to do next where that is known.
+///
+/// ```
+/// use lejepa_core::Error;
+/// use std::path::Path;
+///
+/// let error = Error::path(Path::new("pictures"), "no such folder", "check --data");
+/// assert_eq!(error.to_string(), "pictures: no such folder");
+/// assert_eq!(error.hint().as_deref(), Some("check --data"));
+///
+/// let error = Error::sample("a.wav", "has no samples");
+/// assert_eq!(error.to_string(), "a.wav: has no samples");
+///
+/// let error = Error::bad_value("train.epochs", "must be at least 1");
+/// assert_eq!(error.to_string(), "configuration key `train.epochs`: must be at least 1");
+/// assert_eq!(error.hint(), None);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

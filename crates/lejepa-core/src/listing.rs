@@ -39,6 +39,22 @@ impl Source {
     ///
     /// # Errors
     /// [`Error::Path`] for a path that is missing, unreadable, or holds no sample of this kind.
+    ///
+    /// ```
+    /// use lejepa_core::{SampleRule, Source};
+    ///
+    /// const PNG: SampleRule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    /// assert_eq!(Source::resolve("demo", PNG)?, Source::Demo);
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let words = folder.path().to_string_lossy();
+    /// assert!(Source::resolve(&words, PNG).is_err());
+    ///
+    /// std::fs::write(folder.path().join("1.png"), "")?;
+    /// let Source::Files(listing) = Source::resolve(&words, PNG)? else { panic!("not the demo") };
+    /// assert_eq!(listing.paths, [folder.path().join("1.png")]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve(words: &str, rule: SampleRule) -> Result<Self> {
         if words == "demo" {
             return Ok(Self::Demo);
@@ -79,6 +95,25 @@ impl Listing {
     ///
     /// # Errors
     /// [`Error::Path`] where a folder cannot be read.
+    ///
+    /// ```
+    /// use lejepa_core::{Listing, SampleRule, Split};
+    ///
+    /// let root = tempfile::tempdir()?;
+    /// for name in ["train/cat", "train/dog", "val/cat"] {
+    ///     let folder = root.path().join(name);
+    ///     std::fs::create_dir_all(&folder)?;
+    ///     std::fs::write(folder.join("1.png"), "")?;
+    /// }
+    ///
+    /// let rule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    /// let listing = Listing::from_folder(root.path(), rule)?;
+    /// assert_eq!(listing.paths[1], root.path().join("train/dog/1.png"));
+    /// assert_eq!(listing.labels[0].classes, ["cat", "dog"]);
+    /// assert_eq!(listing.labels[0].ids, [Some(0), Some(1), Some(0)]);
+    /// assert_eq!(listing.splits, [Some(Split::Train), Some(Split::Train), Some(Split::Test)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_folder(root: &Path, rule: SampleRule) -> Result<Self> {
         let mut paths = Vec::new();
         walk(root, rule, 0, &mut paths)?;
@@ -100,6 +135,24 @@ impl Listing {
     ///
     /// # Errors
     /// [`Error::Path`] with the line number for anything malformed.
+    ///
+    /// ```
+    /// use lejepa_core::{Listing, Split};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let file = folder.path().join("sounds.csv");
+    /// std::fs::write(&file, "path,label,split\n1.wav,dog,train\n2.wav,cat,test\n")?;
+    ///
+    /// let listing = Listing::from_manifest(&file)?;
+    /// assert_eq!(listing.paths[0], folder.path().join("1.wav"));
+    /// assert_eq!(listing.labels[0].classes, ["cat", "dog"]);
+    /// assert_eq!(listing.splits, [Some(Split::Train), Some(Split::Test)]);
+    ///
+    /// std::fs::write(&file, "path,split\n1.wav,nowhere\n")?;
+    /// let error = Listing::from_manifest(&file).unwrap_err();
+    /// assert!(error.to_string().ends_with("line 2: unknown split `nowhere`"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_manifest(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).map_err(|e| {
             Error::path(file, e, "--data takes a folder or a manifest in UTF-8 (.csv or .jsonl)")
@@ -178,6 +231,14 @@ fn walk(dir: &Path, rule: SampleRule, depth: usize, out: &mut Vec<PathBuf>) -> R
 }
 
 /// Whether the path ends in one of these extensions, in any case.
+///
+/// ```
+/// use lejepa_core::has_extension;
+/// use std::path::Path;
+///
+/// assert!(has_extension(Path::new("a/b.PNG"), &["jpg", "png"]));
+/// assert!(!has_extension(Path::new("a/png"), &["jpg", "png"]));
+/// ```
 pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .and_then(|e| e.to_str())

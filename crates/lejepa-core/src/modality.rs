@@ -13,6 +13,63 @@ use crate::{Result, View, ViewRng, ViewSpec, Views};
 ///
 /// Implement it on an empty struct and register it with
 /// [`register_modality!`](crate::register_modality). See [`crate`] for a whole example.
+///
+/// ```
+/// # use lejepa_core::{View, ViewRng, ViewSpec, Views};
+/// use lejepa_core::{Dataset, Error, FileDataset, Modality, Result, Source, ViewSampler, Window};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Numbers in text files.
+/// struct Numbers;
+///
+/// #[derive(Default, Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct NoKeys {}
+///
+/// # struct Start;
+/// # impl ViewSampler for Start {
+/// #     type Sample = Vec<f32>;
+/// #     fn spec(&self) -> ViewSpec {
+/// #         ViewSpec { globals: 2, locals: 0, global: vec![1, 4], local: vec![1, 4] }
+/// #     }
+/// #     fn views(&self, numbers: &Vec<f32>, _: &mut ViewRng) -> Result<Views> {
+/// #         let start = self.eval_view(numbers)?;
+/// #         Ok(Views { globals: vec![start.clone(), start], locals: vec![] })
+/// #     }
+/// #     fn eval_view(&self, numbers: &Vec<f32>) -> Result<View> {
+/// #         View::new([1, 4], numbers.iter().copied().take(4).collect())
+/// #     }
+/// # }
+/// impl Modality for Numbers {
+///     const NAME: &'static str = "numbers";
+///     const ABOUT: &'static str = "numbers in text files";
+///     const EXTENSIONS: &'static [&'static str] = &["txt"];
+///     type Config = NoKeys;
+///     type Sample = Vec<f32>;
+///     fn open(_: &NoKeys, source: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
+///         let Source::Files(listing) = source else {
+///             return Err(Error::Data { reason: "there is no demo".into(), hint: String::new() });
+///         };
+///         let bytes = |item: &Vec<f32>| 4 * item.len();
+///         Ok(Box::new(FileDataset::new(listing, bytes, |path, _| {
+///             let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+///             let number = |word: &str| word.parse::<f32>().map_err(|e| e.to_string());
+///             text.split_whitespace().map(number).collect()
+///         })))
+///     }
+///     fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+///         Ok(Box::new(Start))
+///     }
+/// }
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("a.txt"), "3 1 4 1 5 9")?;
+/// let source = Source::resolve(&folder.path().to_string_lossy(), Numbers::rule())?;
+/// let item = Numbers::open(&NoKeys {}, source)?.item(0, Window::Centre)?;
+/// let view = Numbers::sampler(&NoKeys {})?.eval_view(&item)?;
+/// assert_eq!(view.data(), [3.0, 1.0, 4.0, 1.0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Modality: 'static {
     /// The name on the command line: lower case, e.g. `"audio"`.
     const NAME: &'static str;
@@ -70,6 +127,44 @@ pub trait Modality: 'static {
 /// The objective asks that all views of one sample are embedded near each other. So what differs
 /// between views (crop, gain, colour, noise) is what the encoder learns to ignore, and what they
 /// share is what it learns to keep.
+///
+/// ```
+/// use lejepa_core::{Purpose, Result, Seed, View, ViewRng, ViewSampler, ViewSpec, Views};
+/// use rand::RngExt;
+///
+/// /// Stretches of 8 values, louder or softer.
+/// struct Stretches;
+///
+/// fn cut(wave: &[f32], start: usize, gain: f32) -> Result<View> {
+///     View::new([1, 8], wave[start..start + 8].iter().map(|x| gain * x).collect())
+/// }
+///
+/// impl ViewSampler for Stretches {
+///     type Sample = Vec<f32>;
+///     fn spec(&self) -> ViewSpec {
+///         ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] }
+///     }
+///     fn views(&self, wave: &Vec<f32>, rng: &mut ViewRng) -> Result<Views> {
+///         let mut globals = Vec::new();
+///         for _ in 0..2 {
+///             let start = rng.random_range(0..=wave.len() - 8);
+///             globals.push(cut(wave, start, rng.random_range(0.5..=2.0))?);
+///         }
+///         Ok(Views { globals, locals: vec![] })
+///     }
+///     fn eval_view(&self, wave: &Vec<f32>) -> Result<View> {
+///         cut(wave, 0, 1.0)
+///     }
+/// }
+///
+/// let wave: Vec<f32> = (0..64).map(|t| t as f32).collect();
+/// let draw = |seed: u64| Stretches.views(&wave, &mut Seed(seed).rng(Purpose::Views, &[]));
+/// Stretches.spec().check(&draw(0)?)?;
+/// assert_eq!(draw(0)?, draw(0)?);
+/// assert_ne!(draw(0)?, draw(1)?);
+/// assert_eq!(Stretches.eval_view(&wave)?.data(), &wave[..8]);
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait ViewSampler: Send + Sync {
     /// What [`Dataset::item`] decodes.
     type Sample;

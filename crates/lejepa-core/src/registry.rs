@@ -15,6 +15,45 @@ use crate::{Error, Result};
 /// [`Registry::discover`] takes what is linked; [`Registry::empty`] with [`Registry::modality`],
 /// [`Registry::encoder`] and their like takes exactly what is named. Both are used the
 /// same way afterwards.
+///
+/// ```
+/// # use burn::tensor::Tensor;
+/// # use lejepa_core::{BoxedStatistic, Result, Statistic, StatisticKind};
+/// # use serde::{Deserialize, Serialize};
+/// use lejepa_core::{Registry, origin, register_statistic};
+/// # #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// # #[serde(deny_unknown_fields)]
+/// # struct MeanSquare {}
+/// # impl Statistic for MeanSquare {
+/// #     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+/// #         (projections.square().mean_dim(1) - 1.0).square().squeeze_dim::<2>(1)
+/// #     }
+/// # }
+/// # impl StatisticKind for MeanSquare {
+/// #     const NAME: &'static str = "mean_square";
+/// #     const ABOUT: &'static str = "distance of the mean square from 1";
+/// #     type Config = Self;
+/// #     fn build(config: &Self) -> Result<BoxedStatistic> {
+/// #         Ok(BoxedStatistic::sliced(config.clone()))
+/// #     }
+/// # }
+///
+/// // `MeanSquare` is a `StatisticKind`.
+/// register_statistic!(MeanSquare);
+///
+/// # fn main() -> Result<()> {
+/// let linked = Registry::discover()?;
+/// assert_eq!(linked.find_statistic("mean_square")?.name, "mean_square");
+///
+/// let named = Registry::empty().statistic::<MeanSquare>(origin!())?;
+/// let names: Vec<&str> = named.statistics().map(|s| s.name).collect();
+/// assert_eq!(names, ["mean_square"]);
+/// assert_eq!(named.modalities().count(), 0);
+/// assert_eq!((named.encoders().count(), named.samplers().count()), (0, 0));
+/// assert!(named.find_modality("image").is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct Registry {
     modalities: BTreeMap<&'static str, ModalityEntry>,
@@ -41,6 +80,28 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken.
+    ///
+    /// ```
+    /// # use lejepa_core::{Dataset, Modality, Result, Source, Table, ViewSampler};
+    /// use lejepa_core::{Registry, origin};
+    /// # struct Waves;
+    /// # impl Modality for Waves {
+    /// #     const NAME: &'static str = "waves";
+    /// #     const ABOUT: &'static str = "sine waves";
+    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
+    /// #     type Config = Table;
+    /// #     type Sample = ();
+    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
+    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
+    /// # }
+    ///
+    /// // `Waves` is a `Modality`.
+    /// let registry = Registry::empty().modality::<Waves>(origin!())?;
+    /// assert_eq!((registry.find_modality("waves")?.rule)().extensions, ["wave"]);
+    /// let error = registry.find_modality("image").err().map(|e| e.to_string());
+    /// assert_eq!(error.as_deref(), Some("unknown modality `image`; known: waves"));
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn modality<M: Modality>(self, origin: Origin) -> Result<Self> {
         self.with(Registration::Modality(ModalityEntry::of::<M>(origin)))
     }
@@ -49,6 +110,36 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken.
+    ///
+    /// ```
+    /// # use burn::module::Module;
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use lejepa_core::{BoxedEncoder, Encoder, EncoderKind, Result, Table, ViewSpec};
+    /// use lejepa_core::{Registry, origin};
+    /// # #[derive(Module, Debug)]
+    /// # struct Means {
+    /// #     #[module(skip)]
+    /// #     channels: usize,
+    /// # }
+    /// # impl Encoder<3> for Means {
+    /// #     fn encode(&self, x: Tensor<3>) -> Tensor<2> { x.mean_dim(2).squeeze_dim::<2>(2) }
+    /// #     fn dim(&self) -> usize { self.channels }
+    /// # }
+    /// # impl EncoderKind for Means {
+    /// #     const NAME: &'static str = "means";
+    /// #     const ABOUT: &'static str = "the mean of each channel";
+    /// #     type Config = Table;
+    /// #     fn build(_: &Table, views: &ViewSpec, _: &Device) -> Result<BoxedEncoder> {
+    /// #         Ok(BoxedEncoder::new::<3>(Means { channels: views.channels() }))
+    /// #     }
+    /// # }
+    ///
+    /// // `Means` is an `EncoderKind` for all modalities.
+    /// let registry = Registry::empty().encoder::<Means>(origin!())?;
+    /// assert_eq!(registry.find_encoder("means", "image")?.modality, None);
+    /// assert!(registry.find_encoder("vit", "image").is_err());
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn encoder<E: EncoderKind>(self, origin: Origin) -> Result<Self> {
         self.with(Registration::Encoder(EncoderEntry::of::<E>(origin)))
     }
@@ -57,6 +148,35 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken.
+    ///
+    /// ```
+    /// # use burn::tensor::Tensor;
+    /// # use lejepa_core::{BoxedStatistic, Result, Statistic, StatisticKind};
+    /// # use serde::{Deserialize, Serialize};
+    /// use lejepa_core::{Registry, origin};
+    /// # #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+    /// # #[serde(deny_unknown_fields)]
+    /// # struct MeanSquare {}
+    /// # impl Statistic for MeanSquare {
+    /// #     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+    /// #         (projections.square().mean_dim(1) - 1.0).square().squeeze_dim::<2>(1)
+    /// #     }
+    /// # }
+    /// # impl StatisticKind for MeanSquare {
+    /// #     const NAME: &'static str = "mean_square";
+    /// #     const ABOUT: &'static str = "distance of the mean square from 1";
+    /// #     type Config = Self;
+    /// #     fn build(config: &Self) -> Result<BoxedStatistic> {
+    /// #         Ok(BoxedStatistic::sliced(config.clone()))
+    /// #     }
+    /// # }
+    ///
+    /// // `MeanSquare` is a `StatisticKind`.
+    /// let registry = Registry::empty().statistic::<MeanSquare>(origin!())?;
+    /// let entry = registry.find_statistic("mean_square")?;
+    /// assert!((entry.build)(&(entry.defaults)()?).is_ok());
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn statistic<S: StatisticKind>(self, origin: Origin) -> Result<Self> {
         self.with(Registration::Statistic(StatisticEntry::of::<S>(origin)))
     }
@@ -65,6 +185,39 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken for its modality.
+    ///
+    /// ```
+    /// # use lejepa_core::{Dataset, Modality, Result, SamplerKind, Source, Table, ViewSampler};
+    /// use lejepa_core::{Registry, origin};
+    /// # struct Waves;
+    /// # impl Modality for Waves {
+    /// #     const NAME: &'static str = "waves";
+    /// #     const ABOUT: &'static str = "sine waves";
+    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
+    /// #     type Config = Table;
+    /// #     type Sample = ();
+    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
+    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
+    /// # }
+    /// # struct Halves;
+    /// # impl SamplerKind for Halves {
+    /// #     const NAME: &'static str = "halves";
+    /// #     const ABOUT: &'static str = "the first and the second half";
+    /// #     type Modality = Waves;
+    /// #     type Config = Table;
+    /// #     fn build(_: &Table, _: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
+    /// #         unimplemented!()
+    /// #     }
+    /// # }
+    ///
+    /// // `Halves` is a `SamplerKind` for the modality `waves`.
+    /// let registry = Registry::empty().sampler::<Halves>(origin!())?;
+    /// assert_eq!(registry.find_sampler("halves", "waves")?.map(|s| s.name), Some("halves"));
+    /// assert!(registry.find_sampler("halves", "image").is_err());
+    /// // The modality's own sampler has no entry.
+    /// assert!(registry.find_sampler("default", "waves")?.is_none());
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn sampler<S: SamplerKind>(self, origin: Origin) -> Result<Self> {
         self.with(Registration::Sampler(SamplerEntry::of::<S>(origin)))
     }
@@ -74,6 +227,36 @@ impl Registry {
     /// # Errors
     /// [`Error::Duplicate`] where the name is taken. Which of the two is called first does not
     /// depend on link order.
+    ///
+    /// ```
+    /// # use burn::tensor::Tensor;
+    /// # use lejepa_core::{BoxedStatistic, Result, Statistic, StatisticKind};
+    /// # use serde::{Deserialize, Serialize};
+    /// use lejepa_core::{Error, Registration, Registry, StatisticEntry, origin};
+    /// # #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+    /// # #[serde(deny_unknown_fields)]
+    /// # struct MeanSquare {}
+    /// # impl Statistic for MeanSquare {
+    /// #     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+    /// #         (projections.square().mean_dim(1) - 1.0).square().squeeze_dim::<2>(1)
+    /// #     }
+    /// # }
+    /// # impl StatisticKind for MeanSquare {
+    /// #     const NAME: &'static str = "mean_square";
+    /// #     const ABOUT: &'static str = "distance of the mean square from 1";
+    /// #     type Config = Self;
+    /// #     fn build(config: &Self) -> Result<BoxedStatistic> {
+    /// #         Ok(BoxedStatistic::sliced(config.clone()))
+    /// #     }
+    /// # }
+    ///
+    /// // `MeanSquare` is a `StatisticKind`.
+    /// let item = Registration::Statistic(StatisticEntry::of::<MeanSquare>(origin!()));
+    /// let registry = Registry::empty().with(item)?;
+    /// assert!(registry.find_statistic("mean_square").is_ok());
+    /// assert!(matches!(registry.with(item), Err(Error::Duplicate { .. })));
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn with(mut self, item: Registration) -> Result<Self> {
         let (kind, name, origin, old) = match item {
             Registration::Modality(m) => {

@@ -46,6 +46,17 @@ pub struct Seed(pub u64);
 
 impl Seed {
     /// A 64-bit seed for `purpose` at `address`.
+    ///
+    /// ```
+    /// use lejepa_core::{Purpose, Seed};
+    ///
+    /// let order = Seed(7).derive(Purpose::Shuffle, &[3]);
+    /// assert_eq!(order, Seed(7).derive(Purpose::Shuffle, &[3]));
+    /// // Another epoch, another purpose and another run each have another seed.
+    /// assert_ne!(order, Seed(7).derive(Purpose::Shuffle, &[4]));
+    /// assert_ne!(order, Seed(7).derive(Purpose::Views, &[3]));
+    /// assert_ne!(order, Seed(8).derive(Purpose::Shuffle, &[3]));
+    /// ```
     pub fn derive(self, purpose: Purpose, address: &[u64]) -> u64 {
         let mut h = mix(self.0 ^ 0x6c65_6a65_7061_5631);
         h = mix(h ^ purpose as u64);

@@ -8,6 +8,54 @@ use crate::modality::ViewSampler;
 use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
 
 /// Views by item index, whatever the modality. Shared by the loader's workers.
+///
+/// ```
+/// use lejepa_core::{
+///     Labels, Purpose, Result, Seed, Split, View, ViewRng, ViewSource, ViewSpec, Views,
+/// };
+/// use rand::RngExt;
+///
+/// /// Noise without files or labels.
+/// struct Noise(ViewSpec);
+///
+/// impl Noise {
+///     fn view(rng: &mut ViewRng) -> Result<View> {
+///         View::new([1, 8], (0..8).map(|_| rng.random_range(-1.0..=1.0f32)).collect())
+///     }
+/// }
+///
+/// impl ViewSource for Noise {
+///     fn len(&self) -> usize {
+///         100
+///     }
+///     fn name(&self, index: usize) -> String {
+///         format!("noise {index}")
+///     }
+///     fn spec(&self) -> &ViewSpec {
+///         &self.0
+///     }
+///     fn labels(&self) -> &[Labels] {
+///         &[]
+///     }
+///     fn split(&self, _: usize) -> Option<Split> {
+///         None
+///     }
+///     fn views(&self, _: usize, rng: &mut ViewRng) -> Result<Views> {
+///         Ok(Views { globals: vec![Self::view(rng)?, Self::view(rng)?], locals: vec![] })
+///     }
+///     fn eval_view(&self, index: usize) -> Result<View> {
+///         Self::view(&mut Seed(0).rng(Purpose::Demo, &[index as u64]))
+///     }
+/// }
+///
+/// let spec = ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] };
+/// let source: Box<dyn ViewSource> = Box::new(Noise(spec));
+/// let views = source.views(7, &mut Seed(0).rng(Purpose::Views, &[0, 7]))?;
+/// source.spec().check(&views)?;
+/// assert_eq!(source.eval_view(7)?, source.eval_view(7)?);
+/// assert_eq!((source.name(7).as_str(), source.is_empty()), ("noise 7", false));
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait ViewSource: Send + Sync {
     /// Number of items, readable or not.
     fn len(&self) -> usize;
@@ -51,6 +99,57 @@ impl<S: Send + Sync + 'static> SampledDataset<S> {
     ///
     /// # Errors
     /// [`Error::Data`] for views that cannot be trained on.
+    ///
+    /// ```
+    /// use lejepa_core::{
+    ///     Dataset, Result, SampledDataset, View, ViewRng, ViewSampler, ViewSource, ViewSpec,
+    ///     Views, Window,
+    /// };
+    ///
+    /// /// Twenty ramps, each steeper than the last.
+    /// struct Ramps;
+    ///
+    /// impl Dataset for Ramps {
+    ///     type Item = Vec<f32>;
+    ///     // ...
+    /// #     fn len(&self) -> usize {
+    /// #         20
+    /// #     }
+    /// #     fn name(&self, index: usize) -> String {
+    /// #         format!("ramp {index}")
+    /// #     }
+    /// #     fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>> {
+    /// #         Ok((0..8).map(|t| (index * t) as f32).collect())
+    /// #     }
+    /// #     fn bytes(&self, item: &Vec<f32>) -> usize {
+    /// #         4 * item.len()
+    /// #     }
+    /// }
+    ///
+    /// /// Both halves of a ramp.
+    /// struct Halves;
+    ///
+    /// impl ViewSampler for Halves {
+    ///     type Sample = Vec<f32>;
+    ///     // ...
+    /// #     fn spec(&self) -> ViewSpec {
+    /// #         ViewSpec { globals: 2, locals: 0, global: vec![1, 4], local: vec![1, 4] }
+    /// #     }
+    /// #     fn views(&self, ramp: &Vec<f32>, _: &mut ViewRng) -> Result<Views> {
+    /// #         let half = |from: usize| View::new([1, 4], ramp[from..from + 4].to_vec());
+    /// #         Ok(Views { globals: vec![half(0)?, half(4)?], locals: vec![] })
+    /// #     }
+    /// #     fn eval_view(&self, ramp: &Vec<f32>) -> Result<View> {
+    /// #         View::new([1, 4], ramp[..4].to_vec())
+    /// #     }
+    /// }
+    ///
+    /// let source = SampledDataset::new(Box::new(Ramps), Box::new(Halves), 1 << 20)?;
+    /// assert_eq!(source.len(), 20);
+    /// assert_eq!(source.eval_view(3)?.data(), [0.0, 3.0, 6.0, 9.0]);
+    /// assert_eq!(source.eval_view(20).unwrap_err().to_string(), "#20: no such item");
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn new(
         dataset: Box<dyn Dataset<Item = S>>,
         sampler: Box<dyn ViewSampler<Sample = S>>,

@@ -9,6 +9,28 @@ use crate::Result;
 use crate::config::{Docs, Section};
 
 /// A statistic of samples on a line against the standard normal distribution.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use lejepa_core::Statistic;
+///
+/// /// How far the mean square is from 1.
+/// #[derive(Debug)]
+/// struct MeanSquare;
+///
+/// impl Statistic for MeanSquare {
+///     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+///         (projections.square().mean_dim(1) - 1.0).square().squeeze_dim::<2>(1)
+///     }
+/// }
+///
+/// let device = Device::flex();
+/// let collapsed = MeanSquare.evaluate(Tensor::<3>::zeros([2, 8, 4], &device));
+/// assert_eq!(collapsed.dims(), [2, 4]);
+/// assert_eq!(collapsed.mean().into_scalar::<f32>(), 1.0);
+/// let spread = MeanSquare.evaluate(Tensor::<3>::ones([2, 8, 4], &device));
+/// assert_eq!(spread.mean().into_scalar::<f32>(), 0.0);
+/// ```
 pub trait Statistic: Debug + Send + Sync {
     /// The statistic of every column, differentiable.
     ///
@@ -35,6 +57,26 @@ pub trait Statistic: Debug + Send + Sync {
 }
 
 /// A statistic of samples in space against the standard normal distribution.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use lejepa_core::MultivariateStatistic;
+///
+/// /// How far the mean squared length, over the number of dimensions, is from 1.
+/// #[derive(Debug)]
+/// struct MeanLength;
+///
+/// impl MultivariateStatistic for MeanLength {
+///     fn evaluate(&self, x: Tensor<3>) -> Tensor<1> {
+///         let [views, ..] = x.dims();
+///         (x.square().mean_dim(2).mean_dim(1) - 1.0).square().reshape([views])
+///     }
+/// }
+///
+/// let collapsed = MeanLength.evaluate(Tensor::<3>::zeros([2, 8, 4], &Device::flex()));
+/// assert_eq!(collapsed.dims(), [2]);
+/// assert_eq!(collapsed.mean().into_scalar::<f32>(), 1.0);
+/// ```
 pub trait MultivariateStatistic: Debug + Send + Sync {
     /// The statistic of every view, differentiable.
     ///
@@ -54,17 +96,95 @@ pub enum BoxedStatistic {
 
 impl BoxedStatistic {
     /// A statistic of projections.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// use lejepa_core::{BoxedStatistic, Statistic};
+    /// # #[derive(Debug)]
+    /// # struct MeanSquare;
+    /// # impl Statistic for MeanSquare {
+    /// #     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+    /// #         (projections.square().mean_dim(1) - 1.0).square().squeeze_dim::<2>(1)
+    /// #     }
+    /// # }
+    ///
+    /// // `MeanSquare` implements `Statistic`.
+    /// let boxed = BoxedStatistic::sliced(MeanSquare);
+    /// let BoxedStatistic::Sliced(statistic) = boxed else { panic!("not sliced") };
+    /// let projections = Tensor::<3>::ones([2, 8, 4], &Device::flex());
+    /// assert_eq!(statistic.evaluate(projections).dims(), [2, 4]);
+    /// ```
     pub fn sliced(statistic: impl Statistic + 'static) -> Self {
         Self::Sliced(Arc::new(statistic))
     }
 
     /// A statistic of embeddings.
+    ///
+    /// ```
+    /// # use burn::tensor::{Device, Tensor};
+    /// use lejepa_core::{BoxedStatistic, MultivariateStatistic};
+    /// # #[derive(Debug)]
+    /// # struct MeanLength;
+    /// # impl MultivariateStatistic for MeanLength {
+    /// #     fn evaluate(&self, x: Tensor<3>) -> Tensor<1> {
+    /// #         let [views, ..] = x.dims();
+    /// #         (x.square().mean_dim(2).mean_dim(1) - 1.0).square().reshape([views])
+    /// #     }
+    /// # }
+    ///
+    /// // `MeanLength` implements `MultivariateStatistic`.
+    /// let boxed = BoxedStatistic::multivariate(MeanLength);
+    /// let BoxedStatistic::Multivariate(statistic) = boxed else { panic!("sliced") };
+    /// let embeddings = Tensor::<3>::ones([2, 8, 4], &Device::flex());
+    /// assert_eq!(statistic.evaluate(embeddings).dims(), [2]);
+    /// ```
     pub fn multivariate(statistic: impl MultivariateStatistic + 'static) -> Self {
         Self::Multivariate(Arc::new(statistic))
     }
 }
 
 /// A statistic that can be chosen by name: `objective.statistic = "NAME"`.
+///
+/// ```
+/// use burn::tensor::Tensor;
+/// use lejepa_core::{BoxedStatistic, Error, Result, Statistic, StatisticKind};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// How far the mean square is from `target`. The struct is its own configuration.
+/// #[derive(Debug, Clone, Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct MeanSquare {
+///     target: f64,
+/// }
+///
+/// impl Default for MeanSquare {
+///     fn default() -> Self {
+///         Self { target: 1.0 }
+///     }
+/// }
+///
+/// impl Statistic for MeanSquare {
+///     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
+///         (projections.square().mean_dim(1) - self.target).square().squeeze_dim::<2>(1)
+///     }
+/// }
+///
+/// impl StatisticKind for MeanSquare {
+///     const NAME: &'static str = "mean_square";
+///     const ABOUT: &'static str = "distance of the mean square from a target";
+///     type Config = Self;
+///     fn build(config: &Self) -> Result<BoxedStatistic> {
+///         if config.target < 0.0 {
+///             return Err(Error::bad_value("objective.target", "must be at least 0"));
+///         }
+///         Ok(BoxedStatistic::sliced(config.clone()))
+///     }
+/// }
+///
+/// assert!(matches!(MeanSquare::build(&MeanSquare::default())?, BoxedStatistic::Sliced(_)));
+/// assert!(MeanSquare::build(&MeanSquare { target: -1.0 }).is_err());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 pub trait StatisticKind: 'static {
     /// The name in the configuration, e.g. `"epps_pulley"`.
     const NAME: &'static str;

@@ -62,6 +62,14 @@ pub struct Violation {
 
 impl Violation {
     /// A rule and how it is broken.
+    ///
+    /// ```
+    /// use lejepa_core::testing::{Rule, Violation};
+    ///
+    /// let violation = Violation::new(Rule::Finite, "a view of sample 3");
+    /// assert_eq!(violation.rule, Rule::Finite);
+    /// assert_eq!(violation.what, "a view of sample 3");
+    /// ```
     pub fn new(rule: Rule, what: impl ToString) -> Self {
         Self { rule, what: what.to_string() }
     }
@@ -73,10 +81,74 @@ pub struct TrainingChecks(pub fn(&ModalityEntry) -> Vec<Violation>);
 
 inventory::collect!(TrainingChecks);
 
-/// Checks every rule.
+/// Checks every rule. A plugin calls it in a test, beside `use lejepa_train as _;` and
+/// `use lejepa_nn as _;`.
 ///
 /// # Panics
 /// With a list of what is broken.
+///
+/// ```
+/// # use lejepa_core::{
+/// #     Dataset, Modality, Result, Source, View, ViewRng, ViewSampler, ViewSpec, Views, Window,
+/// #     testing::TrainingChecks,
+/// # };
+/// # use rand::RngExt;
+/// # use serde::{Deserialize, Serialize};
+/// use lejepa_core::testing::check_modality;
+/// # // In place of those of `lejepa-train`, which the examples of this crate cannot link.
+/// # lejepa_core::inventory::submit! { TrainingChecks(|_| Vec::new()) }
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # #[serde(deny_unknown_fields)]
+/// # struct NoKeys {}
+/// # struct Ramps;
+/// # impl Modality for Ramps {
+/// #     const NAME: &'static str = "ramps";
+/// #     const ABOUT: &'static str = "ramps from different heights";
+/// #     const EXTENSIONS: &'static [&'static str] = &[];
+/// #     type Config = NoKeys;
+/// #     type Sample = Vec<f32>;
+/// #     fn open(_: &NoKeys, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
+/// #         Ok(Box::new(Ramps))
+/// #     }
+/// #     fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+/// #         Ok(Box::new(Ramps))
+/// #     }
+/// # }
+/// # impl Dataset for Ramps {
+/// #     type Item = Vec<f32>;
+/// #     fn len(&self) -> usize {
+/// #         20
+/// #     }
+/// #     fn name(&self, index: usize) -> String {
+/// #         format!("ramp {index}")
+/// #     }
+/// #     fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>> {
+/// #         Ok((0..8).map(|t| (index + t) as f32).collect())
+/// #     }
+/// #     fn bytes(&self, item: &Vec<f32>) -> usize {
+/// #         4 * item.len()
+/// #     }
+/// # }
+/// # impl ViewSampler for Ramps {
+/// #     type Sample = Vec<f32>;
+/// #     fn spec(&self) -> ViewSpec {
+/// #         ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] }
+/// #     }
+/// #     fn views(&self, ramp: &Vec<f32>, rng: &mut ViewRng) -> Result<Views> {
+/// #         let mut louder = || {
+/// #             let gain = rng.random_range(0.5..=2.0f32);
+/// #             View::new([1, 8], ramp.iter().map(|x| gain * x).collect())
+/// #         };
+/// #         Ok(Views { globals: vec![louder()?, louder()?], locals: vec![] })
+/// #     }
+/// #     fn eval_view(&self, ramp: &Vec<f32>) -> Result<View> {
+/// #         View::new([1, 8], ramp.clone())
+/// #     }
+/// # }
+///
+/// // `Ramps` is a modality that keeps the rules.
+/// check_modality::<Ramps>();
+/// ```
 #[track_caller]
 #[expect(clippy::panic, reason = "this is an assertion for tests")]
 pub fn check_modality<M: Modality>() {
@@ -89,6 +161,41 @@ pub fn check_modality<M: Modality>() {
 }
 
 /// What is broken; empty where nothing is.
+///
+/// ```
+/// # use lejepa_core::{Dataset, Error, Modality, Result, Source, ViewSampler};
+/// # use serde::{Deserialize, Serialize};
+/// use lejepa_core::testing::{Rule, violations};
+/// # #[derive(Default, Serialize, Deserialize)]
+/// # #[serde(deny_unknown_fields)]
+/// # struct NoKeys {}
+/// # fn missing<T>() -> Result<T> {
+/// #     Err(Error::Data { reason: "missing".into(), hint: String::new() })
+/// # }
+///
+/// /// A modality that is only begun.
+/// struct Begun;
+///
+/// impl Modality for Begun {
+///     const NAME: &'static str = "Begun";
+///     const ABOUT: &'static str = "neither data nor views";
+///     // ...
+/// #     const EXTENSIONS: &'static [&'static str] = &[];
+/// #     type Config = NoKeys;
+/// #     type Sample = Vec<f32>;
+/// #     fn open(_: &NoKeys, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
+/// #         missing()
+/// #     }
+/// #     fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+/// #         missing()
+/// #     }
+/// }
+///
+/// let broken = violations::<Begun>();
+/// let rules: Vec<Rule> = broken.iter().map(|violation| violation.rule).collect();
+/// assert_eq!(rules, [Rule::Names, Rule::Demo, Rule::Shapes]);
+/// assert_eq!(broken[0].what, "NAME \"Begun\" is not made of a-z, 0-9, _ and -");
+/// ```
 pub fn violations<M: Modality>() -> Vec<Violation> {
     let mut out = Vec::new();
     names::<M>(&mut out);

@@ -5,6 +5,20 @@ use crate::{Error, Result};
 /// One view: a dense array of `f32`, channel first, e.g. `[C, H, W]` or `[C, T, H, W]`.
 ///
 /// Values should be of order one (zero mean and unit variance over the data, roughly).
+///
+/// ```
+/// use lejepa_core::View;
+///
+/// // Two channels of three values each.
+/// let view = View::new([2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0])?;
+/// assert_eq!(view.shape(), [2, 3]);
+/// assert_eq!(view.data()[3..], [3.0, 4.0, 5.0]);
+/// assert!(view.is_finite());
+///
+/// assert!(View::new([2, 3], vec![0.0; 5]).is_err());
+/// assert!(!View::new([1, 1], vec![f32::NAN])?.is_finite());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     shape: Vec<usize>,
@@ -54,6 +68,25 @@ pub struct Views {
 }
 
 /// How many views a sampler makes, and of which shapes. Fixed for a run.
+///
+/// ```
+/// use lejepa_core::{View, ViewSpec, Views};
+///
+/// let spec = ViewSpec { globals: 2, locals: 1, global: vec![3, 64], local: vec![3, 16] };
+/// spec.validate()?;
+/// assert_eq!((spec.views(), spec.channels(), spec.grid()), (3, 3, &[64][..]));
+///
+/// let global = View::new([3, 64], vec![0.0; 192])?;
+/// let local = View::new([3, 16], vec![0.0; 48])?;
+/// let mut views = Views { globals: vec![global.clone(), global], locals: vec![local] };
+/// spec.check(&views)?;
+/// views.locals.clear();
+/// assert!(spec.check(&views).is_err());
+///
+/// // With a single view there is nothing to predict.
+/// assert!(ViewSpec { globals: 1, locals: 0, ..spec }.validate().is_err());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewSpec {
     /// Number of global views, at least 1 (2 in the paper).

@@ -109,6 +109,15 @@ impl AudioConfig {
     ///
     /// # Errors
     /// [`Error::BadValue`] that names the key and what it may be.
+    ///
+    /// ```
+    /// use lejepa_audio::AudioConfig;
+    ///
+    /// AudioConfig::default().validate()?;
+    /// let error = AudioConfig { hop: 0, ..AudioConfig::default() }.validate().unwrap_err();
+    /// assert!(error.to_string().ends_with("`audio.hop`: must be from 1 to 512, got 0"));
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn validate(&self) -> Result<()> {
         whole("sample_rate", self.sample_rate, 2000, 192_000)?;
         whole("n_fft", self.n_fft, 16, 16384)?;

@@ -23,6 +23,21 @@ impl AudioSampler {
     ///
     /// # Errors
     /// [`lejepa_core::Error::BadValue`] for settings out of range.
+    ///
+    /// ```
+    /// use lejepa_audio::{AudioConfig, AudioSampler, Waveform};
+    /// use lejepa_core::{Purpose, Seed, ViewSampler};
+    ///
+    /// let sampler = AudioSampler::new(&AudioConfig { locals: 1, ..AudioConfig::default() })?;
+    /// // Two seconds of a tone of 440 Hz at the default rate.
+    /// let tone = |i: usize| (i as f32 * 440.0 * std::f32::consts::TAU / 16000.0).sin();
+    /// let wave = Waveform::new((0..32000).map(tone).collect())?;
+    /// let views = sampler.views(&wave, &mut Seed(0).rng(Purpose::Views, &[]))?;
+    /// assert_eq!((views.globals.len(), views.globals[0].shape()), (2, &[1, 64, 96][..]));
+    /// assert_eq!((views.locals.len(), views.locals[0].shape()), (1, &[1, 64, 48][..]));
+    /// assert_eq!(sampler.eval_view(&wave)?.shape(), [1, 64, 96]);
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn new(config: &AudioConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self { config: config.clone(), mel: LogMel::new(config)? })

@@ -4,6 +4,19 @@ use lejepa_core::{Error, Result};
 
 /// A decoded recording, or a stretch of one: at least one sample, one channel, at the rate of
 /// [`AudioConfig::sample_rate`](crate::AudioConfig::sample_rate). Full scale is -1 to 1.
+///
+/// ```
+/// use lejepa_audio::Waveform;
+///
+/// let wave = Waveform::new(vec![0.0, 0.5, -0.5])?;
+/// assert_eq!(wave.samples(), [0.0, 0.5, -0.5]);
+/// assert_eq!(wave.bytes(), 12);
+/// assert!(!wave.is_part());
+///
+/// assert!(Waveform::new(vec![]).is_err());
+/// assert!(Waveform::new(vec![f32::NAN]).is_err());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waveform {
     samples: Vec<f32>,

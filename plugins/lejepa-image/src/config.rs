@@ -87,6 +87,15 @@ impl ImageConfig {
     ///
     /// # Errors
     /// [`Error::BadValue`] naming the key and what is allowed.
+    ///
+    /// ```
+    /// use lejepa_image::ImageConfig;
+    ///
+    /// ImageConfig::default().validate()?;
+    /// let error = ImageConfig { channels: 2, ..ImageConfig::default() }.validate().unwrap_err();
+    /// assert_eq!(error.to_string(), "configuration key `image.channels`: must be 1 or 3");
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn validate(&self) -> Result<()> {
         let side = 4..=1024;
         let unit = 0.0..=1.0;

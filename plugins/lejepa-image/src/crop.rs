@@ -22,6 +22,18 @@ impl Area {
     /// A random area: its share of the picture is uniform in `scale`, the logarithm of its ratio of
     /// width to height uniform in that of `ratio` (Szegedy et al., arXiv 1409.4842). After ten draws
     /// that do not fit, the largest centred area within `ratio`.
+    ///
+    /// ```
+    /// use lejepa_core::{Purpose, Seed};
+    /// use lejepa_image::crop::Area;
+    ///
+    /// let mut rng = Seed(0).rng(Purpose::Views, &[]);
+    /// let area = Area::random(60, 40, [0.25, 0.5], [0.75, 1.25], &mut rng);
+    /// let share = area.width * area.height / (60.0 * 40.0);
+    /// assert!((0.249..0.501).contains(&share));
+    /// assert!((0.749..1.251).contains(&(area.width / area.height)));
+    /// assert!(area.left >= 0.0 && area.left + area.width <= 60.001);
+    /// ```
     pub fn random(
         width: usize,
         height: usize,
@@ -48,6 +60,13 @@ impl Area {
     }
 
     /// The largest centred square.
+    ///
+    /// ```
+    /// use lejepa_image::crop::Area;
+    ///
+    /// let area = Area { left: 10.0, top: 0.0, width: 40.0, height: 40.0 };
+    /// assert_eq!(Area::centre_square(60, 40), area);
+    /// ```
     pub fn centre_square(width: usize, height: usize) -> Self {
         let side = width.min(height) as f64;
         Self {
@@ -71,6 +90,20 @@ pub(crate) fn between(rng: &mut impl Rng, range: [f64; 2]) -> f64 {
 ///
 /// # Errors
 /// Why the area cannot be cut, in words: it lies outside the picture.
+///
+/// ```
+/// use lejepa_image::Picture;
+/// use lejepa_image::crop::{Area, resize};
+///
+/// let grey = Picture::new(6, 4, 1, vec![51; 24]).ok_or("the sizes do not agree")?;
+/// let planes = resize(&grey, Area::centre_square(6, 4), 2, 3)?;
+/// assert_eq!(planes.len(), 3 * 2 * 2);
+/// assert!(planes.iter().all(|v| (v - 0.2).abs() < 1e-6));
+///
+/// let outside = Area { left: 5.0, top: 0.0, width: 4.0, height: 4.0 };
+/// assert!(resize(&grey, outside, 2, 3).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn resize(
     picture: &Picture,
     area: Area,

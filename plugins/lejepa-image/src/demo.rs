@@ -22,6 +22,12 @@ static DIGITS: LazyLock<Vec<Digit>> =
     LazyLock::new(|| include_str!("optdigits.csv").lines().filter_map(parse).collect());
 
 /// All digits, in the order of the file.
+///
+/// ```
+/// let digits = lejepa_image::digits();
+/// assert_eq!(digits.len(), 1797);
+/// assert!(digits.iter().all(|d| d.label <= 9 && d.pixels.iter().all(|&ink| ink <= 16)));
+/// ```
 pub fn digits() -> &'static [Digit] {
     &DIGITS
 }

@@ -9,6 +9,20 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use crate::jpeg;
 
 /// A decoded picture: interleaved 8-bit pixels with 1 (grey) or 3 (RGB) channels.
+///
+/// ```
+/// use lejepa_image::Picture;
+///
+/// // A red pixel and a blue one to its right.
+/// let pixels = vec![255, 0, 0, 0, 0, 255];
+/// let picture = Picture::new(2, 1, 3, pixels).ok_or("the sizes do not agree")?;
+/// assert_eq!((picture.width(), picture.height(), picture.channels()), (2, 1, 3));
+/// assert_eq!(picture.pixels()[3..], [0, 0, 255]);
+/// assert_eq!(picture.bytes(), 6);
+///
+/// assert!(Picture::new(2, 2, 3, vec![0; 6]).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     width: usize,
@@ -58,6 +72,16 @@ impl Picture {
     }
 
     /// The picture with its longer side scaled down to `side` where it is longer; 0 means never.
+    ///
+    /// ```
+    /// use lejepa_image::Picture;
+    ///
+    /// let picture = Picture::new(100, 50, 1, vec![7; 5000]).ok_or("the sizes do not agree")?;
+    /// assert_eq!(picture.clone().at_most(0), picture);
+    /// let small = picture.at_most(20);
+    /// assert_eq!((small.width(), small.height()), (20, 10));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn at_most(self, side: usize) -> Self {
         let longer = self.width.max(self.height);
         if side == 0 || longer <= side {
@@ -85,6 +109,22 @@ impl Picture {
 /// # Errors
 /// Why the file is no usable picture, in words. Sides beyond 32,768 pixels and more than 1 GiB of
 /// pixels or of file are refused before memory is taken for them.
+///
+/// ```
+/// use image::{GrayImage, ImageFormat, Luma};
+/// use lejepa_image::decode;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("any.name");
+/// GrayImage::from_pixel(4, 2, Luma([9])).save_with_format(&path, ImageFormat::Png)?;
+/// let picture = decode(&path)?;
+/// assert_eq!((picture.width(), picture.height(), picture.channels()), (4, 2, 1));
+/// assert_eq!(picture.pixels(), [9; 8]);
+///
+/// std::fs::write(&path, "words")?;
+/// assert!(decode(&path).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn decode(path: &Path) -> Result<Picture, String> {
     // Opening a pipe would wait for a writer, so what it is comes first.
     let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;

@@ -19,6 +19,20 @@ impl ImageSampler {
     ///
     /// # Errors
     /// [`Error::BadValue`] for values out of range.
+    ///
+    /// ```
+    /// use lejepa_core::{Purpose, Seed, ViewSampler};
+    /// use lejepa_image::{ImageConfig, ImageSampler, Picture};
+    ///
+    /// let config = ImageConfig { locals: 4, ..ImageConfig::default() };
+    /// let sampler = ImageSampler::new(&config)?;
+    /// let picture = Picture::new(80, 60, 1, vec![99; 4800]).ok_or("the sizes do not agree")?;
+    /// let views = sampler.views(&picture, &mut Seed(0).rng(Purpose::Views, &[]))?;
+    /// assert_eq!((views.globals.len(), views.locals.len()), (2, 4));
+    /// assert_eq!(views.locals[0].shape(), [3, 32, 32]);
+    /// assert_eq!(sampler.eval_view(&picture)?.shape(), [3, 64, 64]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(config: &ImageConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self { config: config.clone() })

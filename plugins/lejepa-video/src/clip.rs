@@ -8,6 +8,23 @@ use lejepa_image::Picture;
 const MAX_ASPECT: u32 = 16;
 
 /// A decoded video, or a stretch of one: at least two frames, all of one width and height.
+///
+/// ```
+/// use lejepa_image::Picture;
+/// use lejepa_video::Clip;
+///
+/// let frame = |grey: u8| Picture::new(4, 3, 1, vec![grey; 12]).ok_or("the sizes do not agree");
+/// let clip = Clip::new(vec![frame(10)?, frame(20)?])?;
+/// assert_eq!((clip.frames().len(), clip.width(), clip.height()), (2, 4, 3));
+/// assert_eq!(clip.frame(1).pixels(), [20; 12]);
+/// // Past the end the last frame stands in.
+/// assert_eq!(clip.frame(9), clip.frame(1));
+/// assert_eq!(clip.bytes(), 24);
+/// assert!(!clip.is_part());
+///
+/// assert!(Clip::new(vec![frame(10)?]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clip {
     frames: Vec<Picture>,

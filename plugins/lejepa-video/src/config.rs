@@ -96,6 +96,15 @@ impl VideoConfig {
     ///
     /// # Errors
     /// [`Error::BadValue`] that names the key and what it may be.
+    ///
+    /// ```
+    /// use lejepa_video::VideoConfig;
+    ///
+    /// VideoConfig::default().validate()?;
+    /// let error = VideoConfig { channels: 2, ..VideoConfig::default() }.validate().unwrap_err();
+    /// assert!(error.to_string().ends_with("`video.channels`: must be 1 or 3, got 2"));
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn validate(&self) -> Result<()> {
         whole("globals", self.globals, 1, 16)?;
         whole("locals", self.locals, 0, 32)?;

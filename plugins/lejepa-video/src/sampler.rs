@@ -23,6 +23,23 @@ impl VideoSampler {
     ///
     /// # Errors
     /// [`Error::BadValue`] for settings out of range.
+    ///
+    /// ```
+    /// use lejepa_core::{Purpose, Seed, ViewSampler};
+    /// use lejepa_image::Picture;
+    /// use lejepa_video::{Clip, VideoConfig, VideoSampler};
+    ///
+    /// let sampler = VideoSampler::new(&VideoConfig::default())?;
+    /// // Twelve grey frames, each lighter than the last.
+    /// let sizes = "the sizes do not agree";
+    /// let frame = |t: u8| Picture::new(48, 40, 1, vec![20 * t; 1920]).ok_or(sizes);
+    /// let clip = Clip::new((0..12).map(frame).collect::<Result<Vec<_>, _>>()?)?;
+    /// let views = sampler.views(&clip, &mut Seed(0).rng(Purpose::Views, &[]))?;
+    /// assert_eq!((views.globals.len(), views.globals[0].shape()), (2, &[3, 8, 32, 32][..]));
+    /// assert_eq!((views.locals.len(), views.locals[0].shape()), (4, &[3, 4, 16, 16][..]));
+    /// assert_eq!(sampler.eval_view(&clip)?.shape(), [3, 8, 32, 32]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(config: &VideoConfig) -> Result<Self> {
         config.validate()?;
         Ok(Self { config: config.clone() })
