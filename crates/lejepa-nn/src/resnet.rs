@@ -1,12 +1,13 @@
 //! ResNet-18 (He et al., arXiv 1512.03385), with a stem for small views.
 
-use burn::module::Module;
+use burn::module::{Module, RunningState};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use lejepa_kernels::{Activation, batch_norm, channel_statistics, conv2d, supports};
 use serde::{Deserialize, Serialize};
 
 use crate::grid::{boxed, encoder_of_any_grid};
@@ -128,6 +129,11 @@ impl ResNet {
         } else {
             views.swap_dims(1, 2).reshape([b * t, c, h, w])
         };
+        if supports(&frames.device(), frames.dtype()) {
+            let x = self.forward_fused(frames.permute([0, 2, 3, 1]));
+            let [_, width] = x.dims();
+            return x.reshape([b, t, width]).mean_dim(1).reshape([b, width]);
+        }
         let mut x = relu(self.stem_norm.forward(self.stem.forward(frames)));
         if let Some(pool) = &self.pool {
             x = pool.forward(x);
@@ -141,7 +147,64 @@ impl ResNet {
     }
 }
 
+impl ResNet {
+    /// `[B, H, W, C] -> [B, 8·width]`, with channels side by side all the way.
+    fn forward_fused(&self, frames: Tensor<4>) -> Tensor<2> {
+        let mut x = fused(&self.stem, &self.stem_norm, frames, None, Activation::Relu);
+        if let Some(pool) = &self.pool {
+            x = pool.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
+        }
+        for block in &self.blocks {
+            x = block.forward_fused(x);
+        }
+        let [rows, h, w, width] = x.dims();
+        x.reshape([rows, h * w, width]).mean_dim(1).reshape([rows, width])
+    }
+}
+
+/// Convolution, norm, addition and activation.
+fn fused(
+    conv: &Conv2d,
+    norm: &BatchNorm,
+    x: Tensor<4>,
+    added: Option<Tensor<4>>,
+    activation: Activation,
+) -> Tensor<4> {
+    // Square kernels and strides, padded by half the kernel: see `conv`.
+    let (stride, pad) = (conv.stride[0], conv.kernel_size[0] / 2);
+    let x = conv2d(x, conv.weight.val(), stride, pad);
+    // As burn's own forward pass decides it.
+    let batch = x.device().is_autodiff() && norm.training.is_enabled();
+    let channels = norm.gamma.dims()[0];
+    let statistics = if batch {
+        let now = channel_statistics(x.clone());
+        let row = |i| now.clone().narrow(0, i, 1).reshape([channels]);
+        let follow = |running: &RunningState<Tensor<1>>, now: Tensor<1>| {
+            let before = running.value_sync().to_device(&now.device());
+            let after = before * (1.0 - norm.momentum) + now * norm.momentum;
+            running.update(after.detach());
+        };
+        follow(&norm.running_mean, row(0));
+        follow(&norm.running_var, row(1));
+        now
+    } else {
+        Tensor::stack(vec![norm.running_mean.value(), norm.running_var.value()], 0)
+            .to_device(&x.device())
+    };
+    let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
+    batch_norm(x, gamma, beta, statistics, batch, added, activation, norm.epsilon)
+}
+
 impl Residual {
+    fn forward_fused(&self, x: Tensor<4>) -> Tensor<4> {
+        let y = fused(&self.conv1, &self.norm1, x.clone(), None, Activation::Relu);
+        let x = match (&self.shortcut, &self.shortcut_norm) {
+            (Some(conv), Some(norm)) => fused(conv, norm, x, None, Activation::None),
+            _ => x,
+        };
+        fused(&self.conv2, &self.norm2, y, Some(x), Activation::Relu)
+    }
+
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = relu(self.norm1.forward(self.conv1.forward(x.clone())));
         let y = self.norm2.forward(self.conv2.forward(y));
@@ -182,6 +245,74 @@ register_encoder!(ResNetKind);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fused_block_is_the_plain_one() {
+        use burn::tensor::{Distribution, Tolerance};
+        let device = Device::flex().autodiff();
+        for (stride, input, output) in [(1, 5, 5), (2, 5, 7), (1, 16, 32)] {
+            let make = || {
+                device.seed(3);
+                let conv = |a, b, kernel, stride| conv(a, b, kernel, stride, &device);
+                let norm = || BatchNormConfig::new(output).init(&device);
+                let changes = stride != 1 || input != output;
+                let block = Residual {
+                    conv1: conv(input, output, 3, stride),
+                    norm1: norm(),
+                    conv2: conv(output, output, 3, 1),
+                    norm2: norm(),
+                    shortcut: changes.then(|| conv(input, output, 1, stride)),
+                    shortcut_norm: changes.then(norm),
+                };
+                // Weights are drawn when they are first read.
+                for conv in [Some(&block.conv1), Some(&block.conv2), block.shortcut.as_ref()] {
+                    let _ = conv.map(|c| c.weight.val());
+                }
+                block
+            };
+            let x = Tensor::<4>::random([3, input, 9, 6], Distribution::Default, &device);
+            let run = |is_fused: bool| {
+                let (block, x) = (make(), x.clone().require_grad());
+                let y = match is_fused {
+                    true => {
+                        block.forward_fused(x.clone().permute([0, 2, 3, 1])).permute([0, 3, 1, 2])
+                    }
+                    false => block.forward(x.clone()),
+                };
+                let weights = Tensor::<1, burn::tensor::Int>::arange(
+                    0..y.shape().num_elements() as i64,
+                    &device,
+                );
+                let weights = (weights.float() * 0.37).sin().reshape(y.dims());
+                let gradients = (y.clone() * weights).sum().backward();
+                let filters = block.conv1.weight.grad(&gradients).unwrap();
+                let calm = block.valid();
+                let inner = x.clone().inner();
+                let still = match is_fused {
+                    true => calm.forward_fused(inner.permute([0, 2, 3, 1])).permute([0, 3, 1, 2]),
+                    false => calm.forward(inner),
+                };
+                let shortcut =
+                    block.shortcut.as_ref().map(|c| c.weight.grad(&gradients).unwrap().into_data());
+                let mut all = vec![
+                    y.into_data(),
+                    x.grad(&gradients).unwrap().into_data(),
+                    filters.into_data(),
+                    block.conv2.weight.grad(&gradients).unwrap().into_data(),
+                    block.norm1.gamma.grad(&gradients).unwrap().into_data(),
+                    block.norm2.beta.grad(&gradients).unwrap().into_data(),
+                    block.norm2.running_mean.value().into_data(),
+                    block.norm2.running_var.value().into_data(),
+                    still.into_data(),
+                ];
+                all.extend(shortcut);
+                all
+            };
+            for (fused, plain) in run(true).iter().zip(&run(false)) {
+                fused.assert_approx_eq::<f32>(plain, Tolerance::rel_abs(1e-3, 1e-4));
+            }
+        }
+    }
 
     #[test]
     fn is_resnet18() {

@@ -5,6 +5,7 @@ use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use lejepa_kernels::{BlockShape, layer_norm, linear, supports, transformer_block};
 use serde::{Deserialize, Serialize};
 
 use crate::grid::{boxed, encoder_of_any_grid, grids};
@@ -65,13 +66,13 @@ impl VitConfig {
         let hidden = ((self.width as f64 * self.mlp_ratio).round() as usize).max(1);
         let blocks = (0..self.depth)
             .map(|i| Block {
-                norm1: LayerNormConfig::new(self.width).init(device),
+                norm1: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
                 attention: Attention {
                     qkv: LinearConfig::new(self.width, 3 * self.width).init(device),
                     out: LinearConfig::new(self.width, self.width).init(device),
                     heads: self.heads,
                 },
-                norm2: LayerNormConfig::new(self.width).init(device),
+                norm2: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
                 up: LinearConfig::new(self.width, hidden).init(device),
                 down: LinearConfig::new(hidden, self.width).init(device),
                 drop: self.drop_path * i as f64 / (self.depth.max(2) - 1) as f64,
@@ -89,7 +90,7 @@ impl VitConfig {
                 .init(device),
             cls,
             blocks,
-            norm: LayerNormConfig::new(self.width).init(device),
+            norm: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
             patch: patch3,
             width: self.width,
         }
@@ -121,6 +122,9 @@ impl VitConfig {
         Ok(patch)
     }
 }
+
+/// What is added to the variance in a layer norm.
+const EPSILON: f64 = 1e-5;
 
 fn auto_patch(grids: &[&[usize]], axis: usize) -> usize {
     let fits = |p: &usize| grids.iter().all(|g| g[axis].is_multiple_of(*p));
@@ -173,7 +177,7 @@ impl Vit {
         let [b, _, t, h, w] = views.dims();
         let [pt, ph, pw] = self.patch;
         let grid = [t / pt, h / ph, w / pw];
-        let tokens = self.embed.forward(patchify(views, self.patch));
+        let tokens = self.embed(patchify(views, self.patch));
         let positions = sincos_positions(grid, self.width);
         let n = grid.iter().product::<usize>();
         let positions =
@@ -187,14 +191,58 @@ impl Vit {
         }
         match self.cls {
             // Normalising a token and taking it commute; one token is less work than all.
-            Some(_) => self.norm.forward(x.narrow(1, 0, 1)).squeeze_dim::<2>(1),
-            None => self.norm.forward(x).mean_dim(1).squeeze_dim::<2>(1),
+            Some(_) => self.normalize(x.narrow(1, 0, 1)).squeeze_dim::<2>(1),
+            None => self.normalize(x).mean_dim(1).squeeze_dim::<2>(1),
+        }
+    }
+
+    fn embed(&self, patches: Tensor<3>) -> Tensor<3> {
+        match &self.embed.bias {
+            Some(bias) if supports(&patches.device(), patches.dtype()) => {
+                linear(patches, self.embed.weight.val(), bias.val())
+            }
+            _ => self.embed.forward(patches),
+        }
+    }
+
+    fn normalize(&self, x: Tensor<3>) -> Tensor<3> {
+        match &self.norm.beta {
+            Some(beta) if supports(&x.device(), x.dtype()) => {
+                layer_norm(x, self.norm.gamma.val(), beta.val(), EPSILON)
+            }
+            _ => self.norm.forward(x),
         }
     }
 }
 
 impl Block {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let thins = self.drop > 0.0 && x.device().is_autodiff();
+        match self.weights().filter(|_| !thins && supports(&x.device(), x.dtype())) {
+            Some((matrices, vectors)) => {
+                let [_, tokens, width] = x.dims();
+                let [_, hidden] = self.up.weight.dims();
+                let heads = self.attention.heads;
+                let shape = BlockShape { tokens, width, heads, hidden, epsilon: EPSILON as f32 };
+                transformer_block(x, matrices, vectors, shape)
+            }
+            None => self.forward_plain(x),
+        }
+    }
+
+    /// What [`transformer_block`] takes; `None` where a layer has no shift, which none of ours lacks.
+    fn weights(&self) -> Option<([Tensor<2>; 4], [Tensor<1>; 8])> {
+        let layers = [&self.attention.qkv, &self.attention.out, &self.up, &self.down];
+        let shift = |layer: &Linear| layer.bias.as_ref().map(|b| b.val());
+        let norm = |norm: &LayerNorm| Some((norm.gamma.val(), norm.beta.as_ref()?.val()));
+        let ((gamma1, beta1), (gamma2, beta2)) = (norm(&self.norm1)?, norm(&self.norm2)?);
+        let [qkv, out, up, down] = layers.map(shift);
+        let vectors = [gamma1, beta1, qkv?, out?, gamma2, beta2, up?, down?];
+        Some((layers.map(|layer| layer.weight.val()), vectors))
+    }
+
+    /// The same by burn's own operations, for every backend.
+    fn forward_plain(&self, x: Tensor<3>) -> Tensor<3> {
         let a = self.attention.forward(self.norm1.forward(x.clone()));
         let x = x + self.thin(a);
         let m =
@@ -251,15 +299,16 @@ fn sincos_positions(grid: [usize; 3], width: usize) -> Vec<f32> {
         return out;
     }
     let pairs = width / (2 * used.len());
+    // Wavelengths from one patch turn per 2π up to 100 of them.
+    let rates: Vec<f64> = (0..pairs).map(|p| 100f64.powf(-(p as f64) / pairs as f64)).collect();
     for (i, row) in out.chunks_mut(width).enumerate() {
         let at = [i / (grid[1] * grid[2]), i / grid[2] % grid[1], i % grid[2]];
         for (slot, &a) in used.iter().enumerate() {
             let position = at[a] as f64 - (grid[a] - 1) as f64 / 2.0;
-            for p in 0..pairs {
-                // Wavelengths from one patch turn per 2π up to 100 of them.
-                let angle = position * 100f64.powf(-(p as f64) / pairs as f64);
-                row[(slot * pairs + p) * 2] = angle.sin() as f32;
-                row[(slot * pairs + p) * 2 + 1] = angle.cos() as f32;
+            for (p, rate) in rates.iter().enumerate() {
+                let (sin, cos) = (position * rate).sin_cos();
+                row[(slot * pairs + p) * 2] = sin as f32;
+                row[(slot * pairs + p) * 2 + 1] = cos as f32;
             }
         }
     }
@@ -393,6 +442,65 @@ mod tests {
         assert_ne!(run(&vit, x.clone()), run(&vit, x.clone()));
         let calm = vit.valid();
         assert_eq!(run(&calm, x.clone().inner()), run(&calm, x.inner()));
+    }
+
+    #[test]
+    fn the_fused_block_is_the_plain_one() {
+        use burn::optim::GradientsParams;
+        let device = Device::flex().autodiff();
+        // More samples than one chunk of the fused way holds, and more tokens than it takes at once.
+        for (samples, tokens, width, heads) in [(37, 17, 24, 2), (3, 200, 16, 4), (2, 1, 6, 1)] {
+            let config = VitConfig { width, depth: 1, heads, ..Default::default() };
+            let make = |device: &Device| {
+                device.seed(7);
+                let vit = config.init(1, &[1], device);
+                // Weights are drawn when they are first read.
+                assert!(vit.blocks[0].weights().is_some());
+                vit
+            };
+            let vit = make(&device);
+            let block = &vit.blocks[0];
+            let x = Tensor::<3>::random([samples, tokens, width], Distribution::Default, &device)
+                .require_grad();
+            let weight =
+                Tensor::<3>::random([samples, tokens, width], Distribution::Default, &device);
+            let spare = device.clone().gradient_checkpointing();
+            let spared = make(&spare);
+            let [plain, fused, spared] = [0, 1, 2].map(|way| {
+                let (x, block) = match way {
+                    2 => (Tensor::from_data(x.to_data(), &spare).require_grad(), &spared.blocks[0]),
+                    _ => (x.clone(), block),
+                };
+                let y = if way == 0 {
+                    block.forward_plain(x.clone())
+                } else {
+                    block.forward(x.clone())
+                };
+                let weight = Tensor::from_data(weight.to_data(), &x.device());
+                let mut gradients = (y.clone() * weight).sum().backward();
+                let dx = x.grad_remove(&mut gradients).unwrap().into_data();
+                let gradients = GradientsParams::from_grads(gradients, block);
+                assert_eq!(gradients.len(), 12);
+                let mut all = vec![y.into_data(), dx];
+                for layer in [&block.attention.qkv, &block.attention.out, &block.up, &block.down] {
+                    all.push(gradients.get::<2>(layer.weight.id).unwrap().into_data());
+                    all.push(
+                        gradients.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().into_data(),
+                    );
+                }
+                for norm in [&block.norm1, &block.norm2] {
+                    all.push(gradients.get::<1>(norm.gamma.id).unwrap().into_data());
+                    all.push(
+                        gradients.get::<1>(norm.beta.as_ref().unwrap().id).unwrap().into_data(),
+                    );
+                }
+                all
+            });
+            for ((plain, fused), spared) in plain.iter().zip(&fused).zip(&spared) {
+                fused.assert_approx_eq::<f32>(plain, burn::tensor::Tolerance::rel_abs(1e-4, 1e-4));
+                fused.assert_eq(spared, true);
+            }
+        }
     }
 
     #[test]

@@ -82,6 +82,15 @@ pub struct TrainConfig {
     pub betas: [f64; 2],
     /// Steps between lines of metrics, at least 1.
     pub log_every: u64,
+    /// In how many bits the encoder's matrix products are done on a CPU: `f32`, or `bf16`, which is
+    /// quicker where the processor has it (AMX) and makes no difference elsewhere.
+    pub precision: Bits,
+    /// `full` keeps what the way back needs; `checkpoint` works much of it out again, which takes
+    /// less memory and more time.
+    pub memory: Memory,
+    /// Parts, at least 1, in which the encoder works through a batch to need less memory. The loss
+    /// remains that of the whole batch; the step takes about a third longer.
+    pub accumulate: usize,
     /// Weights to start from: a run folder, one of its checkpoints, or a file of weights. Empty
     /// starts from random ones.
     pub init: String,
@@ -99,9 +108,43 @@ impl Default for TrainConfig {
             weight_decay: 0.05,
             betas: [0.9, 0.999],
             log_every: 10,
+            precision: Bits::F32,
+            memory: Memory::Full,
+            accumulate: 1,
             init: String::new(),
         }
     }
+}
+
+/// In how many bits matrix products are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bits {
+    /// 32.
+    #[default]
+    F32,
+    /// bf16 factors, sums in 32 bits.
+    Bf16,
+}
+
+impl From<Bits> for lejepa_kernels::Precision {
+    fn from(bits: Bits) -> Self {
+        match bits {
+            Bits::F32 => Self::F32,
+            Bits::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// What is done about the memory of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Memory {
+    /// All that the way back needs is kept.
+    #[default]
+    Full,
+    /// Much of it is worked out again.
+    Checkpoint,
 }
 
 /// `[checkpoint]`: what is saved, and when.
@@ -199,7 +242,7 @@ impl Settings {
     fn validate(&self) -> Result<()> {
         let (d, t, p) = (&self.data, &self.train, &self.probe);
         let unit = 0.0..=1.0;
-        let rules: [(&str, bool, &str); 18] = [
+        let rules: [(&str, bool, &str); 19] = [
             ("data.prefetch", d.prefetch >= 1, "must be at least 1"),
             ("data.max_bad", unit.contains(&d.max_bad), "must lie in 0..=1"),
             ("data.test_share", (0.0..1.0).contains(&d.test_share), "must lie in 0..1"),
@@ -210,6 +253,7 @@ impl Settings {
             ("train.warmup", unit.contains(&t.warmup), "must lie in 0..=1"),
             ("train.weight_decay", t.weight_decay >= 0.0, "must be at least 0"),
             ("train.betas", t.betas.iter().all(|b| (0.0..1.0).contains(b)), "must lie in 0..1"),
+            ("train.accumulate", t.accumulate >= 1, "must be at least 1"),
             ("train.log_every", t.log_every >= 1, "must be at least 1"),
             ("checkpoint.minutes", self.checkpoint.minutes >= 0.0, "must be at least 0"),
             ("checkpoint.keep", self.checkpoint.keep >= 1, "must be at least 1"),

@@ -1,16 +1,15 @@
 //! The rules of `lejepa_core::testing` that need a trainer.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use lejepa_core::testing::{Rule, TrainingChecks, Violation};
-use lejepa_core::{ModalityEntry, Purpose, Registration, Registry, Seed, Source, Value, View};
+use lejepa_core::{ModalityEntry, Registration, Registry, Seed, Source, Value, View};
 
 use crate::config::{Request, Resolved};
 use crate::loader::{Order, make_batch};
 use crate::model::{Model, scalar};
 use crate::monitor::{views_without_gradient, without_gradient};
-use crate::trainer::optimizer;
+use crate::step::{Learner, Pass};
 use crate::{Result, TrainError};
 
 // The submission is found by whoever links this crate.
@@ -88,46 +87,40 @@ fn smaller(resolved: Resolved) -> Resolved {
 fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Result<()> {
     let source = resolved.open(Source::Demo)?;
     let views = source.spec().clone();
-    let device = Device::flex().autodiff();
-    let mut model = Model::init(resolved, &views, &device)?;
+    let mut learner = Learner::new(resolved, &views, &Device::flex())?;
     for (what, shape) in [("global", &views.global), ("local", &views.local)] {
         let width = shape.iter().product::<usize>();
-        let embedded = model.embed(vec![0.1; 2 * width], shape, &device)?.dims();
-        if embedded != [2, model.encoder.dim()] {
+        let embedded = learner.model.embed(vec![0.1; 2 * width], shape, &Device::flex())?.dims();
+        if embedded != [2, learner.model.encoder.dim()] {
             let text = format!("{name}: a {what} view of {shape:?} is embedded as {embedded:?}");
             out.push(Violation::new(Rule::Encoders, text));
         }
     }
-    let objective = resolved.objective()?;
     let batch = source.len().min(8);
     let seed = Seed(0);
     let order = Order { indices: std::sync::Arc::new((0..source.len()).collect()), batch, seed };
-    let mut optimizer = optimizer(&resolved.settings, &model);
     let mut losses = Vec::new();
     for step in 0..STEPS {
         // The same batch every time: whether it can be learnt, not whether it generalises.
         let views_of_step = make_batch(source.as_ref(), &order, 0)?;
-        device.seed(seed.derive(Purpose::Encoder, &[step]));
-        let z = model.project(views_of_step, &views, &device)?;
-        let loss = objective.loss(z.clone(), views.globals, seed, 0)?;
-        losses.push(scalar(loss.total.clone())?);
-        let gradients = GradientsParams::from_grads(loss.total.backward(), &model);
+        let Pass { losses: loss, projections: z, gradients } = learner.pass(views_of_step, 0)?;
+        losses.push(scalar(loss.total)?);
         if step == 0 {
-            let axes = objective.axes(&z, seed, 0);
-            let dead = views_without_gradient(&objective, &z, views.globals, axes)?;
+            let axes = learner.objective.axes(&z, seed, 0);
+            let dead = views_without_gradient(&learner.objective, &z, views.globals, axes)?;
             if !dead.is_empty() {
                 out.push(Violation::new(
                     Rule::Gradients,
                     format!("{name}: none to views {dead:?}"),
                 ));
             }
-            let dead = without_gradient(&model, &gradients);
+            let dead = without_gradient(&learner.model, &gradients);
             if !dead.is_empty() {
                 let text = format!("{name}: none to the parameters {}", dead.join(", "));
                 out.push(Violation::new(Rule::Gradients, text));
             }
         }
-        model = optimizer.step(resolved.settings.train.lr, model, gradients);
+        learner = learner.update(resolved.settings.train.lr, gradients);
     }
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
     let (first, last) = (mean(&losses[..ENDS]), mean(&losses[losses.len() - ENDS..]));
@@ -138,6 +131,7 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
     // What is evaluated has no gradients to be wrong, but it has to work.
     let eval: View = source.eval_view(0)?;
     let width = eval.data().len();
+    let model = &learner.model;
     let frozen = Model { encoder: model.encoder.valid(), projector: model.projector.valid() };
     let still = frozen.embed(eval.data().to_vec(), eval.shape(), &Device::flex())?;
     let values = still.try_into_vec_as::<f32>().map_err(TrainError::from)?;

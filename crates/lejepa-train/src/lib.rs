@@ -6,6 +6,7 @@
 //! | [`data`] | which samples are trained on, which are probed on |
 //! | [`loader`] | batches of views, the same for any number of threads |
 //! | [`model`] | encoder and projector as one burn module |
+//! | [`step`] | one step of it |
 //! | [`trainer`] | the loop |
 //! | [`export()`], [`Embedder`] | what applications take from a run |
 //! | [`checkpoint`], [`rundir`] | what is on the disk |
@@ -30,6 +31,7 @@
 //! # }
 //! ```
 
+mod adamw;
 pub mod checkpoint;
 mod compare;
 pub mod config;
@@ -48,6 +50,7 @@ pub mod probe;
 mod report;
 pub mod rundir;
 mod schedule;
+pub mod step;
 pub mod trainer;
 
 pub use config::{Request, Resolved, Settings};
@@ -57,4 +60,5 @@ pub use model::Model;
 pub use observe::{Event, Observer, Silent, StepMetrics};
 pub use rundir::RunDir;
 pub use schedule::learning_rate;
+pub use step::{Learner, Pass};
 pub use trainer::{Outcome, Prepared, ProbeComparison, Start, train};

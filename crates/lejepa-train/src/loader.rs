@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use lejepa_core::{Error, Purpose, Seed, ViewSource, Views};
+use lejepa_core::{Error, Purpose, Seed, ViewSource, ViewSpec, Views};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -24,6 +24,27 @@ pub struct Batch {
     pub locals: Vec<f32>,
     /// Samples that could not be used and were replaced.
     pub replaced: Vec<Skipped>,
+}
+
+impl Batch {
+    /// The same views in `parts` batches of about as many samples each, at least one.
+    pub(crate) fn split(&self, views: &ViewSpec, parts: usize) -> Vec<Batch> {
+        let size = |shape: &[usize]| shape.iter().product::<usize>().max(1);
+        let samples = self.globals.len() / (views.globals * size(&views.global)).max(1);
+        let parts = parts.clamp(1, samples.max(1));
+        let bounds: Vec<usize> = (0..=parts).map(|p| p * samples / parts).collect();
+        let cut = |values: &[f32], width: usize, from: usize, to: usize| -> Vec<f32> {
+            let view = samples * width;
+            let rows = values.chunks_exact(view.max(1));
+            rows.flat_map(|v| v[from * width..to * width].iter().copied()).collect()
+        };
+        let part = |b: &[usize]| Batch {
+            globals: cut(&self.globals, size(&views.global), b[0], b[1]),
+            locals: cut(&self.locals, size(&views.local), b[0], b[1]),
+            replaced: Vec::new(),
+        };
+        bounds.windows(2).map(part).collect()
+    }
 }
 
 /// Which samples make up which step. Everything follows from the seed and the step.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor, TensorData};
 use lejepa_core::{BoxedEncoder, Purpose, Seed, ViewSpec};
 use lejepa_nn::Projector;
 
@@ -29,7 +29,13 @@ impl Model {
         // Every backend has a generator of its own. Weights are drawn on the CPU and then moved, so
         // that a run starts from the same point wherever it runs.
         let host = Device::flex();
-        let host = if device.is_autodiff() { host.autodiff() } else { host };
+        let host = match device.gradient_checkpointing_strategy() {
+            None => host,
+            Some(GradientCheckpointingStrategy::Disabled) => host.autodiff(),
+            Some(GradientCheckpointingStrategy::Balanced) => {
+                host.autodiff().gradient_checkpointing()
+            }
+        };
         host.seed(seed.derive(Purpose::Init, &[]));
         let encoder = (resolved.encoder.build)(&resolved.encoder_section(), views, &host)?;
         let projector = resolved.settings.projector.init(encoder.dim(), &host)?;
@@ -40,14 +46,19 @@ impl Model {
         Ok(if *device == host { model } else { model.fork(device) })
     }
 
-    /// Projections of a batch of views.
+    /// Embeddings of a batch of views.
     ///
     /// # Errors
     /// [`TrainError::Core`] for views of a rank the encoder does not take.
     ///
     /// # Shapes
-    /// `[views, samples, projector output]`, globals first.
-    pub fn project(&self, batch: Batch, views: &ViewSpec, device: &Device) -> Result<Tensor<3>> {
+    /// `[views, samples, embedding]`, globals first.
+    pub fn embed_views(
+        &self,
+        batch: Batch,
+        views: &ViewSpec,
+        device: &Device,
+    ) -> Result<Tensor<3>> {
         let mut embeddings = Vec::with_capacity(2);
         let (globals, locals) = (batch.globals, batch.locals);
         if views.global == views.local && views.locals > 0 {
@@ -60,15 +71,26 @@ impl Model {
                 embeddings.push(self.embed(locals, &views.local, device)?);
             }
         }
-        let z = self.projector.forward(Tensor::cat(embeddings, 0));
-        let [rows, dim] = z.dims();
-        Ok(z.reshape([views.views(), rows / views.views(), dim]))
+        let embeddings = Tensor::cat(embeddings, 0);
+        let [rows, dim] = embeddings.dims();
+        Ok(embeddings.reshape([views.views(), rows / views.views(), dim]))
+    }
+
+    /// Projections of embeddings, all views at once, so that batch norm sees them as one batch.
+    ///
+    /// # Shapes
+    /// `[views, samples, embedding] -> [views, samples, projector output]`
+    pub fn project(&self, embeddings: Tensor<3>) -> Tensor<3> {
+        let [views, samples, dim] = embeddings.dims();
+        let z = self.projector.forward(embeddings.reshape([views * samples, dim]));
+        let [_, dim] = z.dims();
+        z.reshape([views, samples, dim])
     }
 
     /// Embeds rows of one shape.
     ///
     /// # Errors
-    /// As [`Model::project`].
+    /// As [`Model::embed_views`].
     pub fn embed(&self, rows: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor<2>> {
         embed_rows(&self.encoder, rows, shape, device)
     }

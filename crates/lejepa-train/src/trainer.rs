@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use burn::module::ParamGroup;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
-use lejepa_core::{Purpose, Seed, Source, ViewSource};
-use lejepa_objective::{Objective, ObjectiveError};
+use lejepa_core::{Seed, Source, ViewSource};
+use lejepa_objective::ObjectiveError;
 
 use crate::checkpoint::{self, Best, DataPrint, State};
 use crate::compare;
@@ -24,6 +23,7 @@ use crate::probe::{ProbeResult, Scores, probe};
 use crate::report::{Meter, Numbers, describe, run_info, with_status};
 use crate::rundir::RunDir;
 use crate::schedule::learning_rate;
+use crate::step::{Learner, Pass};
 use crate::{Result, TrainError};
 
 /// What a finished run has to show.
@@ -175,15 +175,13 @@ fn train_and_probe(
 ) -> Result<Outcome> {
     let settings = &resolved.settings;
     let prepared = Prepared::new(resolved, observer)?;
-    let learning = device.clone().autodiff();
     let views = prepared.source.spec().clone();
-    let mut model = Model::init(resolved, &views, &learning)?;
-    let mut optimizer = optimizer(settings, &model);
+    let mut learner = Learner::new(resolved, &views, device)?;
     let order = prepared.order(settings);
     let total = steps(settings, &order);
-    let objective = resolved.objective()?;
-    let gauge = objective.gauge(views.views(), order.batch, settings.projector.output);
-    describe(resolved, &prepared, &model, &order, total, (&objective, gauge), observer)?;
+    let gauge = learner.objective.gauge(views.views(), order.batch, settings.projector.output);
+    let described = (&learner.objective, gauge);
+    describe(resolved, &prepared, &learner.model, &order, total, described, observer)?;
 
     let seed = Seed(settings.seed);
     let workers = workers(settings.data.workers);
@@ -202,8 +200,8 @@ fn train_and_probe(
         Start::Resume => {
             let saved = whole_checkpoint(run, observer)?;
             state = go_on(state, checkpoint::load_state(&saved)?, observer)?;
-            model = checkpoint::load_model(&saved, model)?;
-            optimizer = checkpoint::load_optimizer(&saved, optimizer)?;
+            learner.model = checkpoint::load_model(&saved, learner.model)?;
+            learner.optimizer = checkpoint::load_optimizer(&saved, learner.optimizer)?;
             // Steps after the checkpoint are done again, so their lines must not be there twice.
             run.truncate_metrics(state.step)?;
             observer.event(Event::Note(&format!(
@@ -213,7 +211,8 @@ fn train_and_probe(
             )));
         }
         Start::New if !settings.train.init.is_empty() => {
-            model = initial_weights(&settings.train.init, resolved, model, observer)?;
+            learner.model =
+                initial_weights(&settings.train.init, resolved, learner.model, observer)?;
         }
         Start::New => {}
     }
@@ -243,22 +242,17 @@ fn train_and_probe(
         meter.waited += waiting.elapsed();
         account(&batch, &loader, &order, settings, &mut state.skipped, observer)?;
 
-        // Whatever the encoder draws in this step is addressed by the step, like all else.
-        learning.seed(seed.derive(Purpose::Encoder, &[step]));
-        let z = model.project(batch, &views, &learning)?;
-        let losses = objective
-            .loss(z.clone(), views.globals, seed, step)
-            .map_err(|e| not_finite(e, &model, step + 1, run))?;
+        let Pass { losses, projections: z, gradients } =
+            learner.pass(batch, step).map_err(|e| not_finite(e, &learner.model, step + 1, run))?;
         let numbers = read(&losses, step + 1, run)?;
-        let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
         if step == 0 {
-            for text in unreached(&objective, &model, &gradients, &z, views.globals, seed)? {
+            for text in unreached(&learner, &gradients, &z, views.globals, seed)? {
                 warn(text, observer);
             }
         }
         let t = &settings.train;
         let lr = learning_rate(step, total, t.lr, t.lr_end, t.warmup);
-        model = optimizer.step(lr, model, gradients);
+        learner = learner.update(lr, gradients);
 
         let done = step + 1;
         state.step = done;
@@ -287,7 +281,7 @@ fn train_and_probe(
         }
         if saving {
             // A checkpoint is there to go on from: one with NaN in it would be worse than none.
-            if let Some(name) = model.first_not_finite() {
+            if let Some(name) = learner.model.first_not_finite() {
                 let what = format!("the parameter {name} has values that are not finite");
                 let saved = checkpoint::latest(run).ok();
                 return Err(TrainError::NotFinite { what, step: done, saved });
@@ -295,7 +289,8 @@ fn train_and_probe(
             if state.best.is_none_or(|b| state.smooth_loss < b.loss) {
                 state.best = Some(Best { step: done, loss: state.smooth_loss });
             }
-            let path = checkpoint::save(run, &model, &optimizer, &state, &settings.checkpoint)?;
+            let (model, optimizer) = (&learner.model, &learner.optimizer);
+            let path = checkpoint::save(run, model, optimizer, &state, &settings.checkpoint)?;
             saved_at = Instant::now();
             observer.event(Event::Saved(&path));
         }
@@ -308,7 +303,7 @@ fn train_and_probe(
     drop(loader);
     observer.event(Event::End);
 
-    let (probes, unread) = prepared.compare(resolved, &model, device, observer)?;
+    let (probes, unread) = prepared.compare(resolved, &learner.model, device, observer)?;
     for s in unread {
         if skipped.iter().all(|known| known.index != s.index) {
             observer.event(Event::Skipped(&s));
@@ -402,13 +397,13 @@ fn read(losses: &lejepa_objective::Losses, step: u64, run: &RunDir) -> Result<Nu
 
 /// Views and parameters that the first step's loss does not reach, in words.
 fn unreached(
-    objective: &Objective,
-    model: &Model,
+    learner: &Learner,
     gradients: &GradientsParams,
     z: &Tensor<3>,
     globals: usize,
     seed: Seed,
 ) -> Result<Vec<String>> {
+    let (objective, model) = (&learner.objective, &learner.model);
     let mut texts = Vec::new();
     let axes = objective.axes(z, seed, 0);
     let views = monitor::views_without_gradient(objective, z, globals, axes)?;
@@ -426,10 +421,10 @@ fn unreached(
 }
 
 /// Adds step, parameter and checkpoint to the objective's complaint about NaN or infinity.
-fn not_finite(error: ObjectiveError, model: &Model, step: u64, run: &RunDir) -> TrainError {
-    if !matches!(error, ObjectiveError::NotFinite { .. }) {
-        return error.into();
-    }
+fn not_finite(error: TrainError, model: &Model, step: u64, run: &RunDir) -> TrainError {
+    let TrainError::Objective(error @ ObjectiveError::NotFinite { .. }) = error else {
+        return error;
+    };
     let cause = model.first_not_finite().map_or(String::new(), |name| {
         format!("; so does the parameter {name}: the step before was too large")
     });
@@ -460,21 +455,6 @@ fn account(
         }),
         _ => Ok(()),
     }
-}
-
-/// AdamW with weight decay on matrices and filters only.
-pub(crate) fn optimizer(settings: &Settings, model: &Model) -> ModuleOptimizer {
-    let t = &settings.train;
-    let config = AdamWConfig::new()
-        .with_beta_1(t.betas[0] as f32)
-        .with_beta_2(t.betas[1] as f32)
-        .with_epsilon(1e-8);
-    let undecayed = ParamGroup::from_paths(model.undecayed());
-    config.clone().with_weight_decay(t.weight_decay as f32).init().with_group(
-        undecayed,
-        config.with_weight_decay(0.0).build(),
-        None,
-    )
 }
 
 fn steps(settings: &Settings, order: &Order) -> u64 {

@@ -1,0 +1,87 @@
+//! Linear layer and layer norm over rows.
+
+use rayon::prelude::*;
+
+use crate::groups::summed;
+use crate::lanes;
+use crate::memory::fresh;
+use crate::{Buffer, Matrix, Precision, product};
+
+/// Rows in a chunk.
+const CHUNK: usize = 512;
+
+/// `x·W + b` for `x` `[rows, input]`, `weight` `[input, output]`.
+pub(crate) fn linear(x: &[f32], weight: &[f32], bias: &[f32], precision: Precision) -> Vec<f32> {
+    let output = bias.len();
+    let input = weight.len() / output;
+    let mut y = fresh(x.len() / input * output);
+    x.par_chunks(CHUNK * input).zip(y.par_chunks_mut(CHUNK * output)).for_each(|(x, y)| {
+        lanes::repeat_row(bias, y);
+        let shape = [x.len() / input, output, input];
+        let (x, weight) = (Matrix::rows(x, input), Matrix::rows(weight, output));
+        product(y, output, true, x, weight, shape, precision);
+    });
+    y
+}
+
+/// Gradients of [`linear`]'s input, where wanted, weight and bias.
+pub(crate) fn linear_back(
+    x: &[f32],
+    weight: &[f32],
+    dy: &[f32],
+    output: usize,
+    wants_input: bool,
+    precision: Precision,
+) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
+    let input = weight.len() / output;
+    let mut dx = fresh(if wants_input { x.len() } else { 0 });
+    let mut targets = dx.chunks_mut(CHUNK * input);
+    let chunks = x.chunks(CHUNK * input).zip(dy.chunks(CHUNK * output));
+    let chunks = chunks.map(|(x, dy)| (x, dy, targets.next())).collect();
+    let sums = summed(chunks, weight.len() + output, |(x, dy, dx), sums| {
+        let (dweight, dbias) = sums.split_at_mut(weight.len());
+        let rows = dy.len() / output;
+        let dy_rows = Matrix::rows(dy, output);
+        let xt = Matrix::rows(x, input).transposed();
+        product(dweight, output, true, xt, dy_rows, [input, output, rows], precision);
+        lanes::add_rows(dy, dbias);
+        if let Some(dx) = dx {
+            let wt = Matrix::rows(weight, output).transposed();
+            product(dx, input, false, dy_rows, wt, [rows, input, output], precision);
+        }
+    });
+    let (dweight, dbias) = sums.values().split_at(weight.len());
+    (wants_input.then_some(dx), dweight.to_vec(), dbias.to_vec())
+}
+
+/// Layer norm of rows; keeps means and rates.
+pub(crate) fn norm(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f32) -> (Vec<f32>, Buffer) {
+    let width = gamma.len();
+    let mut y = fresh(x.len());
+    let mut stats = Buffer::take(x.len() / width * 2);
+    let chunks = x.par_chunks(CHUNK * width).zip(y.par_chunks_mut(CHUNK * width));
+    chunks.zip(stats.slice().par_chunks_mut(CHUNK * 2)).for_each(|((x, y), stats)| {
+        lanes::normalize(x, gamma, beta, epsilon, y, stats);
+    });
+    (y, stats)
+}
+
+/// Gradients of [`norm`]'s input, scale and shift.
+pub(crate) fn norm_back(
+    x: &[f32],
+    stats: &[f32],
+    gamma: &[f32],
+    dy: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let width = gamma.len();
+    let mut dx = vec![0.0; x.len()];
+    let size = CHUNK * width;
+    let chunks = x.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size));
+    let chunks = chunks.zip(stats.chunks(CHUNK * 2)).collect();
+    let sums = summed(chunks, 2 * width, |(((x, dy), dx), stats), sums| {
+        let (dgamma, dbeta) = sums.split_at_mut(width);
+        lanes::normalize_back(dy, x, stats, gamma, dx, dgamma, dbeta);
+    });
+    let (dgamma, dbeta) = sums.values().split_at(width);
+    (dx, dgamma.to_vec(), dbeta.to_vec())
+}

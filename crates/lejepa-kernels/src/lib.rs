@@ -1,0 +1,58 @@
+//! Fused CPU operations for burn-flex, each with its own backward pass.
+//!
+//! burn composes a transformer block of some fifty tensor operations, each of which reads and writes
+//! all of its data. Here the block is one operation that takes a chunk of samples through all of its
+//! layers while the chunk is in the cache, and comes back the same way. Vector instructions (up to
+//! AVX-512) are chosen at run time, so that one binary is fast everywhere; matrix products are those of
+//! the crate `gemm`, or, with [`Precision::Bf16`], of the processor's bf16 tiles (AMX).
+//!
+//! Results have the same bits for any number of threads: work is divided by shape alone, and sums are
+//! made in a fixed order.
+//!
+//! | module | what |
+//! |---|---|
+//! | `ops` | the operations on tensors: [`transformer_block`], [`linear`], [`layer_norm`] |
+//! | `pictures` | those on pictures: [`conv2d`], [`batch_norm`] |
+//! | `extension` | how they become burn's, with autodiff; [`supports`] |
+//! | `block`, `dense`, `conv`, `batch` | the same on slices |
+//! | `adamw` | an optimizer's step in one pass: [`adamw()`] |
+//! | `groups` | sums in a fixed order |
+//! | `lanes` | elementwise and row-wise passes in vectors |
+//! | `matrix`, `amx` | matrix products |
+//! | `memory` | buffers that are used again |
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//!
+//! let device = Device::flex().autodiff();
+//! let x = Tensor::<2>::random([4, 8], Distribution::Default, &device);
+//! let (gamma, beta) = (Tensor::ones([8], &device).require_grad(), Tensor::zeros([8], &device));
+//! let y = lejepa_kernels::layer_norm(x, gamma.clone(), beta, 1e-5);
+//! let gradients = y.powf_scalar(2.0).sum().backward();
+//! assert!(gamma.grad(&gradients).is_some());
+//! ```
+
+mod adamw;
+mod amx;
+mod batch;
+mod block;
+mod conv;
+mod dense;
+mod extension;
+mod groups;
+mod lanes;
+mod matrix;
+mod memory;
+mod ops;
+mod pictures;
+mod precision;
+
+pub use adamw::{AdamWStep, adamw};
+pub use block::BlockShape;
+pub use extension::supports;
+pub use lanes::arch;
+pub use matrix::{Matrix, product};
+pub use memory::Buffer;
+pub use ops::{layer_norm, linear, transformer_block};
+pub use pictures::{Activation, batch_norm, channel_statistics, conv2d};
+pub use precision::Precision;

@@ -1,0 +1,120 @@
+//! One side of `cargo xtask bench step`: times whole training steps on request.
+//!
+//! `time_step CASE PRECISION [KEY=VALUE...]` prepares a model and views, then for every line on stdin
+//! prints the milliseconds of one step: forward, loss, backward, AdamW. At the end of stdin it prints
+//! the MiB that its memory grew by since before the model was made.
+
+use std::io::{BufRead, Write};
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use lejepa_core::register_modality;
+use lejepa_core::{Dataset, Error, Modality, Registry, Result, Source, ViewSampler, ViewSpec};
+use lejepa_nn as _;
+use lejepa_train::loader::Batch;
+use lejepa_train::{Learner, Request};
+use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Name, samples, globals, locals, sizes of both, and the encoder.
+type Case = (&'static str, usize, [usize; 2], &'static [usize], &'static [usize], &'static str);
+
+const VIT: &str = "encoder.name=vit";
+const CASES: [Case; 5] = [
+    ("vit-ti", 64, [2, 0], &[3, 64, 64], &[3, 64, 64], "width=192 depth=12 heads=3 patch=[8]"),
+    ("vit-s", 8, [2, 6], &[3, 224, 224], &[3, 96, 96], "width=384 depth=12 heads=6 patch=[16]"),
+    ("resnet18", 16, [2, 0], &[3, 64, 64], &[3, 64, 64], ""),
+    ("audio", 64, [2, 4], &[1, 64, 96], &[1, 64, 48], "width=96 depth=4 heads=3 patch=[16]"),
+    (
+        "video",
+        64,
+        [2, 4],
+        &[3, 8, 32, 32],
+        &[3, 4, 16, 16],
+        "width=96 depth=4 heads=3 patch=[2,8,8]",
+    ),
+];
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [name, precision, more @ ..] = words.as_slice() else {
+        return Err("usage: time_step CASE PRECISION [KEY=VALUE...]".into());
+    };
+    let case = CASES.into_iter().find(|c| c.0 == name).ok_or("no such case")?;
+    let (_, samples, [globals, locals], global, local, encoder) = case;
+    let views = ViewSpec { globals, locals, global: global.to_vec(), local: local.to_vec() };
+    let mut assignments =
+        vec!["modality=noise".to_string(), format!("train.precision={precision}")];
+    if encoder.is_empty() {
+        assignments.push("encoder.name=resnet18".into());
+    } else {
+        assignments.push(VIT.into());
+        assignments.extend(encoder.split(' ').map(|word| format!("encoder.{word}")));
+    }
+    assignments.extend(more.iter().cloned());
+    let resolved = Request { assignments, ..Request::default() }.resolve(&Registry::discover()?)?;
+    let device = Device::flex();
+    device.seed(0);
+    let noise = |count: usize, shape: &[usize]| -> std::result::Result<Vec<f32>, _> {
+        let rows = [count * samples, shape.iter().product::<usize>()];
+        Tensor::<2>::random(rows, Distribution::Normal(0.0, 1.0), &device).try_into_vec_as::<f32>()
+    };
+    let batch = Batch {
+        globals: noise(globals, global)?,
+        locals: noise(locals, local)?,
+        replaced: Vec::new(),
+    };
+    let before = memory("VmRSS");
+    let mut learner = Learner::new(&resolved, &views, &device)?;
+    for (step, line) in std::io::stdin().lock().lines().enumerate() {
+        line?;
+        let batch = batch.clone();
+        let start = Instant::now();
+        let pass = learner.pass(batch, step as u64)?;
+        learner = learner.update(1e-3, pass.gradients);
+        let elapsed = start.elapsed();
+        let loss: f32 = pass.losses.total.try_into_scalar()?;
+        if !loss.is_finite() {
+            return Err("the loss is not finite".into());
+        }
+        println!("{}", elapsed.as_secs_f64() * 1e3);
+        std::io::stdout().flush()?;
+    }
+    println!("{}", (memory("VmHWM") - before).max(0.0));
+    Ok(())
+}
+
+/// A modality to have a name in the configuration; its views are made here.
+struct Noise;
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoKeys {}
+
+impl Modality for Noise {
+    const NAME: &'static str = "noise";
+    const ABOUT: &'static str = "random numbers";
+    const EXTENSIONS: &'static [&'static str] = &[];
+    type Config = NoKeys;
+    type Sample = ();
+
+    fn open(_: &NoKeys, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> {
+        Err(Error::Data { reason: "the views are made elsewhere".into(), hint: String::new() })
+    }
+
+    fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
+        Err(Error::Data { reason: "the views are made elsewhere".into(), hint: String::new() })
+    }
+}
+
+register_modality!(Noise);
+
+/// MiB of this process; 0 where the system does not tell.
+fn memory(key: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
+    let kib = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse::<f64>().ok());
+    kib.unwrap_or(0.0) / 1024.0
+}

@@ -1,0 +1,86 @@
+//! AdamW as burn's, in one pass over each parameter where it lies on the CPU.
+
+use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, LearningRate, Optimizer};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use lejepa_kernels::{AdamWStep, adamw, supports};
+
+/// The optimizer, with the same record as burn's own.
+#[derive(Clone)]
+pub(crate) struct AdamW {
+    plain: burn::optim::AdamW,
+    betas: [f32; 2],
+    weight_decay: f32,
+}
+
+/// What is added to the root of the second moment.
+const EPSILON: f32 = 1e-8;
+
+impl AdamW {
+    pub(crate) fn new(betas: [f64; 2], weight_decay: f64) -> Self {
+        let (betas, weight_decay) = (betas.map(|b| b as f32), weight_decay as f32);
+        let config = AdamWConfig::new()
+            .with_beta_1(betas[0])
+            .with_beta_2(betas[1])
+            .with_epsilon(EPSILON)
+            .with_weight_decay(weight_decay);
+        Self { plain: config.build(), betas, weight_decay }
+    }
+}
+
+impl Optimizer for AdamW {
+    type State<const D: usize> = AdamWState<D>;
+
+    fn step<const D: usize>(
+        &self,
+        lr: LearningRate,
+        tensor: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Self::State<D>>,
+    ) -> (Tensor<D>, Option<Self::State<D>>) {
+        let device = tensor.device();
+        let here = |t: &Tensor<D>| supports(&t.device(), t.dtype());
+        if !here(&tensor) || !here(&grad) {
+            return self.plain.step(lr, tensor, grad, state);
+        }
+        let shape = tensor.dims();
+        let (time, moments) = match state.map(|s| s.momentum) {
+            Some(m) => (m.time, Some((m.moment_1, m.moment_2))),
+            None => (0, None),
+        };
+        let (first, second) = moments
+            .unwrap_or_else(|| (Tensor::zeros(shape, &device), Tensor::zeros(shape, &device)));
+        let step = AdamWStep {
+            lr: lr as f32,
+            betas: self.betas,
+            epsilon: EPSILON,
+            weight_decay: self.weight_decay,
+            time: time as i32 + 1,
+        };
+        // Taken out and put back without a copy where nobody else holds them.
+        let [mut weights, mut first, mut second] = [tensor, first, second].map(Tensor::into_data);
+        let gradient = grad.into_data();
+        let done = match (
+            weights.as_mut_slice::<f32>(),
+            gradient.as_slice::<f32>(),
+            first.as_mut_slice::<f32>(),
+            second.as_mut_slice::<f32>(),
+        ) {
+            (Ok(weights), Ok(gradient), Ok(first), Ok(second)) => {
+                adamw(step, weights, gradient, first, second);
+                true
+            }
+            _ => false,
+        };
+        let back = |data: TensorData| Tensor::<D>::from_data(data, (&device, DType::F32));
+        let [weights, first, second] = [weights, first, second].map(back);
+        if !done {
+            unreachable!("tensors that the kernels support are of 32 bits");
+        }
+        let momentum = AdaptiveMomentumState::new(time + 1, first, second);
+        (weights, Some(AdamWState::new(momentum)))
+    }
+
+    fn to_device<const D: usize>(state: Self::State<D>, device: &Device) -> Self::State<D> {
+        <burn::optim::AdamW as Optimizer>::to_device(state, device)
+    }
+}

@@ -1,0 +1,144 @@
+//! One step of training: forward, loss, backward, update.
+
+use burn::module::ParamGroup;
+use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+use lejepa_core::{Purpose, Seed, ViewSpec};
+use lejepa_kernels::Precision;
+use lejepa_objective::{Losses, Objective};
+
+use crate::Result;
+use crate::adamw::AdamW;
+use crate::config::{Memory, Resolved, TrainConfig};
+use crate::loader::Batch;
+use crate::model::Model;
+
+/// A model with all that it takes to train it by one step.
+pub struct Learner {
+    /// What is trained.
+    pub model: Model,
+    pub(crate) optimizer: ModuleOptimizer,
+    pub(crate) objective: Objective,
+    views: ViewSpec,
+    device: Device,
+    precision: Precision,
+    parts: usize,
+    seed: Seed,
+}
+
+/// What the way forward and back of one step gives.
+pub struct Pass {
+    /// The losses.
+    pub losses: Losses,
+    /// The projections, `[views, samples, dim]`.
+    pub projections: Tensor<3>,
+    /// The gradients of the parameters.
+    pub gradients: GradientsParams,
+}
+
+impl Learner {
+    /// A model with the run's initial weights, on `device`, for views of the given sizes.
+    ///
+    /// # Errors
+    /// Settings that the encoder, the projector or the objective refuses.
+    pub fn new(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
+        let t = &resolved.settings.train;
+        let device = match t.memory {
+            Memory::Full => device.clone().autodiff(),
+            Memory::Checkpoint => device.clone().autodiff().gradient_checkpointing(),
+        };
+        let model = Model::init(resolved, views, &device)?;
+        Ok(Self {
+            optimizer: optimizer(t, &model),
+            model,
+            objective: resolved.objective()?,
+            views: views.clone(),
+            device,
+            precision: t.precision.into(),
+            parts: t.accumulate,
+            seed: Seed(resolved.settings.seed),
+        })
+    }
+
+    /// Forward and backward for the views of step `step` (0-based).
+    ///
+    /// With `train.accumulate` the encoder works through the batch in parts, twice: first for the
+    /// embeddings of all, from which the loss of the whole batch and its gradient with respect to
+    /// the embeddings follow, then part by part for that of the parameters (the gradient cache of Gao
+    /// et al., arXiv 2101.06983). The statistic is that of the union, and the result that of the whole
+    /// batch, but for batch norm within the encoder, which sees a part at a time.
+    ///
+    /// # Errors
+    /// Embeddings that are not finite; views that the encoder does not take.
+    pub fn pass(&self, batch: Batch, step: u64) -> Result<Pass> {
+        self.precision.scope(|| match self.parts {
+            0 | 1 => self.whole(batch, step),
+            parts => self.in_parts(batch, step, parts),
+        })
+    }
+
+    /// Moves the parameters against their gradients.
+    pub fn update(mut self, lr: f64, gradients: GradientsParams) -> Self {
+        self.model = self.optimizer.step(lr, self.model, gradients);
+        self
+    }
+
+    fn whole(&self, batch: Batch, step: u64) -> Result<Pass> {
+        let embeddings = self.embed(batch, &[step])?;
+        let projections = self.model.project(embeddings);
+        let losses = self.loss(&projections, step)?;
+        let gradients = losses.total.clone().backward();
+        let gradients = GradientsParams::from_grads(gradients, &self.model);
+        Ok(Pass { losses, projections, gradients })
+    }
+
+    fn in_parts(&self, batch: Batch, step: u64, parts: usize) -> Result<Pass> {
+        let parts = batch.split(&self.views, parts);
+        let mut embeddings = Vec::with_capacity(parts.len());
+        for (i, part) in parts.iter().enumerate() {
+            // Detached, so that what the part's way back would need is let go.
+            embeddings.push(self.embed(part.clone(), &[step, i as u64])?.detach());
+        }
+        let counts: Vec<usize> = embeddings.iter().map(|e| e.dims()[1]).collect();
+        let embeddings = Tensor::cat(embeddings, 1).require_grad();
+        let projections = self.model.project(embeddings.clone());
+        let losses = self.loss(&projections, step)?;
+        let mut gradients = losses.total.clone().backward();
+        let towards = embeddings.grad_remove(&mut gradients);
+        let mut sum = GradientsAccumulator::new();
+        sum.accumulate(&self.model, GradientsParams::from_grads(gradients, &self.model));
+        if let Some(towards) = towards {
+            let mut first = 0;
+            for (i, (part, count)) in parts.into_iter().zip(counts).enumerate() {
+                // The same draws as the first time.
+                let embeddings = self.embed(part, &[step, i as u64])?;
+                let towards = towards.clone().narrow(1, first, count);
+                let towards = Tensor::from_data(towards.into_data(), &self.device);
+                let gradients = (embeddings * towards).sum().backward();
+                sum.accumulate(&self.model, GradientsParams::from_grads(gradients, &self.model));
+                first += count;
+            }
+        }
+        Ok(Pass { losses, projections, gradients: sum.grads() })
+    }
+
+    /// Whatever the encoder draws is addressed by the step, like all else.
+    fn embed(&self, batch: Batch, address: &[u64]) -> Result<Tensor<3>> {
+        self.device.seed(self.seed.derive(Purpose::Encoder, address));
+        self.model.embed_views(batch, &self.views, &self.device)
+    }
+
+    fn loss(&self, projections: &Tensor<3>, step: u64) -> Result<Losses> {
+        Ok(self.objective.loss(projections.clone(), self.views.globals, self.seed, step)?)
+    }
+}
+
+/// AdamW with weight decay on matrices and filters only.
+fn optimizer(t: &TrainConfig, model: &Model) -> ModuleOptimizer {
+    let undecayed = ParamGroup::from_paths(model.undecayed());
+    ModuleOptimizer::from(AdamW::new(t.betas, t.weight_decay)).with_group(
+        undecayed,
+        AdamW::new(t.betas, 0.0),
+        None,
+    )
+}
