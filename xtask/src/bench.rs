@@ -1,6 +1,7 @@
-//! `cargo xtask bench sigreg`: ours beside PyTorch, in turn, in one run.
+//! `cargo xtask bench sigreg|step`: ours beside PyTorch, in turn, in one run.
 
 mod plot;
+mod step;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -28,12 +29,13 @@ pub(crate) fn bench(words: &[String]) -> Result<(), String> {
     for word in words {
         match word.as_str() {
             "--json" => json = true,
-            "sigreg" if what.is_none() => what = Some(word),
+            "sigreg" | "step" if what.is_none() => what = Some(word.as_str()),
             other => return Err(format!("unknown word `{other}`\n\n{}", crate::HELP)),
         }
     }
     match what {
-        Some(_) => sigreg(json),
+        Some("sigreg") => sigreg(json),
+        Some(_) => step::step(json),
         None => Err(format!("what is to be timed?\n\n{}", crate::HELP)),
     }
 }
@@ -42,14 +44,7 @@ fn sigreg(json: bool) -> Result<(), String> {
     let worker = ["build", "--release", "--workspace", "--example", "time_sigreg"];
     run(&mut cargo(&worker))?;
     let ours = crate::target().join("release/examples/time_sigreg");
-    let cpu = ["--index-url", "https://download.pytorch.org/whl/cpu"];
-    let python = match crate::setup::python("pytorch", "torch", &[&cpu, &[]]) {
-        Ok(python) => Some(python),
-        Err(reason) => {
-            eprintln!("note: without PyTorch, so ours alone is timed: {reason}");
-            None
-        }
-    };
+    let python = pytorch();
     let mut rows = Vec::new();
     for case in CASES {
         let row = compare(&ours, python.as_deref(), case)?;
@@ -57,13 +52,7 @@ fn sigreg(json: bool) -> Result<(), String> {
         rows.push(row);
     }
     let scaling = scaling(&ours)?;
-    let folder = crate::root().join("docs/results");
-    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let write = |name: &str, text: String| {
-        let path = folder.join(name);
-        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    write("sigreg.csv", table(&rows))?;
+    write("sigreg.csv", table_of(&KEYS, &rows))?;
     write("sigreg-scaling.csv", plot::csv(&scaling))?;
     write("sigreg-scaling.svg", plot::svg(&scaling)?)?;
     let exponents: Vec<Value> = scaling
@@ -77,6 +66,26 @@ fn sigreg(json: bool) -> Result<(), String> {
         println!("{}", serde_json::to_string_pretty(&result).map_err(|e| e.to_string())?);
     }
     Ok(())
+}
+
+/// A Python with PyTorch, if there is one or can be.
+fn pytorch() -> Option<std::path::PathBuf> {
+    let cpu = ["--index-url", "https://download.pytorch.org/whl/cpu"];
+    match crate::setup::python("pytorch", "torch", &[&cpu, &[]]) {
+        Ok(python) => Some(python),
+        Err(reason) => {
+            eprintln!("note: without PyTorch, so ours alone is timed: {reason}");
+            None
+        }
+    }
+}
+
+/// Writes a file of docs/results.
+fn write(name: &str, text: String) -> Result<(), String> {
+    let folder = crate::root().join("docs/results");
+    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let path = folder.join(name);
+    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// A process that times one call a line.
@@ -112,6 +121,11 @@ impl Side {
     fn time(&mut self) -> Result<f64, String> {
         writeln!(self.ask).and_then(|()| self.ask.flush()).map_err(|e| e.to_string())?;
         self.answer()
+    }
+
+    /// The peak in MiB alone.
+    fn finish_untimed(self) -> Result<f64, String> {
+        Ok(self.finish()?.1)
     }
 
     /// The median of the times in ms, and the peak in MiB.
@@ -233,18 +247,20 @@ fn processor() -> String {
     format!("{} ({cores} threads)", name.map_or("unknown", |(_, n)| n))
 }
 
-fn table(rows: &[Value]) -> String {
-    let keys = [
-        "case",
-        "ours_ms",
-        "eager_ms",
-        "compiled_ms",
-        "ratio",
-        "ratio_eager",
-        "ours_peak_mib",
-        "pytorch_peak_mib",
-        "eager_peak_mib",
-    ];
+/// Columns of docs/results/sigreg.csv.
+const KEYS: [&str; 9] = [
+    "case",
+    "ours_ms",
+    "eager_ms",
+    "compiled_ms",
+    "ratio",
+    "ratio_eager",
+    "ours_peak_mib",
+    "pytorch_peak_mib",
+    "eager_peak_mib",
+];
+
+fn table_of(keys: &[&str], rows: &[Value]) -> String {
     let mut text = keys.join(",") + "\n";
     for row in rows {
         let cells: Vec<String> = keys

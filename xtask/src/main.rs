@@ -14,6 +14,8 @@ const HELP: &str = "Usage: ./x COMMAND
   lint    formatting, clippy, documentation, licences, advisories
   bench sigreg [--json]
           time SIGReg beside PyTorch, which is installed into target/pytorch; write docs/results/
+  bench step [--json]
+          the same for whole training steps
   help    this text
 ";
 

@@ -113,6 +113,15 @@ pub(crate) struct ConfigArgs {
     /// Loader threads; 0 chooses
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
+    /// f32, or bf16: quicker matrix products where the processor has them
+    #[arg(long, value_name = "BITS", value_parser = ["f32", "bf16"])]
+    pub(crate) precision: Option<String>,
+    /// full, or checkpoint: less memory for more time
+    #[arg(long, value_name = "HOW", value_parser = ["full", "checkpoint"])]
+    pub(crate) memory: Option<String>,
+    /// Parts in which the encoder works through a batch; the loss stays that of the whole
+    #[arg(long, value_name = "PARTS")]
+    pub(crate) accumulate: Option<usize>,
     /// Start a new run from the weights of a run, a checkpoint folder or a file of weights
     #[arg(long, value_name = "RUN|FILE")]
     pub(crate) init: Option<String>,
@@ -136,6 +145,9 @@ impl ConfigArgs {
             word("train.batch", self.batch.as_ref()),
             word("objective.lambda", self.lambda.as_ref()),
             word("data.workers", self.workers.as_ref()),
+            word("train.precision", self.precision.as_ref()),
+            word("train.memory", self.memory.as_ref()),
+            word("train.accumulate", self.accumulate.as_ref()),
             word("train.init", self.init.as_ref()),
         ]
         .into_iter()

@@ -27,6 +27,8 @@ pub(crate) struct Norm<'a> {
 pub(crate) fn statistics(x: &[f32], channels: usize) -> Vec<f32> {
     let rows = (x.len() / channels).max(1) as f32;
     let chunks: Vec<&[f32]> = x.chunks(CHUNK * channels).collect();
+    // The function itself wants one lifetime for both of its arguments.
+    #[allow(clippy::redundant_closure)]
     let sums = summed(chunks.clone(), channels, |x, sums| lanes::add_rows(x, sums));
     let mut all = sums.values().to_vec();
     all.iter_mut().for_each(|sum| *sum /= rows);

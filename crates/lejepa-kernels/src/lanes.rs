@@ -329,10 +329,7 @@ pass! {
 
 /// The rows of what is added, or one empty row for each of `x`.
 #[inline(always)]
-fn rows_or_none<'a>(
-    added: Option<&'a [f32]>,
-    width: usize,
-) -> impl Iterator<Item = Option<&'a [f32]>> {
+fn rows_or_none(added: Option<&[f32]>, width: usize) -> impl Iterator<Item = Option<&[f32]>> {
     let rows = added.map(|r| r.chunks_exact(width));
     let none = added.is_none();
     rows.into_iter()

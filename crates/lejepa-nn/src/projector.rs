@@ -28,6 +28,10 @@ impl Default for ProjectorConfig {
 
 impl ProjectorConfig {
     /// What its keys mean.
+    ///
+    /// ```
+    /// assert!(lejepa_nn::ProjectorConfig::docs().iter().any(|(key, _)| key == "hidden"));
+    /// ```
     pub fn docs() -> lejepa_core::config::Docs {
         lejepa_core::config::field_docs(include_str!("projector.rs"), "ProjectorConfig")
     }
@@ -36,6 +40,16 @@ impl ProjectorConfig {
     ///
     /// # Errors
     /// [`Error::BadValue`] for an empty layer.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use lejepa_nn::ProjectorConfig;
+    ///
+    /// let device = Device::flex();
+    /// let projector = ProjectorConfig { hidden: 32, output: 8, layers: 3 }.init(16, &device)?;
+    /// assert_eq!(projector.forward(Tensor::zeros([4, 16], &device)).dims(), [4, 8]);
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
     pub fn init(&self, input: usize, device: &Device) -> Result<Projector> {
         for (key, value) in
             [("hidden", self.hidden), ("output", self.output), ("layers", self.layers)]

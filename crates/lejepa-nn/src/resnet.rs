@@ -76,6 +76,16 @@ fn conv(input: usize, output: usize, kernel: usize, stride: usize, device: &Devi
 
 impl ResNetConfig {
     /// Builds the network for `channels` channels and global views whose longer side is `side`.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use lejepa_core::Encoder;
+    /// use lejepa_nn::ResNetConfig;
+    ///
+    /// let device = Device::flex();
+    /// let net = ResNetConfig { width: 4, ..Default::default() }.init(3, 16, &device);
+    /// assert_eq!(net.encode(Tensor::<4>::zeros([2, 3, 16, 16], &device)).dims(), [2, 32]);
+    /// ```
     pub fn init(&self, channels: usize, side: usize, device: &Device) -> ResNet {
         let large = match self.stem {
             Stem::Auto => side > 96,

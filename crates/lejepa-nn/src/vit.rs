@@ -60,6 +60,17 @@ impl Default for VitConfig {
 impl VitConfig {
     /// Builds the transformer for `channels` channels and the given patch size per grid axis
     /// (1 to 3 axes).
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use lejepa_core::Encoder;
+    /// use lejepa_nn::VitConfig;
+    ///
+    /// let device = Device::flex();
+    /// let config = VitConfig { width: 24, depth: 1, heads: 2, ..Default::default() };
+    /// let vit = config.init(3, &[2, 4, 4], &device);
+    /// assert_eq!(vit.encode(Tensor::<5>::zeros([2, 3, 4, 8, 8], &device)).dims(), [2, 24]);
+    /// ```
     pub fn init(&self, channels: usize, patch: &[usize], device: &Device) -> Vit {
         let mut patch3 = [1; 3];
         patch3[3 - patch.len().min(3)..].copy_from_slice(&patch[..patch.len().min(3)]);

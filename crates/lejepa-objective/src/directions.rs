@@ -32,6 +32,21 @@ pub enum Slicing {
 ///
 /// The numbers depend on `seed`, `step` and the shape alone: every worker and every device draws
 /// the same. `step` is ignored by [`Slicing::Fixed`].
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use lejepa_core::Seed;
+/// use lejepa_objective::{Slicing, directions};
+///
+/// let axes = directions(Slicing::Gaussian, 3, 5, Seed(0), 7, &Device::flex());
+/// assert_eq!(axes.dims(), [3, 5]);
+/// // Unit columns, the same for the same seed and step.
+/// let lengths: Vec<f32> = axes.clone().square().sum_dim(0).try_into_vec_as()?;
+/// assert!(lengths.iter().all(|l| (l - 1.0).abs() < 1e-5));
+/// let again: Tensor<2> = directions(Slicing::Gaussian, 3, 5, Seed(0), 7, &Device::flex());
+/// axes.into_data().assert_eq(&again.into_data(), true);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn directions(
     slicing: Slicing,
     dim: usize,

@@ -96,6 +96,11 @@ impl Default for ObjectiveConfig {
 
 impl ObjectiveConfig {
     /// What its keys mean.
+    ///
+    /// ```
+    /// let docs = lejepa_objective::ObjectiveConfig::docs();
+    /// assert!(docs.iter().any(|(key, what)| key == "lambda" && what.contains("SIGReg")));
+    /// ```
     pub fn docs() -> lejepa_core::config::Docs {
         lejepa_core::config::field_docs(include_str!("objective.rs"), "ObjectiveConfig")
     }
@@ -104,6 +109,15 @@ impl ObjectiveConfig {
     ///
     /// # Errors
     /// [`ObjectiveError::Setting`] for a value out of range.
+    ///
+    /// ```
+    /// use lejepa_objective::ObjectiveConfig;
+    ///
+    /// let objective = ObjectiveConfig { lambda: 0.02, ..Default::default() }.init()?;
+    /// assert_eq!(objective.config().lambda, 0.02);
+    /// assert!(ObjectiveConfig { slices: 0, ..Default::default() }.init().is_err());
+    /// # Ok::<(), lejepa_objective::ObjectiveError>(())
+    /// ```
     pub fn init(&self) -> Result<Objective, ObjectiveError> {
         self.init_with(BoxedStatistic::sliced(EppsPulley::default()))
     }
@@ -112,6 +126,16 @@ impl ObjectiveConfig {
     ///
     /// # Errors
     /// [`ObjectiveError::Setting`] for a value out of range.
+    ///
+    /// ```
+    /// use lejepa_core::BoxedStatistic;
+    /// use lejepa_objective::{ObjectiveConfig, statistics::EppsPulley};
+    ///
+    /// let statistic = BoxedStatistic::sliced(EppsPulley { knots: 9, ..Default::default() });
+    /// let objective = ObjectiveConfig::default().init_with(statistic)?;
+    /// println!("{}", objective.convention());
+    /// # Ok::<(), lejepa_objective::ObjectiveError>(())
+    /// ```
     pub fn init_with(&self, statistic: BoxedStatistic) -> Result<Objective, ObjectiveError> {
         let bad =
             |key, reason: &str| Err(ObjectiveError::Setting { key, reason: reason.to_string() });
@@ -210,6 +234,34 @@ impl Objective {
     /// # Errors
     /// [`ObjectiveError::Shape`] for no views, no samples, or more globals than views;
     /// [`ObjectiveError::NotFinite`] for NaN or infinity in `z`.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use lejepa_core::Seed;
+    /// use lejepa_objective::ObjectiveConfig;
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let normal = Distribution::Normal(0.0, 1.0);
+    /// // Two views of 32 samples in 8 dimensions.
+    /// let z = Tensor::<3>::random([2, 32, 8], normal, &device).require_grad();
+    /// let objective = ObjectiveConfig { slices: 64, ..Default::default() }.init()?;
+    /// let losses = objective.loss(z.clone(), 2, Seed(0), 0)?;
+    /// let gradients = losses.total.backward();
+    /// assert_eq!(z.grad(&gradients).ok_or("no gradient")?.dims(), [2, 32, 8]);
+    ///
+    /// // The same in two steps: the directions of step 0, then the loss along them.
+    /// let axes = objective.axes(&z, Seed(0), 0);
+    /// assert_eq!(axes.dims(), [8, 64]);
+    /// let again = objective.loss_along(z.clone(), 2, axes.clone())?;
+    /// again.total.into_data().assert_eq(&objective.loss(z.clone(), 2, Seed(0), 0)?.total.into_data(), true);
+    ///
+    /// // SIGReg alone, whole and direction by direction, and what its values mean.
+    /// let sigreg: f32 = objective.sigreg(z.clone(), axes.clone())?.try_into_scalar()?;
+    /// assert_eq!(objective.sigreg_per_slice(z, axes)?.dims(), [2, 64]);
+    /// let gauge = objective.gauge(2, 32, 8);
+    /// assert!(f64::from(sigreg) < gauge.collapsed && gauge.gaussian < gauge.collapsed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn loss(
         &self,
         z: Tensor<3>,
@@ -405,6 +457,17 @@ fn clipped(values: Tensor<2>, clip: f64) -> Tensor<2> {
 ///
 /// # Shapes
 /// `[views, samples, dim] -> [1]`
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use lejepa_objective::{Centre, prediction_loss};
+///
+/// // Two views of one sample in one dimension: 1 and 3, each 1 from their centre.
+/// let z = Tensor::<3>::from_floats([[[1.0]], [[3.0]]], &Device::flex());
+/// let loss: f32 = prediction_loss(z, 2, Centre::default()).try_into_scalar()?;
+/// assert_eq!(loss, 1.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn prediction_loss(z: Tensor<3>, globals: usize, centre: Centre) -> Tensor<1> {
     let centre = match centre {
         Centre::Global => z.clone().narrow(0, 0, globals).mean_dim(0),
@@ -418,6 +481,20 @@ pub fn prediction_loss(z: Tensor<3>, globals: usize, centre: Centre) -> Tensor<1
 ///
 /// # Shapes
 /// `z`: `[sets, rows, dim]`, `axes`: `[dim, slices]`; the result is `[1]`.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use lejepa_core::Seed;
+/// use lejepa_objective::{Slicing, directions, sigreg_plain, statistics::EppsPulley};
+///
+/// let device = Device::flex();
+/// let z = Tensor::<3>::random([1, 64, 4], Distribution::Normal(0.0, 1.0), &device);
+/// let axes = directions(Slicing::Gaussian, 4, 16, Seed(0), 0, &device);
+/// let gaussian: f32 = sigreg_plain(&EppsPulley::default(), z.clone(), axes.clone()).try_into_scalar()?;
+/// let collapsed: f32 = sigreg_plain(&EppsPulley::default(), z * 0.0, axes).try_into_scalar()?;
+/// assert!(gaussian < 0.2 * collapsed);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn sigreg_plain(statistic: &dyn Statistic, z: Tensor<3>, axes: Tensor<2>) -> Tensor<1> {
     statistic.evaluate(projections(z, axes)).mean()
 }

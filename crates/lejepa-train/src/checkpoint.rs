@@ -58,6 +58,14 @@ pub struct DataPrint {
 
 impl DataPrint {
     /// The print of samples of these names.
+    ///
+    /// ```
+    /// use lejepa_train::checkpoint::DataPrint;
+    ///
+    /// let print = |names: &[&str]| DataPrint::of(names.iter().map(|n| n.to_string()));
+    /// assert_eq!(print(&["a", "b"]).samples, 2);
+    /// assert_ne!(print(&["a", "b"]), print(&["a", "c"]));
+    /// ```
     pub fn of(names: impl Iterator<Item = String>) -> Self {
         let mut hash = Sha256::new();
         let mut samples = 0;
@@ -154,6 +162,37 @@ fn hex(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// [`TrainError::Io`] where the folder cannot be read.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// # let run = RunDir::create(&folder.path().join("run"))?;
+/// # let never = std::sync::atomic::AtomicBool::new(false);
+/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// use lejepa_train::{Model, checkpoint};
+///
+/// assert_eq!(checkpoint::steps(&run)?, [2]);
+/// let latest = checkpoint::latest(&run)?;
+/// assert_eq!(latest, checkpoint::path(&run, 2));
+/// checkpoint::verify(&latest)?;
+/// assert_eq!(checkpoint::load_state(&latest)?.step, 2);
+/// let views = resolved.open(lejepa_core::Source::Demo)?.spec().clone();
+/// let model = checkpoint::load_model(&latest, Model::init(&resolved, &views, &Device::flex())?)?;
+/// assert_eq!(model.encoder.dim(), 24);
+/// // A damaged checkpoint is told from a whole one.
+/// std::fs::write(latest.join("state.json"), "{}")?;
+/// assert!(checkpoint::verify(&latest).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn steps(run: &RunDir) -> Result<Vec<u64>> {
     let all = run.checkpoints();
     let entries = match fs::read_dir(&all) {

@@ -303,6 +303,35 @@ impl Request {
     ///
     /// # Errors
     /// Unknown keys and names with the nearest match; values of the wrong type or out of range.
+    ///
+    /// ```
+    /// # use lejepa_image as _;
+    /// # use lejepa_nn as _;
+    /// # use burn::tensor::Device;
+    /// # use lejepa_core::Registry;
+    /// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let registry = Registry::discover()?;
+    /// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+    /// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+    /// # let assignments = small.split_whitespace().map(String::from).collect();
+    /// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    /// assert_eq!(resolved.settings.train.batch, 8);
+    /// assert_eq!(resolved.objective()?.config().slices, 16);
+    /// assert_eq!(resolved.encoder_section()["width"].as_integer(), Some(24));
+    /// assert!(resolved.modality_section().contains_key("globals"));
+    /// let source = resolved.open(lejepa_core::Source::Demo)?;
+    /// assert_eq!(source.len(), 1797);
+    /// // What results is saved whole, and is read again as it was.
+    /// let table = lejepa_train::rundir::parse_toml("config.toml".as_ref(), &resolved.to_toml()?)?;
+    /// assert_eq!(lejepa_train::Resolved::load(table, &registry)?.settings, resolved.settings);
+    /// assert!(resolved.to_commented_toml().contains("Samples per step"));
+    /// assert!(resolved.docs()["train.lr"].contains("learning rate"));
+    /// // Typing errors are told with the nearest key.
+    /// let typo = Request { assignments: vec!["modality=image".into(), "train.stepz=1".into()], file: None };
+    /// assert!(typo.resolve(&registry).err().is_some_and(|e| e.to_string().contains("train.steps")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn resolve(&self, registry: &Registry) -> Result<Resolved> {
         let mut table = config::defaults::<Settings>("")?;
         let modality = *registry.find_modality(&self.choice("modality", "image"))?;

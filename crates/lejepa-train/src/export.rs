@@ -69,6 +69,31 @@ struct CardViews {
 ///
 /// # Errors
 /// [`TrainError::OutputExists`] where `folder` holds something; what is wrong with the run.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// # let run = RunDir::create(&folder.path().join("run"))?;
+/// # let never = std::sync::atomic::AtomicBool::new(false);
+/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// use lejepa_train::{Embedder, checkpoint, export};
+///
+/// let folder = folder.path().join("export");
+/// export(&run, &checkpoint::latest(&run)?, &folder, &registry)?;
+/// assert!(folder.join("model.safetensors").is_file() && folder.join("README.md").is_file());
+/// let embedder = Embedder::open(&folder, &registry, &Device::flex())?;
+/// assert_eq!(embedder.dim(), 24);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn export(run: &RunDir, checkpoint: &Path, folder: &Path, registry: &Registry) -> Result<()> {
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(TrainError::OutputExists(folder.to_path_buf()));
@@ -160,6 +185,34 @@ pub struct NamedEmbeddings {
 }
 
 /// A frozen encoder with everything needed to feed it.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// # let run = RunDir::create(&folder.path().join("run"))?;
+/// # let never = std::sync::atomic::AtomicBool::new(false);
+/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// use lejepa_train::{Embedder, checkpoint};
+///
+/// let best = checkpoint::best(&run)?;
+/// let embedder = Embedder::from_checkpoint(&run, &best, &registry, &Device::flex())?;
+/// assert_eq!(embedder.resolved().settings.modality, "image");
+/// let view = embedder.source("demo")?.eval_view(0)?;
+/// assert_eq!(embedder.embed_view(&view)?.len(), embedder.dim());
+/// let all = embedder.embed("demo", &mut Silent)?;
+/// all.write(&folder.path().join("digits.npy"))?;
+/// assert!(folder.path().join("digits.npy").is_file());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Embedder {
     resolved: Resolved,
     encoder: BoxedEncoder,

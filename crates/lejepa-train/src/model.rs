@@ -96,7 +96,7 @@ impl Model {
     }
 
     /// Dotted names of vectors and scalars: biases, norms and the like, which are not decayed.
-    pub fn undecayed(&self) -> Vec<String> {
+    pub(crate) fn undecayed(&self) -> Vec<String> {
         let mut names = Names::default();
         self.visit(&mut names);
         names.vectors
@@ -118,7 +118,7 @@ pub(crate) fn embed_rows(
 
 impl Model {
     /// The dotted name of the first parameter with a NaN or an infinity in it.
-    pub fn first_not_finite(&self) -> Option<String> {
+    pub(crate) fn first_not_finite(&self) -> Option<String> {
         let mut search = NotFinite::default();
         self.visit(&mut search);
         search.found

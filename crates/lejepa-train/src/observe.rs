@@ -87,6 +87,25 @@ pub enum Event<'a> {
 }
 
 /// Takes the events of a run, in order, on the thread that trains.
+///
+/// ```
+/// use lejepa_train::{Event, Observer};
+///
+/// /// Counts steps.
+/// struct Count(u64);
+///
+/// impl Observer for Count {
+///     fn event(&mut self, event: Event<'_>) {
+///         if let Event::Step(_) = event {
+///             self.0 += 1;
+///         }
+///     }
+/// }
+///
+/// let mut count = Count(0);
+/// count.event(Event::Step(1));
+/// assert_eq!(count.0, 1);
+/// ```
 pub trait Observer {
     /// Called for every event.
     fn event(&mut self, event: Event<'_>);

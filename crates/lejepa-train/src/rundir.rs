@@ -11,6 +11,40 @@ use crate::observe::StepMetrics;
 use crate::{Result, TrainError};
 
 /// The folder of one run.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// # let run = RunDir::create(&folder.path().join("run"))?;
+/// # let never = std::sync::atomic::AtomicBool::new(false);
+/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// let run = RunDir::open(run.path())?;
+/// for file in [run.config_file(), run.info_file(), run.metrics_file(), run.checkpoints()] {
+///     assert!(file.exists(), "{}", file.display());
+/// }
+/// assert_eq!(run.config(&registry)?.settings.train.steps, 2);
+/// assert_eq!(run.info()["status"], "finished");
+/// assert_eq!(run.last_metrics().map(|m| m.step), Some(2));
+/// // Never overwritten unless asked for, and never while a process works in it.
+/// assert!(RunDir::create(run.path()).is_err());
+/// let lock = run.lock()?;
+/// assert!(RunDir::overwrite(run.path()).is_err());
+/// drop(lock);
+/// let fresh = RunDir::overwrite(run.path())?;
+/// assert!(fresh.last_metrics().is_none());
+/// let other = RunDir::create_numbered(folder.path(), "digits")?;
+/// assert!(other.path().ends_with("digits-001"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunDir {
     root: PathBuf,
@@ -175,7 +209,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn append_metrics(&self, metrics: &StepMetrics) -> Result<()> {
+    pub(crate) fn append_metrics(&self, metrics: &StepMetrics) -> Result<()> {
         let file = self.metrics_file();
         let mut line = serde_json::to_string(metrics)
             .map_err(|e| TrainError::Corrupt { path: file.clone(), reason: e.to_string() })?;
@@ -203,7 +237,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`TrainError::Io`]; the file is as it was then.
-    pub fn truncate_metrics(&self, step: u64) -> Result<()> {
+    pub(crate) fn truncate_metrics(&self, step: u64) -> Result<()> {
         let file = self.metrics_file();
         let mut text = String::new();
         for metrics in self.metrics().iter().filter(|m| m.step <= step) {
@@ -218,7 +252,7 @@ impl RunDir {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn write_info(&self, info: &serde_json::Value) -> Result<()> {
+    pub(crate) fn write_info(&self, info: &serde_json::Value) -> Result<()> {
         write_atomically(&self.info_file(), format!("{info:#}\n").as_bytes())
     }
 
@@ -235,6 +269,16 @@ impl RunDir {
 ///
 /// # Errors
 /// [`TrainError::Corrupt`].
+///
+/// ```
+/// use lejepa_train::rundir::parse_toml;
+///
+/// let table = parse_toml("mine.toml".as_ref(), "[train]\nsteps = 5")?;
+/// assert_eq!(table["train"]["steps"].as_integer(), Some(5));
+/// let error = parse_toml("mine.toml".as_ref(), "steps = = 5").unwrap_err().to_string();
+/// assert!(error.contains("mine.toml"));
+/// # Ok::<(), lejepa_train::TrainError>(())
+/// ```
 pub fn parse_toml(file: &Path, text: &str) -> Result<Table> {
     text.parse::<Table>().map_err(|e| {
         let line = e.span().map_or(0, |s| text[..s.start.min(text.len())].lines().count().max(1));
@@ -249,7 +293,7 @@ pub fn parse_toml(file: &Path, text: &str) -> Result<Table> {
 ///
 /// # Errors
 /// [`TrainError::Io`]; the old content is intact then.
-pub fn write_atomically(file: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write_atomically(file: &Path, content: &[u8]) -> Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = file.with_file_name(name);

@@ -2,6 +2,16 @@
 
 /// The learning rate at `step` of `total` (0-based): rises linearly to `peak` over the first
 /// `warmup` share of the steps, then falls along a cosine to `peak · end`.
+///
+/// ```
+/// use lejepa_train::learning_rate;
+///
+/// // 100 steps, a tenth of them warm-up, a peak of 0.1, at the end a thousandth of it.
+/// let lr = |step| learning_rate(step, 100, 0.1, 1e-3, 0.1);
+/// assert!(lr(0) < lr(5) && lr(5) < lr(9));
+/// assert!(lr(20) > lr(50) && lr(50) > lr(99));
+/// assert!(lr(99) < 1e-3);
+/// ```
 pub fn learning_rate(step: u64, total: u64, peak: f64, end: f64, warmup: f64) -> f64 {
     let rise = (total as f64 * warmup).floor();
     let at = step as f64;

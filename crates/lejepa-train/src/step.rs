@@ -14,6 +14,34 @@ use crate::loader::Batch;
 use crate::model::Model;
 
 /// A model with all that it takes to train it by one step.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// use lejepa_core::{Seed, Source};
+/// use lejepa_train::Learner;
+/// use lejepa_train::loader::{Order, make_batch};
+///
+/// let source = resolved.open(Source::Demo)?;
+/// let mut learner = Learner::new(&resolved, source.spec(), &Device::flex())?;
+/// let order = Order { indices: (0..source.len()).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
+/// for step in 0..2 {
+///     let batch = make_batch(source.as_ref(), &order, step)?;
+///     let pass = learner.pass(batch, step)?;
+///     assert_eq!(pass.projections.dims(), [source.spec().views(), 8, 64]);
+///     learner = learner.update(1e-3, pass.gradients);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Learner {
     /// What is trained.
     pub model: Model,
@@ -113,7 +141,7 @@ impl Learner {
                 // The same draws as the first time.
                 let embeddings = self.embed(part, &[step, i as u64])?;
                 let towards = towards.clone().narrow(1, first, count);
-                let towards = Tensor::from_data(towards.into_data(), &self.device);
+                let towards = self.constant(towards);
                 let gradients = (embeddings * towards).sum().backward();
                 sum.accumulate(&self.model, GradientsParams::from_grads(gradients, &self.model));
                 first += count;
@@ -126,6 +154,15 @@ impl Learner {
     fn embed(&self, batch: Batch, address: &[u64]) -> Result<Tensor<3>> {
         self.device.seed(self.seed.derive(Purpose::Encoder, address));
         self.model.embed_views(batch, &self.views, &self.device)
+    }
+
+    /// A tensor without a history beside those that have one.
+    fn constant<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
+        let tensor = tensor.autodiff();
+        match self.device.gradient_checkpointing_strategy() {
+            Some(strategy) => tensor.with_gradient_checkpointing_strategy(strategy),
+            None => tensor,
+        }
     }
 
     fn loss(&self, projections: &Tensor<3>, step: u64) -> Result<Losses> {

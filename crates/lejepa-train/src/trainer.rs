@@ -66,6 +66,29 @@ impl Prepared {
     ///
     /// # Errors
     /// Whatever is wrong with the source or the modality's section.
+    ///
+    /// ```
+    /// # use lejepa_image as _;
+    /// # use lejepa_nn as _;
+    /// # use burn::tensor::Device;
+    /// # use lejepa_core::Registry;
+    /// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let registry = Registry::discover()?;
+    /// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+    /// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+    /// # let assignments = small.split_whitespace().map(String::from).collect();
+    /// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    /// use lejepa_train::Prepared;
+    ///
+    /// let prepared = Prepared::new(&resolved, &mut Silent)?;
+    /// assert_eq!(prepared.source.len(), 1797);
+    /// // Probes are off in this configuration, so there is nothing to compare.
+    /// let model = lejepa_train::Model::init(&resolved, prepared.source.spec(), &Device::flex())?;
+    /// let (rows, _) = prepared.compare(&resolved, &model, &Device::flex(), &mut Silent)?;
+    /// assert!(rows.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(resolved: &Resolved, observer: &mut dyn Observer) -> Result<Self> {
         let data = &resolved.settings.data;
         let origin = Source::resolve(&data.source, (resolved.modality.rule)())?;
@@ -138,6 +161,32 @@ pub enum Start {
 ///
 /// # Errors
 /// See [`TrainError`]; [`TrainError::Interrupted`] where `stop` was set.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// use std::sync::atomic::AtomicBool;
+///
+/// // `resolved` is a configuration of two steps on the built-in digits.
+/// let run = RunDir::create(&folder.path().join("run"))?;
+/// let never = AtomicBool::new(false);
+/// let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// assert_eq!(outcome.steps, 2);
+/// assert!(outcome.last.sigreg.is_finite() && outcome.skipped.is_empty());
+/// // Going on with a finished run does nothing but say so again.
+/// let again = train(&resolved, &Device::flex(), &run, Start::Resume, &never, &mut Silent)?;
+/// assert_eq!(again.last.loss, outcome.last.loss);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn train(
     resolved: &Resolved,
     device: &Device,

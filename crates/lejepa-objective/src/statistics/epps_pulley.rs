@@ -55,6 +55,15 @@ impl Default for EppsPulley {
 
 impl EppsPulley {
     /// The expectation for independent standard normal samples, whatever their number.
+    ///
+    /// ```
+    /// use lejepa_objective::statistics::EppsPulley;
+    ///
+    /// let statistic = EppsPulley::default();
+    /// assert!((statistic.gaussian_expectation() - 1.05).abs() < 0.01);
+    /// // Collapse costs more the more samples there are.
+    /// assert!((statistic.collapsed_per_row() - 0.402).abs() < 0.001);
+    /// ```
     pub fn gaussian_expectation(&self) -> f64 {
         self.quadrature().gaussian_expectation()
     }

@@ -38,6 +38,17 @@ impl OrderStatisticNll {
     ///
     /// # Shapes
     /// `[views, samples, slices]` both.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use lejepa_objective::statistics::OrderStatisticNll;
+    ///
+    /// // Of three samples the last lies much further out than a largest of three should.
+    /// let x = Tensor::<3>::from_floats([[[-1.0], [0.0], [6.0]]], &Device::flex());
+    /// let nll: Vec<f32> = OrderStatisticNll::default().per_sample(x).try_into_vec_as()?;
+    /// assert!(nll[2] > nll[0] && nll[2] > nll[1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn per_sample(&self, projections: Tensor<3>) -> Tensor<3> {
         let (sorted, order) = projections.sort_with_indices(1);
         // `order` says where the k-th came from; sorting it gives the inverse.

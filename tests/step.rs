@@ -1,0 +1,94 @@
+//! What changes how a step is computed must not change what it computes.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Total loss, prediction loss and SIGReg of four steps.
+fn losses(encoder: &str, words: &[&str], threads: Option<&str>) -> Vec<[f64; 3]> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lejepa"));
+    let fixed = "train --modality image --device cpu --steps 4 --batch 24 --output run --set \
+                 train.log_every=1 --set probe.enabled=false --set objective.slices=64 --set \
+                 projector.hidden=48 --set train.warmup=0 --set encoder.width=24";
+    command.args(fixed.split_whitespace()).args(["--encoder", encoder]).args(words);
+    if let Some(threads) = threads {
+        command.env("RAYON_NUM_THREADS", threads);
+    }
+    let out = command.current_dir(folder.path()).output().unwrap();
+    assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+    read(&folder.path().join("run"))
+}
+
+fn read(run: &Path) -> Vec<[f64; 3]> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+    lines.map(|m| ["loss", "prediction", "sigreg"].map(|key| m[key].as_f64().unwrap())).collect()
+}
+
+#[track_caller]
+fn assert_close(a: &[[f64; 3]], b: &[[f64; 3]], share: f64) {
+    assert_eq!([a.len(), b.len()], [4, 4]);
+    for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
+        assert!((a - b).abs() <= share * b.abs(), "{a} is not {b} to {share}");
+    }
+}
+
+#[test]
+fn a_batch_in_parts_is_the_whole_batch() {
+    let whole = losses("vit", &[], None);
+    // 24 samples in 5 parts: not all of the same size.
+    assert_close(&losses("vit", &["--accumulate", "5"], None), &whole, 1e-4);
+    let both = ["--accumulate", "5", "--memory", "checkpoint"];
+    assert_close(&losses("vit", &both, None), &whole, 1e-4);
+    // More parts than samples: one sample each.
+    assert_close(&losses("vit", &["--accumulate", "99"], None), &whole, 1e-4);
+    // The mean of the parts' statistics would be far off: SIGReg grows with the samples.
+    let small = losses("vit", &["--set", "train.batch=5"], None);
+    assert!((small[0][2] - whole[0][2]).abs() > 0.2 * whole[0][2], "{small:?} {whole:?}");
+}
+
+#[test]
+fn checkpointing_changes_no_bit() {
+    for encoder in ["vit", "resnet18"] {
+        let full = losses(encoder, &[], None);
+        assert_eq!(losses(encoder, &["--memory", "checkpoint"], None), full, "{encoder}");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for (encoder, words) in
+        [("vit", &[][..]), ("resnet18", &[]), ("vit", &["--precision", "bf16"]), ("mlp", &[])]
+    {
+        let one = losses(encoder, words, Some("1"));
+        assert_eq!(losses(encoder, words, Some("3")), one, "{encoder} {words:?}");
+    }
+}
+
+#[test]
+fn bf16_is_near_to_32_bits() {
+    for encoder in ["vit", "resnet18"] {
+        let exact = losses(encoder, &[], None);
+        let near = losses(encoder, &["--precision", "bf16"], None);
+        assert_close(&near[..], &exact, 0.05);
+        if lejepa_kernels::Precision::Bf16.is_native() {
+            assert_ne!(near, exact, "{encoder}: nothing was rounded");
+        }
+    }
+}
+
+#[test]
+fn unknown_ways_are_refused() {
+    for words in [["--precision", "fp8"], ["--memory", "none"], ["--accumulate", "0"]] {
+        let out = Command::new(env!("CARGO_BIN_EXE_lejepa"))
+            .args(["config", "show", "--modality", "image"])
+            .args(words)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{words:?}: {text}");
+        assert!(text.contains(words[0].trim_start_matches('-')), "{words:?}: {text}");
+    }
+}

@@ -1,0 +1,118 @@
+//! `cargo xtask bench step`: whole training steps beside PyTorch.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Side, processor, pytorch, round, table_of, write};
+use crate::{cargo, run};
+
+/// The cases that both workers know; see `crates/lejepa-train/examples/time_step.rs`.
+const CASES: [&str; 5] = ["vit-ti", "vit-s", "resnet18", "audio", "video"];
+
+/// Rounds in which every side does one step; the median counts. Fewer, but at least five, where they
+/// take longer than this many seconds.
+const ROUNDS: usize = 15;
+const PATIENCE: u64 = 30;
+
+/// Columns of docs/results/step.csv.
+const KEYS: [&str; 10] = [
+    "case",
+    "precision",
+    "ours_ms",
+    "pytorch_ms",
+    "eager_ms",
+    "compiled_ms",
+    "ratio",
+    "ours_peak_mib",
+    "pytorch_peak_mib",
+    "checkpoint_peak_mib",
+];
+
+pub(super) fn step(json: bool) -> Result<(), String> {
+    run(&mut cargo(&["build", "--release", "--workspace", "--example", "time_step"]))?;
+    let ours = crate::target().join("release/examples/time_step");
+    let python = pytorch();
+    let mut rows = Vec::new();
+    for case in CASES {
+        for precision in ["f32", "bf16"] {
+            let row = compare(&ours, python.as_deref(), case, precision)?;
+            eprintln!("{row}");
+            rows.push(row);
+        }
+    }
+    write("step.csv", table_of(&KEYS, &rows))?;
+    let result = json!({ "processor": processor(), "rows": rows });
+    if json {
+        println!("{result}");
+    } else {
+        println!("{}", serde_json::to_string_pretty(&result).map_err(|e| e.to_string())?);
+    }
+    Ok(())
+}
+
+fn ours(program: &Path, case: &str, precision: &str, more: &[&str]) -> Result<Side, String> {
+    let mut command = Command::new(program);
+    // As `lejepa` sets it at its start: free pages are kept.
+    command.env("MIMALLOC_PURGE_DELAY", "-1").args([case, precision]).args(more);
+    started(&mut command)
+}
+
+fn started(command: &mut Command) -> Result<Side, String> {
+    let mut side = Side::start(command)?;
+    // The first steps touch memory and compile; they do not count.
+    for _ in 0..2 {
+        side.time()?;
+    }
+    Ok(side)
+}
+
+fn compare(
+    program: &Path,
+    python: Option<&Path>,
+    case: &str,
+    precision: &str,
+) -> Result<Value, String> {
+    let script = crate::root().join("xtask/bench/step.py");
+    let mut sides = vec![ours(program, case, precision, &[])?];
+    if let Some(python) = python {
+        for mode in ["eager", "compiled"] {
+            let mut command = Command::new(python);
+            command.arg(&script).args([mode, case, precision]);
+            sides.push(started(&mut command)?);
+        }
+    }
+    let began = Instant::now();
+    for round in 0..ROUNDS {
+        if round >= 5 && began.elapsed() > Duration::from_secs(PATIENCE) {
+            break;
+        }
+        for side in &mut sides {
+            // OpenMP's threads spin for a while after their last work; let them go to sleep first.
+            std::thread::sleep(Duration::from_millis(50));
+            let time = side.time()?;
+            side.times.push(time);
+        }
+    }
+    let results = sides.into_iter().map(Side::finish).collect::<Result<Vec<_>, _>>()?;
+    // For its peak alone.
+    let spared = ours(program, case, precision, &["train.memory=checkpoint"])?;
+    let spared = spared.finish_untimed()?;
+    let of = |i: usize| results.get(i).copied();
+    let (ms, peak) = results[0];
+    let best = [of(1), of(2)].into_iter().flatten().min_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(json!({
+        "case": case,
+        "precision": precision,
+        "ours_ms": round(ms),
+        "pytorch_ms": best.map(|b| round(b.0)),
+        "eager_ms": of(1).map(|r| round(r.0)),
+        "compiled_ms": of(2).map(|r| round(r.0)),
+        "ratio": best.map(|b| round(b.0 / ms)),
+        "ours_peak_mib": round(peak),
+        "pytorch_peak_mib": best.map(|b| round(b.1)),
+        "checkpoint_peak_mib": round(spared),
+    }))
+}
