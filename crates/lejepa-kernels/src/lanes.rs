@@ -6,6 +6,21 @@
 use pulp::{Simd, WithSimd};
 
 /// The widest vectors this processor has, found once.
+///
+/// ```
+/// use pulp::{Simd, WithSimd};
+///
+/// struct Lanes;
+///
+/// impl WithSimd for Lanes {
+///     type Output = usize;
+///     fn with_simd<S: Simd>(self, _: S) -> usize {
+///         S::F32_LANES
+///     }
+/// }
+///
+/// assert!(lejepa_kernels::arch().dispatch(Lanes) >= 1);
+/// ```
 pub fn arch() -> pulp::Arch {
     static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
     *ARCH.get_or_init(pulp::Arch::new)

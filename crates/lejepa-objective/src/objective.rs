@@ -133,6 +133,7 @@ impl ObjectiveConfig {
     ///
     /// let statistic = BoxedStatistic::sliced(EppsPulley { knots: 9, ..Default::default() });
     /// let objective = ObjectiveConfig::default().init_with(statistic)?;
+    /// assert!(matches!(objective.statistic(), BoxedStatistic::Sliced(_)));
     /// println!("{}", objective.convention());
     /// # Ok::<(), lejepa_objective::ObjectiveError>(())
     /// ```

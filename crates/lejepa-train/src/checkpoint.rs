@@ -101,6 +101,40 @@ const SUMS: &str = "SHA256SUMS";
 ///
 /// # Errors
 /// [`TrainError::Io`]; the checkpoints before are intact then.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// # let run = RunDir::create(&folder.path().join("run"))?;
+/// # let never = std::sync::atomic::AtomicBool::new(false);
+/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// use lejepa_train::{Learner, checkpoint};
+///
+/// let views = resolved.open(lejepa_core::Source::Demo)?.spec().clone();
+/// let learner = Learner::new(&resolved, &views, &Device::flex())?;
+/// let latest = checkpoint::latest(&run)?;
+/// let (model, optimizer) = learner.into_parts();
+/// let model = checkpoint::load_weights(&latest.join("model.bpk"), model)?;
+/// let optimizer = checkpoint::load_optimizer(&latest, optimizer)?;
+/// let text = std::fs::read(latest.join("state.json"))?;
+/// let state = checkpoint::State { step: 5, ..checkpoint::parse_state(&text)? };
+/// let saved = checkpoint::save(&run, &model, &optimizer, &state, &resolved.settings.checkpoint)?;
+/// assert_eq!(checkpoint::newest_whole(&run)?.0, saved);
+/// // One that is damaged is named, and the one before it is taken.
+/// std::fs::write(saved.join("state.json"), "{}")?;
+/// let (whole, damaged) = checkpoint::newest_whole(&run)?;
+/// assert_eq!((whole, damaged.len()), (latest, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn save(
     run: &RunDir,
     model: &Model,

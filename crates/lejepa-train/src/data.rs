@@ -54,6 +54,28 @@ impl DataPlan {
     ///
     /// # Errors
     /// [`Error::Data`] where fewer than two usable samples are left to pretrain on.
+    ///
+    /// ```
+    /// # use lejepa_image as _;
+    /// # use lejepa_nn as _;
+    /// # use burn::tensor::Device;
+    /// # use lejepa_core::Registry;
+    /// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let registry = Registry::discover()?;
+    /// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+    /// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+    /// # let assignments = small.split_whitespace().map(String::from).collect();
+    /// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    /// use lejepa_train::data::DataPlan;
+    ///
+    /// let digits = resolved.open(lejepa_core::Source::Demo)?;
+    /// let config = &resolved.settings.data;
+    /// let plan = DataPlan::new(digits.as_ref(), &lejepa_core::Source::Demo, config, &mut Silent)?;
+    /// assert_eq!(plan.probes[0].classes.len(), 10);
+    /// assert!(plan.skipped.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(
         source: &dyn ViewSource,
         origin: &Source,

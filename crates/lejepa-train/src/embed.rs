@@ -39,6 +39,29 @@ const CHUNK: usize = 128;
 ///
 /// # Errors
 /// A device failure. A sample that cannot be read is listed in [`Embeddings::skipped`].
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// use lejepa_train::{Model, embed::embed};
+///
+/// let device = Device::flex();
+/// let digits = resolved.open(lejepa_core::Source::Demo)?;
+/// let model = Model::init(&resolved, digits.spec(), &device)?;
+/// let embedded = embed(&model, digits.as_ref(), &[3, 14], &device, &mut Silent)?;
+/// assert_eq!(embedded.dim, 24);
+/// assert_eq!(embedded.rows()[&14].len(), 24);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn embed(
     model: &Model,
     source: &dyn ViewSource,

@@ -99,6 +99,17 @@ pub enum TrainError {
 
 impl TrainError {
     /// For `map_err` on file operations.
+    ///
+    /// ```
+    /// use lejepa_train::TrainError;
+    ///
+    /// let file = std::path::Path::new("nowhere/run.json");
+    /// let error = std::fs::read(file).map_err(TrainError::io("read", file)).unwrap_err();
+    /// assert!(error.to_string().contains("nowhere/run.json"));
+    /// // Not of every error is it known what to do next.
+    /// assert_eq!(error.hint(), None);
+    /// assert!(TrainError::OutputExists("runs/a".into()).hint().is_some());
+    /// ```
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { action, path, source }

@@ -48,6 +48,20 @@ impl Batch {
 }
 
 /// Which samples make up which step. Everything follows from the seed and the step.
+///
+/// ```
+/// use lejepa_core::Seed;
+/// use lejepa_train::loader::Order;
+///
+/// let order = Order { indices: (0..10).collect::<Vec<_>>().into(), batch: 4, seed: Seed(1) };
+/// assert_eq!(order.steps_per_epoch(), 2);
+/// // No sample comes twice in a pass, and a step's samples do not depend on the steps before.
+/// let mut seen = [order.samples(0), order.samples(1)].concat();
+/// seen.sort();
+/// seen.dedup();
+/// assert_eq!(seen.len(), 8);
+/// assert_eq!(order.samples(1), order.samples(1));
+/// ```
 #[derive(Debug, Clone)]
 pub struct Order {
     /// Indices into the source, ascending.
@@ -85,6 +99,11 @@ thread_local! {
 
 /// Whether a panic on this thread would be caught and told as an error about a sample, so that a
 /// panic hook need not print it.
+///
+/// ```
+/// // Code of a modality that panics while a sample is read is caught; here nothing is read.
+/// assert!(!lejepa_train::loader::is_guarded());
+/// ```
 pub fn is_guarded() -> bool {
     GUARDED.get()
 }
@@ -117,6 +136,31 @@ const ATTEMPTS: u64 = 64;
 /// # Errors
 /// The last sample's error where no replacement is usable either, or any error that is not about a
 /// single sample.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::Request;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// use lejepa_core::Seed;
+/// use lejepa_train::loader::{Loader, Order, make_batch};
+///
+/// let digits = resolved.open(lejepa_core::Source::Demo)?;
+/// let order = Order { indices: (0..100).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
+/// let alone = make_batch(digits.as_ref(), &order, 1)?;
+/// // Three threads make the same batches in the same order.
+/// let mut loader = Loader::start(digits.into(), order, 0..2, 3, 2)?;
+/// loader.next_batch()?;
+/// assert_eq!(loader.next_batch()?, alone);
+/// assert_eq!(loader.bad(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn make_batch(source: &dyn ViewSource, order: &Order, step: u64) -> Result<Batch> {
     let mut replaced = Vec::new();
     let mut samples: Vec<Views> = Vec::with_capacity(order.batch);
@@ -255,7 +299,7 @@ impl Loader {
     }
 
     /// Counts samples as bad that were found so before an interruption.
-    pub fn know(&mut self, bad: &[Skipped]) {
+    pub(crate) fn know(&mut self, bad: &[Skipped]) {
         self.known_bad.extend(bad.iter().map(|s| s.index));
     }
 

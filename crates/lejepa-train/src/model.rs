@@ -24,6 +24,36 @@ impl Model {
     ///
     /// # Errors
     /// Settings that the encoder or the projector refuses.
+    ///
+    /// ```
+    /// # use lejepa_image as _;
+    /// # use lejepa_nn as _;
+    /// # use burn::tensor::Device;
+    /// # use lejepa_core::Registry;
+    /// # use lejepa_train::Request;
+    /// # let registry = Registry::discover()?;
+    /// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+    /// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+    /// # let assignments = small.split_whitespace().map(String::from).collect();
+    /// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    /// use lejepa_core::Seed;
+    /// use lejepa_train::Model;
+    /// use lejepa_train::loader::{Order, make_batch};
+    ///
+    /// let (device, digits) = (Device::flex(), resolved.open(lejepa_core::Source::Demo)?);
+    /// let views = digits.spec();
+    /// let model = Model::init(&resolved, views, &device)?;
+    /// let order = Order { indices: (0..100).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
+    /// let batch = make_batch(digits.as_ref(), &order, 0)?;
+    /// let embeddings = model.embed_views(batch, views, &device)?;
+    /// assert_eq!(embeddings.dims(), [views.views(), 8, 24]);
+    /// assert_eq!(model.project(embeddings).dims(), [views.views(), 8, 64]);
+    /// // Rows of one shape by themselves.
+    /// let view = digits.eval_view(0)?;
+    /// let rows = model.embed(view.data().to_vec(), view.shape(), &device)?;
+    /// assert_eq!(rows.dims(), [1, 24]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn init(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
         let seed = Seed(resolved.settings.seed);
         // Every backend has a generator of its own. Weights are drawn on the CPU and then moved, so

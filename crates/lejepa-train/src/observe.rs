@@ -30,7 +30,7 @@ pub struct StepMetrics {
 
 impl StepMetrics {
     /// The curves of a run, by the tags they have in TensorBoard.
-    pub fn scalars(&self) -> [(&'static str, f64); 7] {
+    pub(crate) fn scalars(&self) -> [(&'static str, f64); 7] {
         [
             ("loss/total", self.loss),
             ("loss/prediction", self.prediction),

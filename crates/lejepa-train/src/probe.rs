@@ -48,6 +48,32 @@ pub struct ProbeResult {
 ///
 /// # Errors
 /// A device failure.
+///
+/// ```
+/// # use lejepa_image as _;
+/// # use lejepa_nn as _;
+/// # use burn::tensor::Device;
+/// # use lejepa_core::Registry;
+/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
+/// # let folder = tempfile::tempdir()?;
+/// # let registry = Registry::discover()?;
+/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
+/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
+/// # let assignments = small.split_whitespace().map(String::from).collect();
+/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+/// use lejepa_train::{Model, data::DataPlan, probe::probe};
+///
+/// let device = Device::flex();
+/// let (digits, settings) = (resolved.open(lejepa_core::Source::Demo)?, &resolved.settings);
+/// let plan = DataPlan::new(digits.as_ref(), &lejepa_core::Source::Demo, &settings.data, &mut Silent)?;
+/// let model = Model::init(&resolved, digits.spec(), &device)?;
+/// let (sets, config) = (&plan.probes, &settings.probe);
+/// let (results, skipped) = probe(&model, digits.as_ref(), sets, config, &device, &mut Silent)?;
+/// assert_eq!((results[0].classes, skipped.len()), (10, 0));
+/// // Even an encoder that has learnt nothing knows more than guessing.
+/// assert!(results[0].scores.knn > results[0].chance);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn probe(
     model: &Model,
     source: &dyn ViewSource,

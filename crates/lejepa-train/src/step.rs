@@ -111,6 +111,12 @@ impl Learner {
         self
     }
 
+    /// The model and its optimizer, to save or to go on without the rest; see
+    /// [`checkpoint::save`](crate::checkpoint::save).
+    pub fn into_parts(self) -> (Model, ModuleOptimizer) {
+        (self.model, self.optimizer)
+    }
+
     fn whole(&self, batch: Batch, step: u64) -> Result<Pass> {
         let embeddings = self.embed(batch, &[step])?;
         let projections = self.model.project(embeddings);
