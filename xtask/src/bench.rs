@@ -123,11 +123,6 @@ impl Side {
         self.answer()
     }
 
-    /// The peak in MiB alone.
-    fn finish_untimed(self) -> Result<f64, String> {
-        Ok(self.finish()?.1)
-    }
-
     /// The median of the times in ms, and the peak in MiB.
     fn finish(self) -> Result<(f64, f64), String> {
         let Self { mut child, ask, answers, times } = self;
@@ -138,6 +133,24 @@ impl Side {
         let peak = peak.ok_or("a worker told no peak of memory")?;
         Ok((median(times), peak))
     }
+}
+
+/// Times all sides in turn, and what each tells at its end: see [`Side::finish`]. Ends after at least
+/// five rounds where they take longer than `patience` seconds.
+fn in_turn(mut sides: Vec<Side>, patience: u64) -> Result<Vec<(f64, f64)>, String> {
+    let began = Instant::now();
+    for round in 0..ROUNDS {
+        if round >= 5 && began.elapsed() > Duration::from_secs(patience) {
+            break;
+        }
+        for side in &mut sides {
+            // OpenMP's threads spin for a while after their last work; let them go to sleep first.
+            std::thread::sleep(Duration::from_millis(50));
+            let time = side.time()?;
+            side.times.push(time);
+        }
+    }
+    sides.into_iter().map(Side::finish).collect()
 }
 
 fn side(program: &Path, words: &[&str], case: Case) -> Result<Side, String> {
@@ -159,19 +172,7 @@ fn compare(ours: &Path, python: Option<&Path>, case: Case) -> Result<Value, Stri
         sides.push(side(python, &[&script, "eager"], case)?);
         sides.push(side(python, &[&script, "compiled"], case)?);
     }
-    let began = Instant::now();
-    for round in 0..ROUNDS {
-        if round >= 5 && began.elapsed() > Duration::from_secs(PATIENCE) {
-            break;
-        }
-        for side in &mut sides {
-            // OpenMP's threads spin for a while after their last work; let them go to sleep first.
-            std::thread::sleep(Duration::from_millis(50));
-            let time = side.time()?;
-            side.times.push(time);
-        }
-    }
-    let results = sides.into_iter().map(Side::finish).collect::<Result<Vec<_>, _>>()?;
+    let results = in_turn(sides, PATIENCE)?;
     let of = |i: usize| results.get(i).copied();
     let ours = results[0];
     let ratio = |i: usize| of(i).map(|(ms, _)| round(ms / ours.0));

@@ -8,6 +8,8 @@
 //! }
 //! ```
 //!
+//! It brings mimalloc as the program's allocator, so such a binary cannot name another one.
+//!
 //! One file per command: `train`, `resume`, `probe`, `modalities`, `encoders`, `config`, `completions`.
 
 mod args;

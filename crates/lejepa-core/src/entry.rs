@@ -92,21 +92,7 @@ pub trait EncoderKind: 'static {
 /// use lejepa_core::{Result, SamplerKind, View, ViewRng, ViewSampler, ViewSpec, Views};
 /// use rand::RngExt;
 /// use serde::{Deserialize, Serialize};
-/// # struct Waves;
-/// # impl Modality for Waves {
-/// #     const NAME: &'static str = "waves";
-/// #     const ABOUT: &'static str = "sine waves";
-/// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
-/// #     type Config = Table;
-/// #     type Sample = Vec<f32>;
-/// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
-/// #         unimplemented!()
-/// #     }
-/// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
-/// #         unimplemented!()
-/// #     }
-/// # }
-///
+#[doc = include_str!("doc/waves.txt")]
 /// /// Two stretches that follow each other.
 /// struct Neighbours;
 ///
@@ -200,29 +186,8 @@ impl SamplerEntry {
     /// The entry of `S`; `origin` is the registering crate.
     ///
     /// ```
-    /// # use lejepa_core::{Dataset, Modality, Result, SamplerKind, Source, Table, ViewSampler};
     /// use lejepa_core::{SamplerEntry, origin};
-    /// # struct Waves;
-    /// # impl Modality for Waves {
-    /// #     const NAME: &'static str = "waves";
-    /// #     const ABOUT: &'static str = "sine waves";
-    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
-    /// #     type Config = Table;
-    /// #     type Sample = ();
-    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
-    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
-    /// # }
-    /// # struct Halves;
-    /// # impl SamplerKind for Halves {
-    /// #     const NAME: &'static str = "halves";
-    /// #     const ABOUT: &'static str = "the first and the second half";
-    /// #     type Modality = Waves;
-    /// #     type Config = Table;
-    /// #     fn build(_: &Table, _: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
-    /// #         unimplemented!()
-    /// #     }
-    /// # }
-    ///
+    #[doc = include_str!("doc/waves.txt")]
     /// // `Halves` is a `SamplerKind` for the modality `waves`.
     /// let entry = SamplerEntry::of::<Halves>(origin!());
     /// assert_eq!((entry.modality, entry.name), ("waves", "halves"));
@@ -272,19 +237,8 @@ impl ModalityEntry {
     /// The entry of `M`; `origin` is the registering crate.
     ///
     /// ```
-    /// # use lejepa_core::{Dataset, Modality, Result, Source, Table, ViewSampler};
     /// use lejepa_core::{ModalityEntry, origin};
-    /// # struct Waves;
-    /// # impl Modality for Waves {
-    /// #     const NAME: &'static str = "waves";
-    /// #     const ABOUT: &'static str = "sine waves";
-    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
-    /// #     type Config = Table;
-    /// #     type Sample = ();
-    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
-    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
-    /// # }
-    ///
+    #[doc = include_str!("doc/waves.txt")]
     /// // `Waves` is a `Modality`.
     /// let entry = ModalityEntry::of::<Waves>(origin!());
     /// assert_eq!((entry.name, entry.origin.krate), ("waves", "lejepa-core"));

@@ -82,19 +82,8 @@ impl Registry {
     /// [`Error::Duplicate`] where the name is taken.
     ///
     /// ```
-    /// # use lejepa_core::{Dataset, Modality, Result, Source, Table, ViewSampler};
     /// use lejepa_core::{Registry, origin};
-    /// # struct Waves;
-    /// # impl Modality for Waves {
-    /// #     const NAME: &'static str = "waves";
-    /// #     const ABOUT: &'static str = "sine waves";
-    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
-    /// #     type Config = Table;
-    /// #     type Sample = ();
-    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
-    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
-    /// # }
-    ///
+    #[doc = include_str!("doc/waves.txt")]
     /// // `Waves` is a `Modality`.
     /// let registry = Registry::empty().modality::<Waves>(origin!())?;
     /// assert_eq!((registry.find_modality("waves")?.rule)().extensions, ["wave"]);
@@ -187,29 +176,8 @@ impl Registry {
     /// [`Error::Duplicate`] where the name is taken for its modality.
     ///
     /// ```
-    /// # use lejepa_core::{Dataset, Modality, Result, SamplerKind, Source, Table, ViewSampler};
     /// use lejepa_core::{Registry, origin};
-    /// # struct Waves;
-    /// # impl Modality for Waves {
-    /// #     const NAME: &'static str = "waves";
-    /// #     const ABOUT: &'static str = "sine waves";
-    /// #     const EXTENSIONS: &'static [&'static str] = &["wave"];
-    /// #     type Config = Table;
-    /// #     type Sample = ();
-    /// #     fn open(_: &Table, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> { todo!() }
-    /// #     fn sampler(_: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> { todo!() }
-    /// # }
-    /// # struct Halves;
-    /// # impl SamplerKind for Halves {
-    /// #     const NAME: &'static str = "halves";
-    /// #     const ABOUT: &'static str = "the first and the second half";
-    /// #     type Modality = Waves;
-    /// #     type Config = Table;
-    /// #     fn build(_: &Table, _: &Table) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
-    /// #         unimplemented!()
-    /// #     }
-    /// # }
-    ///
+    #[doc = include_str!("doc/waves.txt")]
     /// // `Halves` is a `SamplerKind` for the modality `waves`.
     /// let registry = Registry::empty().sampler::<Halves>(origin!())?;
     /// assert_eq!(registry.find_sampler("halves", "waves")?.map(|s| s.name), Some("halves"));

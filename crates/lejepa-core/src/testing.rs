@@ -1,14 +1,7 @@
 //! A conformance suite for modalities: one line in a plugin's tests.
 //!
-//! ```ignore
-//! use lejepa_nn as _; // encoders to try
-//! use lejepa_train as _; // the checks that train
-//!
-//! #[test]
-//! fn conforms() {
-//!     lejepa_core::testing::check_modality::<Waves>();
-//! }
-//! ```
+//! A test calls [`check_modality`]`::<Waves>()` and names what the checks that train need:
+//! `use lejepa_train as _;` and, for encoders to try, `use lejepa_nn as _;`.
 //!
 //! [`check_modality`] panics with every rule that is broken; [`violations`] returns them.
 

@@ -27,11 +27,10 @@ mod finite;
 mod fused;
 mod objective;
 mod quadrature;
+mod settings;
 pub mod statistics;
 
 pub use directions::{Slicing, directions};
 pub use error::ObjectiveError;
-pub use objective::{
-    Centre, Gauge, Losses, Mix, Objective, ObjectiveConfig, OverSlices, Reduction, prediction_loss,
-    sigreg_plain,
-};
+pub use objective::{Gauge, Losses, Objective, prediction_loss, sigreg_plain};
+pub use settings::{Centre, Mix, ObjectiveConfig, OverSlices, Reduction};

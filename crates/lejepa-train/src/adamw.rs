@@ -59,23 +59,18 @@ impl Optimizer for AdamW {
         // Taken out and put back without a copy where nobody else holds them.
         let [mut weights, mut first, mut second] = [tensor, first, second].map(Tensor::into_data);
         let gradient = grad.into_data();
-        let done = match (
+        let slices = (
             weights.as_mut_slice::<f32>(),
             gradient.as_slice::<f32>(),
             first.as_mut_slice::<f32>(),
             second.as_mut_slice::<f32>(),
-        ) {
-            (Ok(weights), Ok(gradient), Ok(first), Ok(second)) => {
-                adamw(step, weights, gradient, first, second);
-                true
-            }
-            _ => false,
+        );
+        let (Ok(w), Ok(g), Ok(m), Ok(v)) = slices else {
+            unreachable!("tensors that the kernels support are of 32 bits")
         };
+        adamw(step, w, g, m, v);
         let back = |data: TensorData| Tensor::<D>::from_data(data, (&device, DType::F32));
         let [weights, first, second] = [weights, first, second].map(back);
-        if !done {
-            unreachable!("tensors that the kernels support are of 32 bits");
-        }
         let momentum = AdaptiveMomentumState::new(time + 1, first, second);
         (weights, Some(AdamWState::new(momentum)))
     }

@@ -103,20 +103,8 @@ const SUMS: &str = "SHA256SUMS";
 /// [`TrainError::Io`]; the checkpoints before are intact then.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
-/// # let run = RunDir::create(&folder.path().join("run"))?;
-/// # let never = std::sync::atomic::AtomicBool::new(false);
-/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+#[doc = include_str!("doc/resolved.txt")]
+#[doc = include_str!("doc/run.txt")]
 /// use lejepa_train::{Learner, checkpoint};
 ///
 /// let views = resolved.open(lejepa_core::Source::Demo)?.spec().clone();
@@ -198,20 +186,8 @@ fn hex(bytes: &[u8]) -> String {
 /// [`TrainError::Io`] where the folder cannot be read.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
-/// # let run = RunDir::create(&folder.path().join("run"))?;
-/// # let never = std::sync::atomic::AtomicBool::new(false);
-/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+#[doc = include_str!("doc/resolved.txt")]
+#[doc = include_str!("doc/run.txt")]
 /// use lejepa_train::{Model, checkpoint};
 ///
 /// assert_eq!(checkpoint::steps(&run)?, [2]);

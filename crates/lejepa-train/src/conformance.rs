@@ -5,10 +5,10 @@ use burn::tensor::Device;
 use lejepa_core::testing::{Rule, TrainingChecks, Violation};
 use lejepa_core::{ModalityEntry, Registration, Registry, Seed, Source, Value, View};
 
-use crate::config::{Request, Resolved};
 use crate::loader::{Order, make_batch};
 use crate::model::{Model, scalar};
 use crate::monitor::{views_without_gradient, without_gradient};
+use crate::resolved::{Request, Resolved};
 use crate::step::{Learner, Pass};
 use crate::{Result, TrainError};
 

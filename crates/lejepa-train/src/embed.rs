@@ -41,17 +41,7 @@ const CHUNK: usize = 128;
 /// A device failure. A sample that cannot be read is listed in [`Embeddings::skipped`].
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+#[doc = include_str!("doc/resolved.txt")]
 /// use lejepa_train::{Model, embed::embed};
 ///
 /// let device = Device::flex();

@@ -4,7 +4,7 @@ use lejepa_core::{Value, config};
 use lejepa_nn::ProjectorConfig;
 use lejepa_objective::ObjectiveConfig;
 
-use crate::config::Resolved;
+use crate::resolved::Resolved;
 
 impl Resolved {
     /// What every key means: dotted keys with their words.

@@ -27,12 +27,12 @@ use burn::tensor::Device;
 use lejepa_core::{BoxedEncoder, Error, Registry, Source, Table, View, ViewSource, ViewSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Resolved;
 use crate::data::Skipped;
 use crate::embed::embed_indices;
 use crate::loader::caught;
 use crate::model::{Model, embed_rows};
 use crate::observe::Observer;
+use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
 use crate::{Result, TrainError, checkpoint};
 
@@ -71,20 +71,8 @@ struct CardViews {
 /// [`TrainError::OutputExists`] where `folder` holds something; what is wrong with the run.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
-/// # let run = RunDir::create(&folder.path().join("run"))?;
-/// # let never = std::sync::atomic::AtomicBool::new(false);
-/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+#[doc = include_str!("doc/resolved.txt")]
+#[doc = include_str!("doc/run.txt")]
 /// use lejepa_train::{Embedder, checkpoint, export};
 ///
 /// let folder = folder.path().join("export");
@@ -187,20 +175,8 @@ pub struct NamedEmbeddings {
 /// A frozen encoder with everything needed to feed it.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
-/// # let run = RunDir::create(&folder.path().join("run"))?;
-/// # let never = std::sync::atomic::AtomicBool::new(false);
-/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+#[doc = include_str!("doc/resolved.txt")]
+#[doc = include_str!("doc/run.txt")]
 /// use lejepa_train::{Embedder, checkpoint};
 ///
 /// let best = checkpoint::best(&run)?;

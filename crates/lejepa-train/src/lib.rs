@@ -2,7 +2,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`config`] | [`Request`] → [`Resolved`]: strict layers of settings |
+//! | [`config`] | the general settings; [`Request`] → [`Resolved`]: strict layers of them |
 //! | [`data`] | which samples are trained on, which are probed on |
 //! | [`loader`] | batches of views, the same for any number of threads |
 //! | [`model`] | encoder and projector as one burn module |
@@ -46,19 +46,23 @@ pub mod loader;
 pub mod model;
 mod monitor;
 pub mod observe;
+mod prepared;
 pub mod probe;
 mod report;
+mod resolved;
 pub mod rundir;
 mod schedule;
 pub mod step;
 pub mod trainer;
 
-pub use config::{Request, Resolved, Settings};
+pub use config::Settings;
 pub use error::{Result, TrainError};
 pub use export::{Embedder, NamedEmbeddings, export};
 pub use model::Model;
 pub use observe::{Event, Observer, Silent, StepMetrics};
+pub use prepared::{Prepared, ProbeComparison};
+pub use resolved::{Request, Resolved};
 pub use rundir::RunDir;
 pub use schedule::learning_rate;
 pub use step::{Learner, Pass};
-pub use trainer::{Outcome, Prepared, ProbeComparison, Start, train};
+pub use trainer::{Outcome, Start, train};

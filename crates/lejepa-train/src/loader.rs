@@ -138,16 +138,7 @@ const ATTEMPTS: u64 = 64;
 /// single sample.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::Request;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+#[doc = include_str!("doc/resolved.txt")]
 /// use lejepa_core::Seed;
 /// use lejepa_train::loader::{Loader, Order, make_batch};
 ///

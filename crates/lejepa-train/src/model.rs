@@ -6,8 +6,8 @@ use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor, TensorData};
 use lejepa_core::{BoxedEncoder, Purpose, Seed, ViewSpec};
 use lejepa_nn::Projector;
 
-use crate::config::Resolved;
 use crate::loader::Batch;
+use crate::resolved::Resolved;
 use crate::{Result, TrainError};
 
 /// Encoder and projector as one burn module.
@@ -26,16 +26,7 @@ impl Model {
     /// Settings that the encoder or the projector refuses.
     ///
     /// ```
-    /// # use lejepa_image as _;
-    /// # use lejepa_nn as _;
-    /// # use burn::tensor::Device;
-    /// # use lejepa_core::Registry;
-    /// # use lejepa_train::Request;
-    /// # let registry = Registry::discover()?;
-    /// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-    /// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-    /// # let assignments = small.split_whitespace().map(String::from).collect();
-    /// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    #[doc = include_str!("doc/resolved.txt")]
     /// use lejepa_core::Seed;
     /// use lejepa_train::Model;
     /// use lejepa_train::loader::{Order, make_batch};

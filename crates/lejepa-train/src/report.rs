@@ -7,11 +7,11 @@ use lejepa_objective::{Gauge, Objective};
 use serde_json::json;
 
 use crate::Result;
-use crate::config::Resolved;
 use crate::loader::Order;
 use crate::model::Model;
 use crate::observe::{Event, Observer, StepMetrics};
-use crate::trainer::Prepared;
+use crate::prepared::Prepared;
+use crate::resolved::Resolved;
 
 /// Says what is trained on what with which loss.
 pub(crate) fn describe(

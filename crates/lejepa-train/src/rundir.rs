@@ -6,27 +6,15 @@ use std::path::{Path, PathBuf};
 
 use lejepa_core::{Registry, Table};
 
-use crate::config::Resolved;
 use crate::observe::StepMetrics;
+use crate::resolved::Resolved;
 use crate::{Result, TrainError};
 
 /// The folder of one run.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
-/// # let run = RunDir::create(&folder.path().join("run"))?;
-/// # let never = std::sync::atomic::AtomicBool::new(false);
-/// # train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+#[doc = include_str!("doc/resolved.txt")]
+#[doc = include_str!("doc/run.txt")]
 /// let run = RunDir::open(run.path())?;
 /// for file in [run.config_file(), run.info_file(), run.metrics_file(), run.checkpoints()] {
 ///     assert!(file.exists(), "{}", file.display());

@@ -9,24 +9,15 @@ use lejepa_objective::{Losses, Objective};
 
 use crate::Result;
 use crate::adamw::AdamW;
-use crate::config::{Memory, Resolved, TrainConfig};
+use crate::config::{Memory, TrainConfig};
 use crate::loader::Batch;
 use crate::model::Model;
+use crate::resolved::Resolved;
 
 /// A model with all that it takes to train it by one step.
 ///
 /// ```
-/// # use lejepa_image as _;
-/// # use lejepa_nn as _;
-/// # use burn::tensor::Device;
-/// # use lejepa_core::Registry;
-/// # use lejepa_train::{Request, RunDir, Silent, Start, train};
-/// # let folder = tempfile::tempdir()?;
-/// # let registry = Registry::discover()?;
-/// # let small = "modality=image encoder.width=24 encoder.depth=1 train.steps=2 train.batch=8 \
-/// #              objective.slices=16 projector.hidden=16 probe.enabled=false";
-/// # let assignments = small.split_whitespace().map(String::from).collect();
-/// # let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+#[doc = include_str!("doc/resolved.txt")]
 /// use lejepa_core::{Seed, Source};
 /// use lejepa_train::Learner;
 /// use lejepa_train::loader::{Order, make_batch};
@@ -184,4 +175,37 @@ fn optimizer(t: &TrainConfig, model: &Model) -> ModuleOptimizer {
         AdamW::new(t.betas, 0.0),
         None,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::GradientCheckpointingStrategy;
+    use lejepa_core::{Registry, Source};
+    use lejepa_image as _;
+    use lejepa_nn as _;
+
+    use super::*;
+    use crate::Request;
+
+    #[test]
+    fn memory_and_parts_are_what_was_asked_for() {
+        let registry = Registry::discover().unwrap();
+        for (memory, strategy) in [
+            ("full", GradientCheckpointingStrategy::Disabled),
+            ("checkpoint", GradientCheckpointingStrategy::Balanced),
+        ] {
+            let words = format!("modality=image train.memory={memory} train.accumulate=3");
+            let assignments = words.split_whitespace().map(String::from).collect();
+            let resolved =
+                Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
+            let views = resolved.open(Source::Demo).unwrap().spec().clone();
+            let learner = Learner::new(&resolved, &views, &Device::flex()).unwrap();
+            assert_eq!(learner.parts, 3);
+            assert_eq!(learner.device.gradient_checkpointing_strategy(), Some(strategy));
+            // The weights have to live on that device too, or operations would mix strategies.
+            let rows = views.global.iter().product::<usize>();
+            let embedded = learner.model.embed(vec![0.0; rows], &views.global, &learner.device);
+            assert_eq!(embedded.unwrap().gradient_checkpointing_strategy(), Some(strategy));
+        }
+    }
 }

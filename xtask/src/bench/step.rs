@@ -2,19 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Side, processor, pytorch, round, table_of, write};
+use super::{Side, in_turn, processor, pytorch, round, table_of, write};
 use crate::{cargo, run};
 
 /// The cases that both workers know; see `crates/lejepa-train/examples/time_step.rs`.
 const CASES: [&str; 5] = ["vit-ti", "vit-s", "resnet18", "audio", "video"];
 
-/// Rounds in which every side does one step; the median counts. Fewer, but at least five, where they
-/// take longer than this many seconds.
-const ROUNDS: usize = 15;
+/// Seconds after which five rounds are enough.
 const PATIENCE: u64 = 30;
 
 /// Columns of docs/results/step.csv.
@@ -84,22 +81,9 @@ fn compare(
             sides.push(started(&mut command)?);
         }
     }
-    let began = Instant::now();
-    for round in 0..ROUNDS {
-        if round >= 5 && began.elapsed() > Duration::from_secs(PATIENCE) {
-            break;
-        }
-        for side in &mut sides {
-            // OpenMP's threads spin for a while after their last work; let them go to sleep first.
-            std::thread::sleep(Duration::from_millis(50));
-            let time = side.time()?;
-            side.times.push(time);
-        }
-    }
-    let results = sides.into_iter().map(Side::finish).collect::<Result<Vec<_>, _>>()?;
+    let results = in_turn(sides, PATIENCE)?;
     // For its peak alone.
-    let spared = ours(program, case, precision, &["train.memory=checkpoint"])?;
-    let spared = spared.finish_untimed()?;
+    let (_, spared) = ours(program, case, precision, &["train.memory=checkpoint"])?.finish()?;
     let of = |i: usize| results.get(i).copied();
     let (ms, peak) = results[0];
     let best = [of(1), of(2)].into_iter().flatten().min_by(|a, b| a.0.total_cmp(&b.0));

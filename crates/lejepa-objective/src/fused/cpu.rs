@@ -8,21 +8,11 @@
 //! Tiles and chunks depend on the shape alone and every sum runs in a fixed order, so the result has
 //! the same bits for any number of threads.
 
-use std::sync::{Mutex, PoisonError};
-
-use gemm::Parallelism;
+use lejepa_kernels::{Buffer, Matrix, Precision, arch, product};
 use rayon::prelude::*;
 
 use super::Rule;
 use super::lanes::{BLOCK, Gradient, ROWS, Sums};
-
-/// A matrix in memory: element (i, j) at `data[i·rows + j·columns]`.
-#[derive(Clone, Copy)]
-pub(super) struct Strided<'a> {
-    pub(super) data: &'a [f32],
-    pub(super) row: usize,
-    pub(super) column: usize,
-}
 
 /// What to compute: SIGReg over `sets` sets of `rows` embeddings of width `dim`.
 pub(super) struct Problem<'a> {
@@ -33,7 +23,7 @@ pub(super) struct Problem<'a> {
     /// `sets · rows × dim`, contiguous.
     pub(super) z: &'a [f32],
     /// `dim × slices`.
-    pub(super) axes: Strided<'a>,
+    pub(super) axes: Matrix<'a>,
     pub(super) rule: &'a Rule,
 }
 
@@ -88,29 +78,24 @@ impl Problem<'_> {
             back.par_chunks_mut(CHUNK * dim).enumerate().for_each(|(c, back)| {
                 for (t, tile) in tiles.chunks_exact(rows * width).enumerate() {
                     let count = width.min(self.slices - t * width);
-                    let tile = Strided { data: &tile[c * CHUNK * width..], row: width, column: 1 };
-                    let axes = self.axes_from(t * width);
-                    // The transpose of the directions: rows and columns change places.
-                    let axes = Strided { row: axes.column, column: axes.row, ..axes };
-                    product(back, dim, t > 0, tile, axes, [back.len() / dim, dim, count]);
+                    let tile = Matrix::rows(&tile[c * CHUNK * width..], width);
+                    let axes = self.axes.at(0, t * width).transposed();
+                    let shape = [back.len() / dim, dim, count];
+                    product(back, dim, t > 0, tile, axes, shape, Precision::F32);
                 }
             });
         }
         sums.iter().sum()
     }
 
-    fn axes_from(&self, slice: usize) -> Strided<'_> {
-        Strided { data: &self.axes.data[slice * self.axes.column..], ..self.axes }
-    }
-
     /// The sum over one tile's directions; leaves the gradient of the projections in the tile.
     fn tile(&self, z: &[f32], index: usize, tile: &mut [f32], gradient: bool) -> f64 {
         let (width, dim, knots) = (self.tile_width(), self.dim, self.rule.weights.len());
         let count = width.min(self.slices - index * width);
-        let z = Strided { data: z, row: dim, column: 1 };
+        let (z, axes) = (Matrix::rows(z, dim), self.axes.at(0, index * width));
         // Columns beyond `count` hold whatever was there: nobody looks at what becomes of them.
         // Rows beyond the last are zero and add exactly one to each sum of cosines.
-        product(tile, width, false, z, self.axes_from(index * width), [self.rows, count, dim]);
+        product(tile, width, false, z, axes, [self.rows, count, dim], Precision::F32);
         tile[self.rows * width..].fill(0.0);
         let padding = (self.padded_rows() - self.rows) as f64;
 
@@ -173,93 +158,5 @@ impl Problem<'_> {
     }
 }
 
-/// The widest vectors this processor has, found once.
-fn arch() -> pulp::Arch {
-    static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
-    *ARCH.get_or_init(pulp::Arch::new)
-}
-
 /// Every tile's width is a multiple of this, the widest vector there is.
 const LANES: usize = 16;
-
-/// `into` (+)= `left`·`right` for `[m, n, k]`; `into` has rows of `stride` values.
-fn product(
-    into: &mut [f32],
-    stride: usize,
-    add: bool,
-    left: Strided<'_>,
-    right: Strided<'_>,
-    [m, n, k]: [usize; 3],
-) {
-    let reach = |x: &Strided<'_>, r: usize, c: usize| (r - 1) * x.row + (c - 1) * x.column;
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
-    assert!((m - 1) * stride + n <= into.len(), "the product's target is too small");
-    assert!(reach(&left, m, k) < left.data.len(), "the product's left side is too small");
-    assert!(reach(&right, k, n) < right.data.len(), "the product's right side is too small");
-    // SAFETY: the assertions above keep every element that gemm touches inside the three slices,
-    // and `into` is borrowed mutably, so it overlaps neither of the others.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            into.as_mut_ptr(),
-            1,
-            stride as isize,
-            add,
-            left.data.as_ptr(),
-            left.column as isize,
-            left.row as isize,
-            right.data.as_ptr(),
-            right.column as isize,
-            right.row as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
-}
-
-/// Working memory that is handed back for the next call: fresh pages cost more than the arithmetic
-/// on small problems.
-struct Buffer {
-    values: Vec<f32>,
-    length: usize,
-}
-
-static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-
-impl Buffer {
-    /// `length` values of any content.
-    fn take(length: usize) -> Self {
-        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        let best = (0..pool.len())
-            .filter(|&i| pool[i].len() >= length)
-            .min_by_key(|&i| pool[i].len())
-            .or_else(|| pool.len().checked_sub(1));
-        let mut values = best.map(|i| pool.swap_remove(i)).unwrap_or_default();
-        drop(pool);
-        if values.len() < length {
-            values = vec![0.0; length];
-        }
-        Self { values, length }
-    }
-
-    fn slice(&mut self) -> &mut [f32] {
-        &mut self.values[..self.length]
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let values = std::mem::take(&mut self.values);
-        if !values.is_empty() {
-            POOL.lock().unwrap_or_else(PoisonError::into_inner).push(values);
-        }
-    }
-}

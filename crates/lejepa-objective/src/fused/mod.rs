@@ -22,7 +22,8 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::quadrature::Quadrature;
-use cpu::{Problem, Strided};
+use cpu::Problem;
+use lejepa_kernels::Matrix;
 
 /// The most knots t > 0 that the kernels are made for.
 const MOST_KNOTS: usize = 64;
@@ -101,7 +102,7 @@ impl Kernel for Flex {
             dim,
             slices,
             z: &z.storage::<f32>()[z.layout().start_offset()..],
-            axes: Strided {
+            axes: Matrix {
                 data: &axes.storage::<f32>()[axes.layout().start_offset()..],
                 row: strides[0].unsigned_abs(),
                 column: strides[1].unsigned_abs(),
