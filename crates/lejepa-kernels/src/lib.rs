@@ -4,7 +4,7 @@
 //! all of its data. Here the block is one operation that takes a chunk of samples through all of its
 //! layers while the chunk is in the cache, and comes back the same way. Vector instructions (up to
 //! AVX-512) are chosen at run time, so that one binary is fast everywhere; matrix products are those of
-//! the crate `gemm`, or, with [`Precision::Bf16`], of the processor's bf16 tiles (AMX).
+//! the crate `gemm`, or, with [`Precision::Bf16`], of the units for bf16 that the processor has (AMX, AVX512-BF16).
 //!
 //! Results have the same bits for any number of threads: work is divided by shape alone, and sums are
 //! made in a fixed order.
@@ -18,7 +18,7 @@
 //! | `adamw` | an optimizer's step in one pass: [`adamw()`] |
 //! | `groups` | sums in a fixed order |
 //! | `lanes` | elementwise and row-wise passes in vectors |
-//! | `matrix`, `amx` | matrix products |
+//! | `matrix`, `bf16` | matrix products |
 //! | `memory` | buffers that are used again |
 //!
 //! ```
@@ -33,8 +33,9 @@
 //! ```
 
 mod adamw;
-mod amx;
+
 mod batch;
+mod bf16;
 mod block;
 mod conv;
 mod dense;
@@ -46,6 +47,8 @@ mod memory;
 mod ops;
 mod pictures;
 mod precision;
+mod rows;
+mod unit;
 
 pub use adamw::{AdamWStep, adamw};
 pub use block::BlockShape;

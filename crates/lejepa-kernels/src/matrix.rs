@@ -1,4 +1,4 @@
-//! Matrix products of strided matrices, in 32 bits or on the processor's bf16 tiles.
+//! Matrix products of strided matrices, in 32 bits or by the processor's units for bf16.
 
 use gemm::Parallelism;
 
@@ -78,7 +78,7 @@ pub fn product(
     assert!(left.reach(m, k) < left.data.len(), "the product's left side is too small");
     assert!(right.reach(k, n) < right.data.len(), "the product's right side is too small");
     if precision == Precision::Bf16
-        && crate::amx::product(into, stride, add, left, right, [m, n, k])
+        && crate::bf16::product(into, stride, add, left, right, [m, n, k])
     {
         return;
     }
@@ -110,7 +110,7 @@ pub fn product(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn noise(n: usize, seed: u32) -> Vec<f32> {

@@ -23,7 +23,8 @@ pub enum Precision {
     /// 32 bits.
     #[default]
     F32,
-    /// bf16 (8 bits of exponent, 8 of precision) where the processor multiplies it (AMX); 32 bits
+    /// bf16 (8 bits of exponent, 8 of precision) where the processor multiplies it (AMX or
+    /// AVX512-BF16); 32 bits
     /// elsewhere.
     Bf16,
 }
@@ -54,8 +55,13 @@ impl Precision {
     pub fn is_native(self) -> bool {
         match self {
             Self::F32 => true,
-            Self::Bf16 => crate::amx::available(),
+            Self::Bf16 => crate::bf16::unit().is_some(),
         }
+    }
+
+    /// Whether factors are in bf16, here and now.
+    pub(crate) fn is_narrow(self) -> bool {
+        self == Self::Bf16 && self.is_native()
     }
 }
 

@@ -1,0 +1,362 @@
+//! Matrix products whose left factors are taken from wherever they lie, row by row.
+//!
+//! A product reads a row of left factors one word at a time, so that rows need not be packed: only
+//! pointers to them are gathered. This serves convolution, where a row of the matrix is made of pieces
+//! of a picture, one for each tap of the kernel (the indirect convolution of Dukhan, arXiv
+//! 1907.02129), and a linear layer, which has one tap. Right factors are packed once into panels of two
+//! vectors' width.
+
+use crate::unit::{Task, Unit, Word};
+
+/// Rows in a block: as many as have their sums in registers at once.
+pub(crate) const BLOCK: usize = 8;
+
+/// 64 bytes at an address that a vector is quickest from.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+/// Right factors: for each panel of columns, each tap and each word along the common axis, a word for
+/// each column. Columns beyond the last hold 0.
+pub(crate) struct Panels<W> {
+    lines: Vec<Line>,
+    /// Words along the common axis, for each tap.
+    pub(crate) length: usize,
+    /// Columns that are wanted.
+    pub(crate) columns: usize,
+    size: usize,
+    words: std::marker::PhantomData<W>,
+}
+
+/// Columns of a panel.
+pub(crate) fn width<W: Word>() -> usize {
+    2 * W::lanes()
+}
+
+impl<W: Word> Panels<W> {
+    /// Panels of `columns` columns, `taps` taps and `factors` factors for each tap; `fill` is given a
+    /// panel's number and its words, which are 0.
+    pub(crate) fn new(
+        columns: usize,
+        taps: usize,
+        factors: usize,
+        fill: impl Fn(usize, &mut [W]) + Sync,
+    ) -> Self {
+        use rayon::prelude::*;
+        let length = factors.div_ceil(W::FACTORS);
+        let size = (taps * length * width::<W>()).next_multiple_of(16);
+        let mut lines = vec![Line([0; 16]); columns.div_ceil(width::<W>()) * size / 16];
+        lines.par_chunks_exact_mut((size / 16).max(1)).enumerate().for_each(|(j, lines)| {
+            const { assert!(size_of::<W>() == 4 && align_of::<W>() == 4) };
+            // SAFETY: words have 32 bits, any of which are valid, as those of a line.
+            let words = unsafe {
+                std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast::<W>(), lines.len() * 16)
+            };
+            fill(j, words);
+        });
+        Self { lines, length, columns, size, words: std::marker::PhantomData }
+    }
+
+    /// The matrix `[factors, columns]` of which element (i, j) is `at(i, j)`.
+    pub(crate) fn of(factors: usize, columns: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        Self::with_taps(columns, 1, factors, |_, i, j| at(i, j))
+    }
+
+    /// The same with a matrix for each tap.
+    pub(crate) fn with_taps(
+        columns: usize,
+        taps: usize,
+        factors: usize,
+        at: impl Fn(usize, usize, usize) -> f32 + Sync,
+    ) -> Self {
+        let width = width::<W>();
+        let length = factors.div_ceil(W::FACTORS);
+        Self::new(columns, taps, factors, |panel, words| {
+            let first = panel * width;
+            let some = width.min(columns - first);
+            for (row, words) in words.chunks_exact_mut(width).take(taps * length).enumerate() {
+                let (tap, i) = (row / length, row % length * W::FACTORS);
+                for (j, word) in words.iter_mut().take(some).enumerate() {
+                    let second =
+                        if i + 1 < factors && W::FACTORS == 2 { at(tap, i + 1, first + j) } else { 0.0 };
+                    *word = W::of([at(tap, i, first + j), second]);
+                }
+            }
+        })
+    }
+
+    fn panel(&self, j: usize) -> *const W {
+        self.lines[j * self.size / 16..].as_ptr().cast()
+    }
+}
+
+/// Numbers `[rows, factors]` as words along each row; `None` where they are words already.
+pub(crate) fn words_along<W: Word>(numbers: &[f32], factors: usize) -> Option<Vec<W>> {
+    use rayon::prelude::*;
+    if W::same(numbers).is_some() {
+        return None;
+    }
+    let length = factors.div_ceil(W::FACTORS);
+    let mut words = vec![W::default(); numbers.len() / factors * length];
+    words
+        .par_chunks_mut(CONVERTED * length)
+        .zip(numbers.par_chunks(CONVERTED * factors))
+        .for_each(|(words, numbers)| W::run(Along { numbers, factors, words }));
+    Some(words)
+}
+
+/// Rows that a thread converts at a time.
+const CONVERTED: usize = 256;
+
+struct Along<'a, W> {
+    numbers: &'a [f32],
+    factors: usize,
+    words: &'a mut [W],
+}
+
+impl<W: Word> Task<W> for Along<'_, W> {
+    #[inline(always)]
+    fn run<U: Unit<Word = W>>(self, _: U) {
+        let length = self.factors.div_ceil(2);
+        let rows = self.words.chunks_exact_mut(length);
+        for (words, numbers) in rows.zip(self.numbers.chunks_exact(self.factors)) {
+            let (pairs, rest) = numbers.as_chunks::<2>();
+            for (word, pair) in words.iter_mut().zip(pairs) {
+                *word = W::of(*pair);
+            }
+            if let (Some(word), Some(last)) = (words.last_mut(), rest.first()) {
+                *word = W::of([*last, 0.0]);
+            }
+        }
+    }
+}
+
+/// No row.
+pub(crate) const NONE: usize = usize::MAX;
+
+/// Rows of numbers as words across rows: the words of row r of the result hold, column by column, the
+/// numbers of both rows that `rows[r]` names by where they begin. A second row may be [`NONE`]; for
+/// words of one factor it does not matter. Words beyond `columns` in each row are left as they are.
+pub(crate) struct Across<'a, W> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) rows: &'a [[usize; 2]],
+    pub(crate) columns: usize,
+    /// From one row of words to the next.
+    pub(crate) stride: usize,
+    pub(crate) words: &'a mut [W],
+}
+
+impl<W: Word> Task<W> for Across<'_, W> {
+    #[inline(always)]
+    fn run<U: Unit<Word = W>>(self, _: U) {
+        for (words, row) in self.words.chunks_mut(self.stride).zip(self.rows) {
+            let words = &mut words[..self.columns];
+            let first = &self.numbers[row[0]..][..self.columns];
+            if W::FACTORS == 1 || row[1] == NONE {
+                for (word, first) in words.iter_mut().zip(first) {
+                    *word = W::of([*first, 0.0]);
+                }
+                continue;
+            }
+            let second = &self.numbers[row[1]..][..self.columns];
+            for ((word, first), second) in words.iter_mut().zip(first).zip(second) {
+                *word = W::of([*first, *second]);
+            }
+        }
+    }
+}
+
+/// `into[target of row r]` (+)= Σ over taps of the row's left factors times the tap's right ones.
+pub(crate) struct Sweep<'a, W> {
+    /// For each block of rows, for each tap, where the factors of its rows begin. All are readable for
+    /// the length of the panels; those of rows beyond the last too.
+    pub(crate) rows: &'a [[*const W; BLOCK]],
+    pub(crate) taps: usize,
+    /// Where the result of each row begins in `into`.
+    pub(crate) targets: &'a [usize],
+    pub(crate) right: &'a Panels<W>,
+    pub(crate) add: bool,
+    pub(crate) into: &'a mut [f32],
+}
+
+impl<W: Word> Task<W> for Sweep<'_, W> {
+    #[inline(always)]
+    fn run<U: Unit<Word = W>>(self, u: U) {
+        let width = 2 * U::LANES;
+        let columns = self.right.columns;
+        assert!(self.taps * self.right.length * width <= self.right.size, "too few right factors");
+        for (j, first) in (0..columns).step_by(width).enumerate() {
+            let panel = self.right.panel(j);
+            let some = width.min(columns - first);
+            let blocks = self.rows.chunks_exact(self.taps).zip(self.targets.chunks(BLOCK));
+            for (block, targets) in blocks {
+                // SAFETY: who makes a sweep promises its rows; the panel was measured above.
+                unsafe {
+                    if U::WIDE {
+                        let sums = sums::<U, 8>(u, block, 0, self.right.length, panel);
+                        put(u, sums, targets, first, some, self.add, self.into);
+                    } else {
+                        let sums4 = sums::<U, 4>(u, block, 0, self.right.length, panel);
+                        put(u, sums4, targets, first, some, self.add, self.into);
+                        if targets.len() > 4 {
+                            let sums4 = sums::<U, 4>(u, block, 4, self.right.length, panel);
+                            put(u, sums4, &targets[4..], first, some, self.add, self.into);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sums of `R` rows of a block, from row `first` on, over a panel's columns.
+///
+/// # Safety
+/// Rows are readable for `length` words, the panel for `length` rows for each tap.
+#[inline(always)]
+unsafe fn sums<U: Unit, const R: usize>(
+    u: U,
+    block: &[[*const U::Word; BLOCK]],
+    first: usize,
+    length: usize,
+    panel: *const U::Word,
+) -> [[U::Sums; 2]; R] {
+    let mut sums = [[u.zero(); 2]; R];
+    let mut right = panel;
+    for tap in block {
+        let mut rows = [tap[0]; R];
+        rows.copy_from_slice(&tap[first..first + R]);
+        for i in 0..length {
+            // SAFETY: by the caller's promise.
+            unsafe {
+                let b = [u.load(right), u.load(right.add(U::LANES))];
+                right = right.add(2 * U::LANES);
+                for r in 0..R {
+                    let a = u.spread(rows[r].add(i));
+                    sums[r][0] = u.add_product(a, b[0], sums[r][0]);
+                    sums[r][1] = u.add_product(a, b[1], sums[r][1]);
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// Stores the sums of as many rows as there are targets.
+#[inline(always)]
+fn put<U: Unit, const R: usize>(
+    u: U,
+    sums: [[U::Sums; 2]; R],
+    targets: &[usize],
+    first: usize,
+    some: usize,
+    add: bool,
+    into: &mut [f32],
+) {
+    let width = 2 * U::LANES;
+    // Counted, so that it is unrolled: sums that are indexed at run time leave their registers.
+    for r in 0..R {
+        let Some(target) = targets.get(r) else { break };
+        let into = &mut into[target + first..][..some];
+        if some == width {
+            // SAFETY: `into` has two vectors' numbers.
+            unsafe {
+                u.store(sums[r][0], into.as_mut_ptr(), add);
+                u.store(sums[r][1], into.as_mut_ptr().add(U::LANES), add);
+            }
+        } else {
+            put_some(u, sums[r], add, into);
+        }
+    }
+}
+
+/// Fewer columns than a panel has.
+#[inline(always)]
+fn put_some<U: Unit>(u: U, sums: [U::Sums; 2], add: bool, into: &mut [f32]) {
+    let mut edge = [0f32; 64];
+    assert!(2 * U::LANES <= edge.len(), "vectors are of at most 32 numbers");
+    edge[..into.len()].copy_from_slice(into);
+    // SAFETY: as measured above.
+    unsafe {
+        u.store(sums[0], edge.as_mut_ptr(), add);
+        u.store(sums[1], edge.as_mut_ptr().add(U::LANES), add);
+    }
+    into.copy_from_slice(&edge[..into.len()]);
+}
+
+/// `into[tap][i][column]` += Σ over rows of the row's left factor i times its right one: the gradient
+/// of a panel.
+pub(crate) struct Outer<'a, W> {
+    /// For each tap, where the left factors of each row begin; readable for `length` words.
+    pub(crate) rows: &'a [*const W],
+    pub(crate) length: usize,
+    /// Right factors of each row, a panel wide.
+    pub(crate) right: &'a [W],
+    /// `[taps, length, panel's width]`
+    pub(crate) into: &'a mut [f32],
+}
+
+impl<W: Word> Task<W> for Outer<'_, W> {
+    #[inline(always)]
+    fn run<U: Unit<Word = W>>(self, u: U) {
+        let width = 2 * U::LANES;
+        let count = self.right.len() / width;
+        if count == 0 {
+            return;
+        }
+        let taps = self.rows.chunks_exact(count).zip(self.into.chunks_exact_mut(self.length * width));
+        for (rows, into) in taps {
+            let mut i = 0;
+            while i < self.length {
+                let left = self.length - i;
+                let into = &mut into[i * width..];
+                // SAFETY: rows are readable up to `length`, and `right` holds `count` of `width`.
+                unsafe {
+                    i += if left >= 8 && U::WIDE {
+                        outer::<U, 8>(u, rows, i, self.right, into)
+                    } else if left >= 4 {
+                        outer::<U, 4>(u, rows, i, self.right, into)
+                    } else {
+                        outer::<U, 1>(u, rows, i, self.right, into)
+                    };
+                }
+            }
+        }
+    }
+}
+
+/// `R` rows of [`Outer`] from word `i` on; gives `R`.
+///
+/// # Safety
+/// Rows are readable up to word `i + R`; `right` holds two vectors for each.
+#[inline(always)]
+unsafe fn outer<U: Unit, const R: usize>(
+    u: U,
+    rows: &[*const U::Word],
+    i: usize,
+    right: &[U::Word],
+    into: &mut [f32],
+) -> usize {
+    let mut sums = [[u.zero(); 2]; R];
+    let mut right = right.as_ptr();
+    for row in rows {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let b = [u.load(right), u.load(right.add(U::LANES))];
+            right = right.add(2 * U::LANES);
+            for r in 0..R {
+                let a = u.spread(row.add(i + r));
+                sums[r][0] = u.add_product(a, b[0], sums[r][0]);
+                sums[r][1] = u.add_product(a, b[1], sums[r][1]);
+            }
+        }
+    }
+    for (sums, into) in sums.iter().zip(into.chunks_exact_mut(2 * U::LANES)) {
+        // SAFETY: `into` has two vectors' numbers.
+        unsafe {
+            u.store(sums[0], into.as_mut_ptr(), true);
+            u.store(sums[1], into.as_mut_ptr().add(U::LANES), true);
+        }
+    }
+    R
+}
