@@ -10,9 +10,10 @@
 
 use rayon::prelude::*;
 
-use crate::groups::summed;
+use crate::groups::{GROUPS, summed};
 use crate::lanes;
 use crate::memory::fresh;
+use crate::weight::{Weight, add_gradient};
 use crate::{Buffer, Matrix, Precision, product};
 
 /// Shape and settings of a block.
@@ -35,7 +36,7 @@ pub struct BlockShape {
 /// perceptron, up (`[width, hidden]`) and down (`[hidden, width]`), each with its shift.
 pub(crate) const WEIGHTS: usize = 12;
 
-/// Tokens in a chunk, about.
+/// Tokens in a chunk, at most, unless a sample has more.
 const CHUNK: usize = 512;
 /// Queries that attend at once.
 const QUERIES: usize = 128;
@@ -100,6 +101,14 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// The matrices of a block, packed for one way.
+struct Packed<'a> {
+    qkv: Weight<'a>,
+    out: Weight<'a>,
+    up: Weight<'a>,
+    down: Weight<'a>,
+}
+
 /// A block at work on samples of one shape.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
@@ -117,28 +126,52 @@ impl<'a> Block<'a> {
         Self { shape, weights: Weights::of(weights), precision }
     }
 
-    fn chunk_rows(&self) -> usize {
-        self.shape.tokens * (CHUNK / self.shape.tokens).max(1)
+    /// The matrices as a way takes them: forward, or back and so transposed.
+    fn packed(&self, back: bool) -> Packed<'a> {
+        let BlockShape { width, hidden, .. } = self.shape;
+        let pack = |[matrix, _]: [&'a [f32]; 2], inner: usize, columns: usize| {
+            let matrix = Matrix::rows(matrix, columns);
+            match back {
+                false => Weight::new(matrix, inner, columns, self.precision),
+                true => Weight::new(matrix.transposed(), columns, inner, self.precision),
+            }
+        };
+        let w = &self.weights;
+        Packed {
+            qkv: pack(w.qkv, width, 3 * width),
+            out: pack(w.out, width, width),
+            up: pack(w.up, width, hidden),
+            down: pack(w.down, hidden, width),
+        }
+    }
+
+    /// Rows of a chunk of `rows` in all: whole samples, and chunks in a number that as many threads
+    /// share evenly.
+    fn chunk_rows(&self, rows: usize) -> usize {
+        let samples = rows / self.shape.tokens;
+        let chunks = rows.div_ceil(CHUNK).next_multiple_of(GROUPS).min(samples).max(1);
+        self.shape.tokens * samples.div_ceil(chunks).max(1)
     }
 
     /// The result for `x`, and what the way back needs where `keep` says so.
     pub(crate) fn forward(&self, x: &[f32], keep: bool) -> (Vec<f32>, Option<Buffer>) {
-        let size = self.chunk_rows() * self.shape.width;
-        let kept = Kept::of(&self.shape, self.chunk_rows()).total();
+        let rows = self.chunk_rows(x.len() / self.shape.width);
+        let (size, kept) = (rows * self.shape.width, Kept::of(&self.shape, rows).total());
+        let packed = &self.packed(false);
         let mut y = fresh(x.len());
         let chunks = x.par_chunks(size).zip(y.par_chunks_mut(size));
         if !keep {
-            chunks.for_each(|(x, y)| self.chunk(x, Buffer::take(kept).slice(), Some(y)));
+            chunks.for_each(|(x, y)| self.chunk(packed, x, Buffer::take(kept).slice(), Some(y)));
             return (y, None);
         }
         let mut all = Buffer::take(x.len().div_ceil(size) * kept);
         let parts: Vec<&mut [f32]> = all.slice().chunks_exact_mut(kept).collect();
-        chunks.zip(parts).for_each(|((x, y), kept)| self.chunk(x, kept, Some(y)));
+        chunks.zip(parts).for_each(|((x, y), kept)| self.chunk(packed, x, kept, Some(y)));
         (y, Some(all))
     }
 
     /// One chunk forward; without `y`, only what is kept of it.
-    fn chunk(&self, x: &[f32], kept: &mut [f32], y: Option<&mut [f32]>) {
+    fn chunk(&self, packed: &Packed<'_>, x: &[f32], kept: &mut [f32], y: Option<&mut [f32]>) {
         let BlockShape { width, hidden, epsilon, .. } = self.shape;
         let (w, rows) = (&self.weights, x.len() / width);
         let kept = Kept::of(&self.shape, rows).split(kept);
@@ -148,25 +181,19 @@ impl<'a> Block<'a> {
 
         lanes::normalize(x, w.norm1[0], w.norm1[1], epsilon, normal, stats1);
         lanes::repeat_row(w.qkv[1], kept.qkv);
-        self.times(kept.qkv, normal, Matrix::rows(w.qkv[0], 3 * width), [rows, 3 * width, width]);
+        packed.qkv.times(kept.qkv, normal, true);
         self.attend(kept.qkv, kept.attended, kept.logs);
         lanes::plus_row(x, w.out[1], kept.middle);
-        self.times(kept.middle, kept.attended, Matrix::rows(w.out[0], width), [rows, width, width]);
+        packed.out.times(kept.middle, kept.attended, true);
 
         lanes::normalize(kept.middle, w.norm2[0], w.norm2[1], epsilon, normal, stats2);
         lanes::repeat_row(w.up[1], kept.up);
-        self.times(kept.up, normal, Matrix::rows(w.up[0], hidden), [rows, hidden, width]);
+        packed.up.times(kept.up, normal, true);
         if let Some(y) = y {
             lanes::gelu_forward(kept.up, active);
             lanes::plus_row(kept.middle, w.down[1], y);
-            self.times(y, active, Matrix::rows(w.down[0], width), [rows, width, hidden]);
+            packed.down.times(y, active, true);
         }
-    }
-
-    /// `into` += `left` · `right` for contiguous `into` and `left`.
-    fn times(&self, into: &mut [f32], left: &[f32], right: Matrix<'_>, shape: [usize; 3]) {
-        let [_, n, k] = shape;
-        product(into, n, true, Matrix::rows(left, k), right, shape, self.precision);
     }
 
     /// Gradients of x, where wanted, and of the weights, from that of the result. `kept` is what
@@ -177,9 +204,11 @@ impl<'a> Block<'a> {
         dy: &[f32],
         kept: Option<&mut Buffer>,
     ) -> (Vec<f32>, [Vec<f32>; WEIGHTS]) {
-        let size = self.chunk_rows() * self.shape.width;
-        let per_chunk = Kept::of(&self.shape, self.chunk_rows()).total();
+        let rows = self.chunk_rows(x.len() / self.shape.width);
+        let (size, per_chunk) = (rows * self.shape.width, Kept::of(&self.shape, rows).total());
         let lengths = self.lengths();
+        let again = kept.is_none().then(|| self.packed(false));
+        let packed = &self.packed(true);
         let mut dx = fresh(x.len());
         let mut kept: Vec<Option<&mut [f32]>> = match kept {
             Some(all) => all.slice().chunks_exact_mut(per_chunk).map(Some).collect(),
@@ -189,13 +218,14 @@ impl<'a> Block<'a> {
         let chunks = chunks.zip(kept.iter_mut()).collect();
         let mut sums = summed(chunks, lengths.iter().sum(), |(((x, dy), dx), kept), sums| {
             let mut sums = split(sums, lengths);
-            match kept {
-                Some(kept) => self.chunk_back(x, dy, kept, dx, &mut sums),
-                None => {
+            match (kept, &again) {
+                (Some(kept), _) => self.chunk_back(packed, x, dy, kept, dx, &mut sums),
+                (None, Some(again)) => {
                     let mut kept = Buffer::take(per_chunk);
-                    self.chunk(x, kept.slice(), None);
-                    self.chunk_back(x, dy, kept.slice(), dx, &mut sums);
+                    self.chunk(again, x, kept.slice(), None);
+                    self.chunk_back(packed, x, dy, kept.slice(), dx, &mut sums);
                 }
+                (None, None) => unreachable!("what is not kept is made again"),
             }
         });
         (dx, split(sums.slice(), lengths).map(|part| part.to_vec()))
@@ -210,6 +240,7 @@ impl<'a> Block<'a> {
     /// One chunk backward: writes `dx` and adds to the sums of the weights' gradients.
     fn chunk_back(
         &self,
+        packed: &Packed<'_>,
         x: &[f32],
         dy: &[f32],
         kept: &mut [f32],
@@ -225,37 +256,31 @@ impl<'a> Block<'a> {
             split(scratch.slice(), [width, hidden, hidden, width, width].map(|n| n * rows));
         let [g1, b1, wqkv, bqkv, wout, bout, g2, b2, wup, bup, wdown, bdown] = sums;
         let into = |into: &mut [f32], left: &[f32], right: &[f32], m: usize, n: usize| {
-            // Gradient of a weight: the left factor transposed times the gradient of the result.
-            let (left, right) = (Matrix::rows(left, m).transposed(), Matrix::rows(right, n));
-            product(into, n, true, left, right, [m, n, rows], self.precision);
-        };
-        let back_through = |into: &mut [f32], d: &[f32], weight: &[f32], n: usize, k: usize| {
-            let weight = Matrix::rows(weight, k).transposed();
-            product(into, n, false, Matrix::rows(d, k), weight, [rows, n, k], self.precision);
+            add_gradient(into, left, right, m, n, self.precision);
         };
 
         // The perceptron.
-        back_through(back, dy, w.down[0], hidden, width);
+        packed.down.times(back, dy, false);
         lanes::gelu_back(kept.up, back, active);
         into(wdown, active, dy, hidden, width);
         lanes::add_rows(dy, bdown);
         lanes::normalize_again(kept.middle, stats2, w.norm2[0], w.norm2[1], normal);
         into(wup, normal, back, width, hidden);
         lanes::add_rows(back, bup);
-        back_through(dnormal, back, w.up[0], width, hidden);
+        packed.up.times(dnormal, back, false);
         dmiddle.copy_from_slice(dy);
         lanes::normalize_back(dnormal, kept.middle, stats2, w.norm2[0], dmiddle, g2, b2);
 
         // Attention.
         into(wout, kept.attended, dmiddle, width, width);
         lanes::add_rows(dmiddle, bout);
-        back_through(dnormal, dmiddle, w.out[0], width, width);
+        packed.out.times(dnormal, dmiddle, false);
         let mut dqkv = Buffer::take(rows * 3 * width);
         self.attend_back(kept.qkv, kept.attended, kept.logs, dnormal, dqkv.slice());
         lanes::normalize_again(x, stats1, w.norm1[0], w.norm1[1], normal);
         into(wqkv, normal, dqkv.values(), width, 3 * width);
         lanes::add_rows(dqkv.values(), bqkv);
-        back_through(dnormal, dqkv.values(), w.qkv[0], width, 3 * width);
+        packed.qkv.times(dnormal, dqkv.values(), false);
         dx.copy_from_slice(dmiddle);
         lanes::normalize_back(dnormal, x, stats1, w.norm1[0], dx, g1, b1);
     }

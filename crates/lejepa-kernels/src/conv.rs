@@ -230,7 +230,14 @@ impl ConvShape {
                     stride: width,
                     words: right,
                 });
-                W::run(Outer { rows: &left, length: input, right, into: sums });
+                W::run(Outer {
+                    rows: &left,
+                    length: input,
+                    right,
+                    columns: width,
+                    stride: width,
+                    into: sums,
+                });
             }
         });
         let (first, others) = sums.slice().split_at_mut(panels * size);

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use crate::groups::summed;
 use crate::lanes;
 use crate::memory::fresh;
-use crate::{Buffer, Matrix, Precision, product};
+use crate::weight::{Weight, add_gradient};
+use crate::{Buffer, Matrix, Precision};
 
 /// Rows in a chunk.
 const CHUNK: usize = 512;
@@ -14,12 +15,11 @@ const CHUNK: usize = 512;
 pub(crate) fn linear(x: &[f32], weight: &[f32], bias: &[f32], precision: Precision) -> Vec<f32> {
     let output = bias.len();
     let input = weight.len() / output;
+    let packed = Weight::new(Matrix::rows(weight, output), input, output, precision);
     let mut y = fresh(x.len() / input * output);
     x.par_chunks(CHUNK * input).zip(y.par_chunks_mut(CHUNK * output)).for_each(|(x, y)| {
         lanes::repeat_row(bias, y);
-        let shape = [x.len() / input, output, input];
-        let (x, weight) = (Matrix::rows(x, input), Matrix::rows(weight, output));
-        product(y, output, true, x, weight, shape, precision);
+        packed.times(y, x, true);
     });
     y
 }
@@ -34,20 +34,18 @@ pub(crate) fn linear_back(
     precision: Precision,
 ) -> (Option<Vec<f32>>, Vec<f32>, Vec<f32>) {
     let input = weight.len() / output;
+    let matrix = Matrix::rows(weight, output).transposed();
+    let packed = wants_input.then(|| Weight::new(matrix, output, input, precision));
     let mut dx = fresh(if wants_input { x.len() } else { 0 });
     let mut targets = dx.chunks_mut(CHUNK * input);
     let chunks = x.chunks(CHUNK * input).zip(dy.chunks(CHUNK * output));
     let chunks = chunks.map(|(x, dy)| (x, dy, targets.next())).collect();
     let sums = summed(chunks, weight.len() + output, |(x, dy, dx), sums| {
         let (dweight, dbias) = sums.split_at_mut(weight.len());
-        let rows = dy.len() / output;
-        let dy_rows = Matrix::rows(dy, output);
-        let xt = Matrix::rows(x, input).transposed();
-        product(dweight, output, true, xt, dy_rows, [input, output, rows], precision);
+        add_gradient(dweight, x, dy, input, output, precision);
         lanes::add_rows(dy, dbias);
-        if let Some(dx) = dx {
-            let wt = Matrix::rows(weight, output).transposed();
-            product(dx, input, false, dy_rows, wt, [rows, input, output], precision);
+        if let (Some(dx), Some(packed)) = (dx, &packed) {
+            packed.times(dx, dy, false);
         }
     });
     let (dweight, dbias) = sums.values().split_at(weight.len());

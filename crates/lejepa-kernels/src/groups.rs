@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::{Buffer, lanes};
 
 /// Most groups that are summed apart, and so most threads that work at once.
-const GROUPS: usize = 8;
+pub(crate) const GROUPS: usize = 8;
 /// Most values that all groups' sums take together, unless two take more.
 const MOST: usize = 1 << 23;
 /// Values that a thread adds up at a time at the end.

@@ -49,6 +49,7 @@ mod pictures;
 mod precision;
 mod rows;
 mod unit;
+mod weight;
 
 pub use adamw::{AdamWStep, adamw};
 pub use block::BlockShape;

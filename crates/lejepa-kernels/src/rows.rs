@@ -6,6 +6,7 @@
 //! 1907.02129), and a linear layer, which has one tap. Right factors are packed once into panels of two
 //! vectors' width.
 
+use crate::Matrix;
 use crate::unit::{Task, Unit, Word};
 
 /// Rows in a block: as many as have their sums in registers at once.
@@ -57,12 +58,29 @@ impl<W: Word> Panels<W> {
         Self { lines, length, columns, size, words: std::marker::PhantomData }
     }
 
-    /// The matrix `[factors, columns]` of which element (i, j) is `at(i, j)`.
-    pub(crate) fn of(factors: usize, columns: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Self {
-        Self::with_taps(columns, 1, factors, |_, i, j| at(i, j))
+    /// The matrix `[factors, columns]`.
+    pub(crate) fn of(matrix: Matrix<'_>, factors: usize, columns: usize) -> Self {
+        let width = width::<W>();
+        Self::new(columns, 1, factors, |panel, words| {
+            let (first, some) = (panel * width, width.min(columns - panel * width));
+            if matrix.column == 1 && W::FACTORS == 1 {
+                for (i, words) in words.chunks_exact_mut(width).take(factors).enumerate() {
+                    let row = &matrix.data[i * matrix.row + first..][..some];
+                    words.iter_mut().zip(row).for_each(|(word, x)| *word = W::of([*x, 0.0]));
+                }
+                return;
+            }
+            for j in 0..some {
+                let column = &matrix.data[(first + j) * matrix.column..];
+                let at = |i: usize| if i < factors { column[i * matrix.row] } else { 0.0 };
+                for (i, words) in words.chunks_exact_mut(width).enumerate() {
+                    words[j] = W::of([at(i * W::FACTORS), at(i * W::FACTORS + 1)]);
+                }
+            }
+        })
     }
 
-    /// The same with a matrix for each tap.
+    /// A matrix `[factors, columns]` for each tap.
     pub(crate) fn with_taps(
         columns: usize,
         taps: usize,
@@ -108,10 +126,11 @@ pub(crate) fn words_along<W: Word>(numbers: &[f32], factors: usize) -> Option<Ve
 /// Rows that a thread converts at a time.
 const CONVERTED: usize = 256;
 
-struct Along<'a, W> {
-    numbers: &'a [f32],
-    factors: usize,
-    words: &'a mut [W],
+/// [`words_along`] on this thread.
+pub(crate) struct Along<'a, W> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) factors: usize,
+    pub(crate) words: &'a mut [W],
 }
 
 impl<W: Word> Task<W> for Along<'_, W> {
@@ -161,6 +180,43 @@ impl<W: Word> Task<W> for Across<'_, W> {
             let second = &self.numbers[row[1]..][..self.columns];
             for ((word, first), second) in words.iter_mut().zip(first).zip(second) {
                 *word = W::of([*first, *second]);
+            }
+        }
+    }
+}
+
+/// [`Across`] in blocks of [`BLOCK`] columns: for each block, for each row, its words; a last block that is
+/// not full ends with zeros. What is read together then lies together, however long the rows are.
+pub(crate) struct Blocked<'a, W> {
+    pub(crate) numbers: &'a [f32],
+    pub(crate) rows: &'a [[usize; 2]],
+    pub(crate) columns: usize,
+    pub(crate) words: &'a mut [W],
+}
+
+impl<W: Word> Task<W> for Blocked<'_, W> {
+    #[inline(always)]
+    fn run<U: Unit<Word = W>>(self, _: U) {
+        let block = self.rows.len() * BLOCK;
+        for (r, row) in self.rows.iter().enumerate() {
+            let first = &self.numbers[row[0]..][..self.columns];
+            let joins = W::FACTORS == 2 && row[1] != NONE;
+            let second = if joins { &self.numbers[row[1]..][..self.columns] } else { first };
+            let (firsts, first) = first.as_chunks::<BLOCK>();
+            let (seconds, second) = second.as_chunks::<BLOCK>();
+            let mut words = self.words[r * BLOCK..].chunks_mut(block);
+            for ((words, first), second) in (&mut words).zip(firsts).zip(seconds) {
+                for i in 0..BLOCK {
+                    words[i] = W::of([first[i], if joins { second[i] } else { 0.0 }]);
+                }
+            }
+            if let (Some(words), false) = (words.next(), first.is_empty()) {
+                for i in 0..BLOCK {
+                    words[i] = W::default();
+                }
+                for i in 0..first.len() {
+                    words[i] = W::of([first[i], if joins { second[i] } else { 0.0 }]);
+                }
             }
         }
     }
@@ -253,26 +309,24 @@ fn put<U: Unit, const R: usize>(
     add: bool,
     into: &mut [f32],
 ) {
-    let width = 2 * U::LANES;
     // Counted, so that it is unrolled: sums that are indexed at run time leave their registers.
     for r in 0..R {
         let Some(target) = targets.get(r) else { break };
-        let into = &mut into[target + first..][..some];
-        if some == width {
-            // SAFETY: `into` has two vectors' numbers.
-            unsafe {
-                u.store(sums[r][0], into.as_mut_ptr(), add);
-                u.store(sums[r][1], into.as_mut_ptr().add(U::LANES), add);
-            }
-        } else {
-            put_some(u, sums[r], add, into);
-        }
+        put_row(u, sums[r], add, &mut into[target + first..][..some]);
     }
 }
 
-/// Fewer columns than a panel has.
+/// Stores a row of sums: as many columns as there is room for.
 #[inline(always)]
-fn put_some<U: Unit>(u: U, sums: [U::Sums; 2], add: bool, into: &mut [f32]) {
+fn put_row<U: Unit>(u: U, sums: [U::Sums; 2], add: bool, into: &mut [f32]) {
+    if into.len() == 2 * U::LANES {
+        // SAFETY: `into` has two vectors' numbers.
+        unsafe {
+            u.store(sums[0], into.as_mut_ptr(), add);
+            u.store(sums[1], into.as_mut_ptr().add(U::LANES), add);
+        }
+        return;
+    }
     let mut edge = [0f32; 64];
     assert!(2 * U::LANES <= edge.len(), "vectors are of at most 32 numbers");
     edge[..into.len()].copy_from_slice(into);
@@ -285,14 +339,17 @@ fn put_some<U: Unit>(u: U, sums: [U::Sums; 2], add: bool, into: &mut [f32]) {
 }
 
 /// `into[tap][i][column]` += Σ over rows of the row's left factor i times its right one: the gradient
-/// of a panel.
+/// of a panel's factors.
 pub(crate) struct Outer<'a, W> {
     /// For each tap, where the left factors of each row begin; readable for `length` words.
     pub(crate) rows: &'a [*const W],
     pub(crate) length: usize,
     /// Right factors of each row, a panel wide.
     pub(crate) right: &'a [W],
-    /// `[taps, length, panel's width]`
+    /// Columns of the panel that are wanted.
+    pub(crate) columns: usize,
+    /// From one row of `into` to the next; those of all taps follow each other.
+    pub(crate) stride: usize,
     pub(crate) into: &'a mut [f32],
 }
 
@@ -304,25 +361,38 @@ impl<W: Word> Task<W> for Outer<'_, W> {
         if count == 0 {
             return;
         }
-        let taps = self.rows.chunks_exact(count).zip(self.into.chunks_exact_mut(self.length * width));
-        for (rows, into) in taps {
+        for (tap, rows) in self.rows.chunks_exact(count).enumerate() {
             let mut i = 0;
             while i < self.length {
                 let left = self.length - i;
-                let into = &mut into[i * width..];
+                let into = &mut self.into[(tap * self.length + i) * self.stride..];
+                let (stride, columns) = (self.stride, self.columns);
                 // SAFETY: rows are readable up to `length`, and `right` holds `count` of `width`.
                 unsafe {
                     i += if left >= 8 && U::WIDE {
-                        outer::<U, 8>(u, rows, i, self.right, into)
+                        outer::<U, 8>(u, rows, i, self.right, into, stride, columns)
                     } else if left >= 4 {
-                        outer::<U, 4>(u, rows, i, self.right, into)
+                        outer::<U, 4>(u, rows, i, self.right, into, stride, columns)
                     } else {
-                        outer::<U, 1>(u, rows, i, self.right, into)
+                        outer::<U, 1>(u, rows, i, self.right, into, stride, columns)
                     };
                 }
             }
         }
     }
+}
+
+/// Asks for a row of sums to be brought near.
+#[inline(always)]
+fn fetch(row: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which every x86-64 knows.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 /// `R` rows of [`Outer`] from word `i` on; gives `R`.
@@ -336,7 +406,13 @@ unsafe fn outer<U: Unit, const R: usize>(
     i: usize,
     right: &[U::Word],
     into: &mut [f32],
+    stride: usize,
+    columns: usize,
 ) -> usize {
+    // They are needed at the end, and may be far from the cache.
+    for r in 0..R {
+        fetch(&into[r * stride..][..columns]);
+    }
     let mut sums = [[u.zero(); 2]; R];
     let mut right = right.as_ptr();
     for row in rows {
@@ -351,12 +427,8 @@ unsafe fn outer<U: Unit, const R: usize>(
             }
         }
     }
-    for (sums, into) in sums.iter().zip(into.chunks_exact_mut(2 * U::LANES)) {
-        // SAFETY: `into` has two vectors' numbers.
-        unsafe {
-            u.store(sums[0], into.as_mut_ptr(), true);
-            u.store(sums[1], into.as_mut_ptr().add(U::LANES), true);
-        }
+    for r in 0..R {
+        put_row(u, sums[r], true, &mut into[r * stride..][..columns]);
     }
     R
 }
