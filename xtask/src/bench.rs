@@ -88,6 +88,14 @@ fn write(name: &str, text: String) -> Result<(), String> {
     std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// What a process tells at its end.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    ms: f64,
+    peak: f64,
+    more: Value,
+}
+
 /// A process that times one call a line.
 struct Side {
     child: Child,
@@ -123,21 +131,22 @@ impl Side {
         self.answer()
     }
 
-    /// The median of the times in ms, and the peak in MiB.
-    fn finish(self) -> Result<(f64, f64), String> {
+    /// The median of the times in ms, the peak in MiB, and what more it tells, if it does.
+    fn finish(self) -> Result<Told, String> {
         let Self { mut child, ask, answers, times } = self;
         drop(ask);
         let mut lines = answers.lines();
         let peak = lines.next().and_then(Result::ok).and_then(|l| l.trim().parse().ok());
+        let more = lines.next().and_then(Result::ok).and_then(|l| serde_json::from_str(&l).ok());
         child.wait().map_err(|e| e.to_string())?;
         let peak = peak.ok_or("a worker told no peak of memory")?;
-        Ok((median(times), peak))
+        Ok(Told { ms: median(times), peak, more: more.unwrap_or_default() })
     }
 }
 
 /// Times all sides in turn, and what each tells at its end: see [`Side::finish`]. Ends after at least
 /// five rounds where they take longer than `patience` seconds.
-fn in_turn(mut sides: Vec<Side>, patience: u64) -> Result<Vec<(f64, f64)>, String> {
+fn in_turn(mut sides: Vec<Side>, patience: u64) -> Result<Vec<Told>, String> {
     let began = Instant::now();
     for round in 0..ROUNDS {
         if round >= 5 && began.elapsed() > Duration::from_secs(patience) {
@@ -173,20 +182,20 @@ fn compare(ours: &Path, python: Option<&Path>, case: Case) -> Result<Value, Stri
         sides.push(side(python, &[&script, "compiled"], case)?);
     }
     let results = in_turn(sides, PATIENCE)?;
-    let of = |i: usize| results.get(i).copied();
-    let ours = results[0];
-    let ratio = |i: usize| of(i).map(|(ms, _)| round(ms / ours.0));
+    let of = |i: usize| results.get(i);
+    let ours = &results[0];
+    let ratio = |i: usize| of(i).map(|told| round(told.ms / ours.ms));
     let [v, n, k, m] = case;
     Ok(json!({
         "case": format!("V={v} N={n} K={k} M={m}"),
-        "ours_ms": round(ours.0),
-        "eager_ms": of(1).map(|r| round(r.0)),
-        "compiled_ms": of(2).map(|r| round(r.0)),
+        "ours_ms": round(ours.ms),
+        "eager_ms": of(1).map(|r| round(r.ms)),
+        "compiled_ms": of(2).map(|r| round(r.ms)),
         "ratio": ratio(2),
         "ratio_eager": ratio(1),
-        "ours_peak_mib": round(ours.1),
-        "pytorch_peak_mib": of(2).map(|r| round(r.1)),
-        "eager_peak_mib": of(1).map(|r| round(r.1)),
+        "ours_peak_mib": round(ours.peak),
+        "pytorch_peak_mib": of(2).map(|r| round(r.peak)),
+        "eager_peak_mib": of(1).map(|r| round(r.peak)),
     }))
 }
 
@@ -228,7 +237,7 @@ fn scaling(ours: &Path) -> Result<Vec<Curve>, String> {
         }
         let points = sides
             .into_iter()
-            .map(|(x, side)| Ok((x, side.finish()?.0)))
+            .map(|(x, side)| Ok((x, side.finish()?.ms)))
             .collect::<Result<_, String>>()?;
         let curve = Curve { axis, fixed: fixed.to_string(), points };
         eprintln!("time over {axis} ({fixed}): exponent {:.3}", curve.exponent());

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::lanes;
+use crate::profile::{Way, timed};
 
 /// Values that a thread updates at a time.
 const PART: usize = 1 << 15;
@@ -51,7 +52,9 @@ pub fn adamw(
     let corrections = [1.0 - b1.powi(step.time), 1.0 - b2.powi(step.time)];
     let parts = weights.par_chunks_mut(PART).zip(gradient.par_chunks(PART));
     let moments = first.par_chunks_mut(PART).zip(second.par_chunks_mut(PART));
-    parts.zip(moments).for_each(|((w, g), (m, v))| {
-        lanes::adamw(w, g, m, v, step.betas, keep, step.lr, step.epsilon, corrections);
+    timed("adamw", Way::Forward, || {
+        parts.zip(moments).for_each(|((w, g), (m, v))| {
+            lanes::adamw(w, g, m, v, step.betas, keep, step.lr, step.epsilon, corrections);
+        });
     });
 }

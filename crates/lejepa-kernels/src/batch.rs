@@ -9,8 +9,8 @@ use crate::groups::summed;
 use crate::lanes;
 use crate::memory::fresh;
 
-/// Rows in a chunk.
-const CHUNK: usize = 1024;
+/// Rows in a chunk, which should stay in the cache.
+const CHUNK: usize = 256;
 
 /// What a batch norm is applied with; slices of one value per channel.
 #[derive(Clone, Copy)]
@@ -23,19 +23,48 @@ pub(crate) struct Norm<'a> {
     pub(crate) relu: bool,
 }
 
+/// Mean and sum of squared differences from it of every channel, of a chunk of rows that is in the cache.
+pub(crate) fn moments(x: &[f32], into: &mut [f32]) {
+    let channels = into.len() / 2;
+    let (mean, squares) = into.split_at_mut(channels);
+    mean.fill(0.0);
+    squares.fill(0.0);
+    lanes::add_rows(x, mean);
+    let rows = (x.len() / channels) as f32;
+    mean.iter_mut().for_each(|sum| *sum /= rows);
+    lanes::add_squares(x, mean, squares);
+}
+
+/// Mean and variance of every channel, one after the other, from the [`moments`] of chunks of `chunk`
+/// rows, of which the last may be shorter (Chan et al. 1979, equations 2.1).
+pub(crate) fn joined(moments: &[f32], channels: usize, rows: usize, chunk: usize) -> Vec<f32> {
+    let mut all = vec![0f64; 2 * channels];
+    let (mean, variance) = all.split_at_mut(channels);
+    let parts = || {
+        let starts = (0..rows).step_by(chunk);
+        moments.chunks_exact(2 * channels).zip(starts.map(|s| chunk.min(rows - s) as f64))
+    };
+    let total = rows.max(1) as f64;
+    for (part, count) in parts() {
+        mean.iter_mut().zip(part).for_each(|(m, x)| *m += f64::from(*x) * count / total);
+    }
+    for (part, count) in parts() {
+        for (c, variance) in variance.iter_mut().enumerate() {
+            let off = f64::from(part[c]) - mean[c];
+            *variance += (f64::from(part[channels + c]) + off * off * count) / total;
+        }
+    }
+    all.into_iter().map(|x| x as f32).collect()
+}
+
 /// Mean and variance of every channel, one after the other.
 pub(crate) fn statistics(x: &[f32], channels: usize) -> Vec<f32> {
-    let rows = (x.len() / channels).max(1) as f32;
-    let chunks: Vec<&[f32]> = x.chunks(CHUNK * channels).collect();
-    // The function itself wants one lifetime for both of its arguments.
-    #[allow(clippy::redundant_closure)]
-    let sums = summed(chunks.clone(), channels, |x, sums| lanes::add_rows(x, sums));
-    let mut all = sums.values().to_vec();
-    all.iter_mut().for_each(|sum| *sum /= rows);
-    let mean = &all;
-    let squares = summed(chunks, channels, |x, sums| lanes::add_squares(x, mean, sums));
-    all.extend(squares.values().iter().map(|sum| sum / rows).collect::<Vec<_>>());
-    all
+    let size = CHUNK * channels;
+    let mut parts = vec![0.0; x.len().div_ceil(size) * 2 * channels];
+    x.par_chunks(size)
+        .zip(parts.par_chunks_exact_mut(2 * channels))
+        .for_each(|(x, part)| moments(x, part));
+    joined(&parts, channels, x.len() / channels, CHUNK)
 }
 
 impl Norm<'_> {
@@ -68,19 +97,27 @@ impl Norm<'_> {
         added: Option<&[f32]>,
         dy: &[f32],
         batch: bool,
-    ) -> [Vec<f32>; 4] {
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
         let [rate, a, b] = self.factors();
         let channels = self.gamma.len();
         let size = CHUNK * channels;
-        let mut dz = fresh(x.len());
-        let chunks = dz.chunks_mut(size).enumerate().collect();
-        let sums: Buffer = summed(chunks, 2 * channels, |(i, dz): (usize, &mut [f32]), sums| {
-            let part = i * size..i * size + dz.len();
+        // What comes through the activation is that of what was added; where nothing was, it is worked
+        // out twice rather than written and read.
+        let mut dz = fresh(if added.is_some() { x.len() } else { 0 });
+        let cut = |part: std::ops::Range<usize>, into: &mut [f32]| {
             let added = added.map(|r| &r[part.clone()]);
-            let (x, dy) = (&x[part.clone()], &dy[part]);
-            lanes::cut_by_relu(dy, x, &a, &b, added, self.relu, dz);
+            lanes::cut_by_relu(&dy[part.clone()], &x[part], &a, &b, added, self.relu, into);
+        };
+        let mut targets = dz.chunks_mut(size);
+        let starts = (0..x.len()).step_by(size);
+        let chunks = starts.map(|s| (s..x.len().min(s + size), targets.next())).collect();
+        type Chunk<'a> = (std::ops::Range<usize>, Option<&'a mut [f32]>);
+        let sums: Buffer = summed(chunks, 2 * channels, |(part, dz): Chunk<'_>, sums| {
+            let mut own = Buffer::take(if dz.is_some() { 0 } else { part.len() });
+            let dz = dz.unwrap_or(own.slice());
+            cut(part.clone(), dz);
             let (along, plain) = sums.split_at_mut(channels);
-            lanes::add_products(dz, x, self.mean, &rate, along, plain);
+            lanes::add_products(dz, &x[part], self.mean, &rate, along, plain);
         });
         let (dgamma, dbeta) = sums.values().split_at(channels);
         let rows = (x.len() / channels).max(1) as f32;
@@ -91,9 +128,15 @@ impl Norm<'_> {
         let mut dx = fresh(x.len());
         dx.par_chunks_mut(size).enumerate().for_each(|(i, dx)| {
             let part = i * size..i * size + dx.len();
-            let (x, dz) = (&x[part.clone()], &dz[part]);
-            lanes::unscale(dz, x, self.mean, &rate, &a, &along, &plain, dx);
+            let mut own = Buffer::take(if dz.is_empty() { dx.len() } else { 0 });
+            let dz = if dz.is_empty() {
+                cut(part.clone(), own.slice());
+                own.values()
+            } else {
+                &dz[part.clone()]
+            };
+            lanes::unscale(dz, &x[part], self.mean, &rate, &a, &along, &plain, dx);
         });
-        [dx, dgamma.to_vec(), dbeta.to_vec(), dz]
+        (dx, dgamma.to_vec(), dbeta.to_vec(), added.map(|_| dz))
     }
 }

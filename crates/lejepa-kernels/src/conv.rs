@@ -9,14 +9,14 @@ use rayon::prelude::*;
 use crate::memory::fresh;
 use crate::rows::{Across, BLOCK, NONE, Outer, Panels, Sweep, width, words_along};
 use crate::unit::{Pair, Word};
-use crate::{Buffer, Precision, lanes};
+use crate::{Buffer, Precision, batch, lanes};
 
 /// Positions that a thread makes at a time.
 const SWEPT: usize = 256;
 /// Positions whose gradients of the filters are summed at a time: they should stay in the cache.
 const SUMMED: usize = 128;
 /// Sums of the filters' gradients that are made apart: at least as many as threads that should work.
-const APART: usize = 16;
+const APART: usize = 32;
 /// Values that a thread adds up at a time.
 const PART: usize = 1 << 14;
 
@@ -48,13 +48,72 @@ enum Way {
     Back,
 }
 
+/// Where the taps of each position along both axes read, or [`NONE`]: worked out once.
+struct Reads {
+    kernel: usize,
+    /// From one row of the source to the next.
+    width: usize,
+    rows: Vec<usize>,
+    columns: Vec<usize>,
+}
+
+impl Reads {
+    fn new(shape: &ConvShape, way: Way, made: [usize; 2], source: [usize; 2]) -> Self {
+        let kernel = shape.kernel;
+        let [rows, columns] = [0, 1].map(|axis| {
+            let all = (0..made[axis] * kernel).map(|n| (n / kernel, n % kernel));
+            all.map(|(at, tap)| shape.reads(way, at, tap, source[axis]).unwrap_or(NONE)).collect()
+        });
+        Self { kernel, width: source[1], rows, columns }
+    }
+
+    /// The position in the source that a tap of position `at` reads.
+    #[inline(always)]
+    fn at(&self, at: [usize; 2], tap: [usize; 2]) -> Option<usize> {
+        let row = self.rows[at[0] * self.kernel + tap[0]];
+        let column = self.columns[at[1] * self.kernel + tap[1]];
+        (row != NONE && column != NONE).then(|| row * self.width + column)
+    }
+}
+
+/// Positions from `first` on: sample, row and column.
+struct Positions {
+    size: [usize; 2],
+    next: (usize, [usize; 2]),
+}
+
+impl Positions {
+    fn from(first: usize, size: [usize; 2]) -> Self {
+        let (area, at) = (size[0] * size[1], first % (size[0] * size[1]));
+        Self { size, next: (first / area, [at / size[1], at % size[1]]) }
+    }
+}
+
+impl Iterator for Positions {
+    type Item = (usize, [usize; 2]);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        let now = self.next;
+        let (sample, [row, column]) = &mut self.next;
+        *column += 1;
+        if *column == self.size[1] {
+            (*row, *column) = (*row + 1, 0);
+        }
+        if *row == self.size[0] {
+            (*sample, *row) = (*sample + 1, 0);
+        }
+        Some(now)
+    }
+}
+
 impl ConvShape {
     /// Height and width of the result.
     pub(crate) fn result(&self) -> [usize; 2] {
         [self.height, self.width].map(|n| (n + 2 * self.pad - self.kernel) / self.stride + 1)
     }
 
-    /// Where, along one axis of length `size`, a tap of the result at `at` reads.
+    /// Where, along one axis of length `size`, a tap of what is made at `at` reads.
     fn reads(&self, way: Way, at: usize, tap: usize, size: usize) -> Option<usize> {
         let from = match way {
             Way::Forward => (at * self.stride + tap).checked_sub(self.pad)?,
@@ -94,11 +153,29 @@ impl ConvShape {
         classes.collect()
     }
 
-    pub(crate) fn forward(&self, x: &[f32], filters: &[f32], precision: Precision) -> Vec<f32> {
-        match precision.is_narrow() {
-            true => self.sweep::<Pair>(Way::Forward, x, filters),
-            false => self.sweep::<f32>(Way::Forward, x, filters),
-        }
+    /// The result, with the mean and the variance of each of its channels where they are wanted.
+    pub(crate) fn forward(
+        &self,
+        x: &[f32],
+        filters: &[f32],
+        precision: Precision,
+        statistics: bool,
+    ) -> (Vec<f32>, Vec<f32>) {
+        // Taken of each chunk while it is in the cache.
+        let [rows, columns] = self.result();
+        let positions = self.batch * rows * columns;
+        let wanted = if statistics { positions.div_ceil(SWEPT) * 2 * self.output } else { 0 };
+        let mut parts = vec![0.0; wanted];
+        let y = match precision.is_narrow() {
+            true => self.sweep::<Pair>(Way::Forward, x, filters, &mut parts),
+            false => self.sweep::<f32>(Way::Forward, x, filters, &mut parts),
+        };
+        let statistics = if statistics {
+            batch::joined(&parts, self.output, positions, SWEPT)
+        } else {
+            Vec::new()
+        };
+        (y, statistics)
     }
 
     /// Gradients of the pictures, where wanted, and of the filters.
@@ -123,12 +200,18 @@ impl ConvShape {
         dy: &[f32],
         wants_pictures: bool,
     ) -> (Option<Vec<f32>>, Vec<f32>) {
-        let dx = wants_pictures.then(|| self.sweep::<W>(Way::Back, dy, filters));
+        let dx = wants_pictures.then(|| self.sweep::<W>(Way::Back, dy, filters, &mut []));
         (dx, self.filters_back::<W>(x, dy))
     }
 
-    /// What one way makes of `x`.
-    fn sweep<W: Word>(&self, way: Way, x: &[f32], filters: &[f32]) -> Vec<f32> {
+    /// What one way makes of `x`; `moments` take those of each chunk, if there is room for them.
+    fn sweep<W: Word>(
+        &self,
+        way: Way,
+        x: &[f32],
+        filters: &[f32],
+        moments: &mut [f32],
+    ) -> Vec<f32> {
         let picture = [self.height, self.width];
         let (source, made, factors, columns) = match way {
             Way::Forward => (picture, self.result(), self.input, self.output),
@@ -140,30 +223,28 @@ impl ConvShape {
         let words = rounded.as_deref().or_else(|| W::same(x)).unwrap_or_default();
         let length = factors.div_ceil(W::FACTORS);
         let zeros = vec![W::default(); length];
-        let area = made[0] * made[1];
-        let mut y = fresh(self.batch * area * columns);
-        y.par_chunks_mut(SWEPT * columns).enumerate().for_each(|(n, y)| {
-            let positions = n * SWEPT..n * SWEPT + y.len() / columns;
+        let reads = Reads::new(self, way, made, source);
+        let mut y = fresh(self.batch * made[0] * made[1] * columns);
+        let mut room = moments.chunks_exact_mut(2 * columns);
+        let chunks: Vec<_> = y.chunks_mut(SWEPT * columns).map(|y| (y, room.next())).collect();
+        chunks.into_par_iter().enumerate().for_each(|(n, (y, moments))| {
             for class in &classes {
                 let (taps, mut targets) = (class.taps.len(), Vec::with_capacity(SWEPT));
-                let mut rows: Vec<[*const W; BLOCK]> = Vec::new();
-                for position in positions.clone() {
-                    let (sample, at) = (position / area, position % area);
-                    let at = [at / made[1], at % made[1]];
-                    if at.map(|x| x % count) != class.at {
+                let mut rows: Vec<[*const W; BLOCK]> = Vec::with_capacity(SWEPT / BLOCK * taps);
+                let positions = Positions::from(n * SWEPT, made).take(y.len() / columns);
+                for (target, (sample, at)) in positions.enumerate() {
+                    if count > 1 && at.map(|x| x % count) != class.at {
                         continue;
                     }
                     let (block, row) = (targets.len() / BLOCK * taps, targets.len() % BLOCK);
-                    targets.push((position - positions.start) * columns);
+                    targets.push(target * columns);
                     if row == 0 {
                         rows.resize(block + taps, [zeros.as_ptr(); BLOCK]);
                     }
+                    let picture = &words[sample * source[0] * source[1] * length..];
                     for (tap, rows) in class.taps.iter().zip(&mut rows[block..]) {
-                        let [from, to] =
-                            [0, 1].map(|axis| self.reads(way, at[axis], tap[axis], source[axis]));
-                        if let (Some(i), Some(j)) = (from, to) {
-                            let at = (sample * source[0] + i) * source[1] + j;
-                            rows[row] = words[at * length..][..length].as_ptr();
+                        if let Some(from) = reads.at(at, *tap) {
+                            rows[row] = picture[from * length..][..length].as_ptr();
                         }
                     }
                 }
@@ -173,6 +254,9 @@ impl ConvShape {
                 }
                 let (rows, targets, right) = (rows.as_slice(), &*targets, &class.right);
                 W::run(Sweep { rows, taps, targets, right, add: false, into: y });
+            }
+            if let Some(moments) = moments {
+                batch::moments(y, moments);
             }
         });
         y
@@ -188,6 +272,9 @@ impl ConvShape {
         let joined = self.joined::<W>(x);
         let words = joined.as_deref().or_else(|| W::same(x)).unwrap_or_default();
         let zeros = vec![W::default(); input];
+        let reads =
+            Reads::new(self, Way::Forward, [rows, columns], [self.height, self.width]);
+        let taps: Vec<[usize; 2]> = (0..area).map(|t| [t / self.kernel, t % self.kernel]).collect();
         let (panels, size) = (output.div_ceil(width), area * input * width);
         let groups = APART.div_ceil(panels).min(samples * positions).max(1);
         let per_group = (samples * positions).div_ceil(groups);
@@ -205,20 +292,17 @@ impl ConvShape {
                 pairs.clear();
                 left.clear();
                 left.resize(area * count, zeros.as_ptr());
-                for row in 0..count {
-                    let (sample, at) = ((start + row) / positions, (start + row) % positions);
+                let at_rows = Positions::from(start, [rows, columns]).take(count);
+                for (row, (sample, at)) in at_rows.enumerate() {
                     let of = |sample: usize| match sample < self.batch {
-                        true => (sample * positions + at) * output + first,
+                        true => ((sample * rows + at[0]) * columns + at[1]) * output + first,
                         false => NONE,
                     };
                     pairs.push([of(sample * W::FACTORS), of(sample * W::FACTORS + 1)]);
-                    let at = [at / columns, at % columns];
-                    for tap in 0..area {
-                        let i = self.reads(Way::Forward, at[0], tap / self.kernel, self.height);
-                        let j = self.reads(Way::Forward, at[1], tap % self.kernel, self.width);
-                        if let (Some(i), Some(j)) = (i, j) {
-                            let at = (sample * self.height + i) * self.width + j;
-                            left[tap * count + row] = words[at * input..][..input].as_ptr();
+                    let picture = &words[sample * self.height * self.width * input..];
+                    for (tap, left) in taps.iter().zip(left.chunks_exact_mut(count)) {
+                        if let Some(from) = reads.at(at, *tap) {
+                            left[row] = picture[from * input..][..input].as_ptr();
                         }
                     }
                 }

@@ -17,6 +17,7 @@ use burn::backend::{Backend, Dispatch, ExtensionType, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::Buffer;
+use crate::profile::{Way, timed};
 
 /// A tensor as an operation sees it: contiguous, in 32 bits.
 #[derive(Clone, Copy)]
@@ -35,6 +36,9 @@ pub(crate) struct Output {
 
 /// An operation on slices.
 pub(crate) trait Operation: Debug + Send + Sync + 'static {
+    /// The public function's name.
+    fn name(&self) -> &'static str;
+
     /// The result; `keep` asks to keep what makes the way back quicker.
     fn forward(&self, inputs: &[Input<'_>], keep: bool) -> Output;
 
@@ -148,7 +152,9 @@ fn tensor(data: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
 
 impl Host for Flex {
     fn run(op: &Shared, inputs: &[FloatTensor<Self>], keep: bool) -> (FloatTensor<Self>, Kept) {
-        let Output { data, shape, kept } = with_slices(inputs, |inputs| op.forward(inputs, keep));
+        let Output { data, shape, kept } = with_slices(inputs, |inputs| {
+            timed(op.name(), Way::Forward, || op.forward(inputs, keep))
+        });
         (tensor(data, shape), kept.map(|kept| Arc::new(Mutex::new(kept))))
     }
 
@@ -164,7 +170,8 @@ impl Host for Flex {
         let dy = &gradient.storage::<f32>()[gradient.layout().start_offset()..][..length];
         with_slices(inputs, |inputs| {
             let mut kept = kept.as_ref().map(|k| k.lock().unwrap_or_else(PoisonError::into_inner));
-            let back = op.backward(inputs, kept.as_deref_mut(), dy, wanted);
+            let work = || op.backward(inputs, kept.as_deref_mut(), dy, wanted);
+            let back = timed(op.name(), Way::Back, work);
             let pairs = back.into_iter().zip(inputs);
             pairs.map(|(d, input)| d.map(|d| tensor(d, input.shape.to_vec()))).collect()
         })

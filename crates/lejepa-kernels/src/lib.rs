@@ -19,6 +19,8 @@
 //! | `groups` | sums in a fixed order |
 //! | `lanes` | elementwise and row-wise passes in vectors |
 //! | `matrix`, `bf16` | matrix products |
+//! | `rows`, `unit`, `weight` | the same with factors taken from where they lie |
+//! | `profile` | how long each operation takes: [`profile()`] |
 //! | `memory` | buffers that are used again |
 //!
 //! ```
@@ -47,6 +49,7 @@ mod memory;
 mod ops;
 mod pictures;
 mod precision;
+mod profile;
 mod rows;
 mod unit;
 mod weight;
@@ -58,5 +61,8 @@ pub use lanes::arch;
 pub use matrix::{Matrix, product};
 pub use memory::Buffer;
 pub use ops::{layer_norm, linear, transformer_block};
-pub use pictures::{Activation, batch_norm, channel_statistics, conv2d};
+pub use pictures::{
+    Activation, batch_norm, channel_statistics, conv2d, conv2d_with_statistics,
+};
 pub use precision::Precision;
+pub use profile::{OperationTime, profile};

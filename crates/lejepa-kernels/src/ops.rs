@@ -20,6 +20,10 @@ impl TransformerBlock {
 }
 
 impl Operation for TransformerBlock {
+    fn name(&self) -> &'static str {
+        "transformer_block"
+    }
+
     fn forward(&self, inputs: &[Input<'_>], keep: bool) -> Output {
         let (data, kept) = self.block(inputs).forward(inputs[0].data, keep);
         Output { data, shape: inputs[0].shape.to_vec(), kept }
@@ -107,6 +111,10 @@ struct Linear {
 }
 
 impl Operation for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
     fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
         let [x, weight, bias] = inputs else { unreachable!("three inputs") };
         let data = dense::linear(x.data, weight.data, bias.data, self.precision);
@@ -162,6 +170,10 @@ struct LayerNorm {
 }
 
 impl Operation for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
     fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
         let [x, gamma, beta] = inputs else { unreachable!("three inputs") };
         let (data, stats) = dense::norm(x.data, gamma.data, beta.data, self.epsilon);

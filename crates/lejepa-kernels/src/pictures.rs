@@ -1,6 +1,8 @@
 //! The operations on pictures, `[batch, height, width, channels]`, as functions on burn's tensors.
 
-use burn::tensor::Tensor;
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{Tensor, TensorData};
 
 use crate::batch::{self, Norm};
 use crate::conv::ConvShape;
@@ -11,12 +13,22 @@ use crate::{Buffer, Precision};
 struct Conv {
     shape: ConvShape,
     precision: Precision,
+    /// Takes the statistics of the result, where they are wanted.
+    statistics: Option<Arc<OnceLock<Vec<f32>>>>,
 }
 
 impl Operation for Conv {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
     fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
         let [x, filters] = inputs else { unreachable!("two inputs") };
-        let data = self.shape.forward(x.data, filters.data, self.precision);
+        let wanted = self.statistics.is_some();
+        let (data, found) = self.shape.forward(x.data, filters.data, self.precision, wanted);
+        if let Some(statistics) = &self.statistics {
+            statistics.get_or_init(|| found);
+        }
         let [height, width] = self.shape.result();
         let shape = vec![self.shape.batch, height, width, self.shape.output];
         Output { data, shape, kept: None }
@@ -59,19 +71,64 @@ impl Operation for Conv {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn conv2d(x: Tensor<4>, filters: Tensor<4>, stride: usize, pad: usize) -> Tensor<4> {
+    convolved(x, filters, stride, pad, None)
+}
+
+/// [`conv2d`] and the [`channel_statistics`] of its result, which are taken while it is in the cache.
+///
+/// # Panics
+/// As [`conv2d`].
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+/// use lejepa_kernels::{channel_statistics, conv2d_with_statistics};
+///
+/// let device = Device::flex();
+/// let x = Tensor::<4>::random([2, 5, 5, 3], Distribution::Default, &device);
+/// let filters = Tensor::random([4, 3, 3, 3], Distribution::Default, &device);
+/// let (y, statistics) = conv2d_with_statistics(x, filters, 1, 1);
+/// let want = channel_statistics(y).into_data();
+/// statistics.into_data().assert_approx_eq::<f32>(&want, Tolerance::default());
+/// ```
+pub fn conv2d_with_statistics(
+    x: Tensor<4>,
+    filters: Tensor<4>,
+    stride: usize,
+    pad: usize,
+) -> (Tensor<4>, Tensor<2>) {
+    let found = Arc::new(OnceLock::new());
+    let y = convolved(x, filters, stride, pad, Some(found.clone()));
+    let [_, _, _, channels] = y.dims();
+    let values = found.get().cloned().unwrap_or_default();
+    let statistics = Tensor::from_data(TensorData::new(values, [2, channels]), &y.device());
+    (y, statistics)
+}
+
+fn convolved(
+    x: Tensor<4>,
+    filters: Tensor<4>,
+    stride: usize,
+    pad: usize,
+    statistics: Option<Arc<OnceLock<Vec<f32>>>>,
+) -> Tensor<4> {
     let [batch, height, width, channels] = x.dims();
     let [output, input, kernel, other] = filters.dims();
     assert_eq!([channels, kernel], [input, other], "the convolution's filters");
     assert!(stride > 0 && kernel > 0, "neither stride nor kernel may be 0");
     assert!(height.min(width) + 2 * pad >= kernel, "the picture is smaller than the kernel");
     let shape = ConvShape { batch, height, width, input, output, kernel, stride, pad };
-    run(vec![x.into(), filters.into()], Conv { shape, precision: Precision::now() })
+    let op = Conv { shape, precision: Precision::now(), statistics };
+    run(vec![x.into(), filters.into()], op)
 }
 
 #[derive(Debug)]
 struct Statistics;
 
 impl Operation for Statistics {
+    fn name(&self) -> &'static str {
+        "channel_statistics"
+    }
+
     fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
         let channels = inputs[0].shape.last().copied().unwrap_or(1);
         let data = batch::statistics(inputs[0].data, channels);
@@ -135,6 +192,10 @@ impl BatchNorm {
 }
 
 impl Operation for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch_norm"
+    }
+
     fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
         let (norm, added) = self.norm(inputs);
         let data = norm.forward(inputs[0].data, added);
@@ -149,10 +210,10 @@ impl Operation for BatchNorm {
         _: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let (norm, added) = self.norm(inputs);
-        let [dx, dgamma, dbeta, dadded] =
+        let (dx, dgamma, dbeta, dadded) =
             norm.backward(inputs[0].data, added, gradient, self.batch);
         let mut all = vec![Some(dx), Some(dgamma), Some(dbeta), None];
-        all.extend(added.map(|_| Some(dadded)));
+        all.extend(dadded.map(Some));
         all
     }
 }

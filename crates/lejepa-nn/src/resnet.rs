@@ -7,7 +7,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
-use lejepa_kernels::{Activation, batch_norm, channel_statistics, conv2d, supports};
+use lejepa_kernels::{Activation, batch_norm, conv2d, conv2d_with_statistics, supports};
 use serde::{Deserialize, Serialize};
 
 use crate::grid::{boxed, encoder_of_any_grid};
@@ -182,12 +182,12 @@ fn fused(
 ) -> Tensor<4> {
     // Square kernels and strides, padded by half the kernel: see `conv`.
     let (stride, pad) = (conv.stride[0], conv.kernel_size[0] / 2);
-    let x = conv2d(x, conv.weight.val(), stride, pad);
+    let filters = conv.weight.val();
     // As burn's own forward pass decides it.
     let batch = x.device().is_autodiff() && norm.training.is_enabled();
     let channels = norm.gamma.dims()[0];
-    let statistics = if batch {
-        let now = channel_statistics(x.clone());
+    let (x, statistics) = if batch {
+        let (x, now) = conv2d_with_statistics(x, filters, stride, pad);
         let row = |i| now.clone().narrow(0, i, 1).reshape([channels]);
         let follow = |running: &RunningState<Tensor<1>>, now: Tensor<1>| {
             let before = running.value_sync().to_device(&now.device());
@@ -196,10 +196,11 @@ fn fused(
         };
         follow(&norm.running_mean, row(0));
         follow(&norm.running_var, row(1));
-        now
+        (x, now)
     } else {
-        Tensor::stack(vec![norm.running_mean.value(), norm.running_var.value()], 0)
-            .to_device(&x.device())
+        let running = vec![norm.running_mean.value(), norm.running_var.value()];
+        let running = Tensor::stack(running, 0).to_device(&x.device());
+        (conv2d(x, filters, stride, pad), running)
     };
     let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
     batch_norm(x, gamma, beta, statistics, batch, added, activation, norm.epsilon)

@@ -2,7 +2,9 @@
 //!
 //! `time_step CASE PRECISION [KEY=VALUE...]` prepares a model and views, then for every line on stdin
 //! prints the milliseconds of one step: forward, loss, backward, AdamW. At the end of stdin it prints
-//! the MiB that its memory grew by since before the model was made.
+//! the MiB that its memory grew by since before the model was made, and, of one more step, the share of
+//! its time that each operation of `lejepa-kernels` took; the rest is the projector's, the objective's
+//! and that of what burn does between them.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -68,22 +70,46 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     };
     let before = memory("VmRSS");
     let mut learner = Learner::new(&resolved, &views, &device)?;
-    for (step, line) in std::io::stdin().lock().lines().enumerate() {
+    let mut steps = 0;
+    for line in std::io::stdin().lock().lines() {
         line?;
-        let batch = batch.clone();
-        let start = Instant::now();
-        let pass = learner.pass(batch, step as u64)?;
-        learner = learner.update(1e-3, pass.gradients);
-        let elapsed = start.elapsed();
-        let loss: f32 = pass.losses.total.try_into_scalar()?;
-        if !loss.is_finite() {
-            return Err("the loss is not finite".into());
-        }
-        println!("{}", elapsed.as_secs_f64() * 1e3);
+        let elapsed;
+        (learner, elapsed) = step(learner, &batch, steps)?;
+        steps += 1;
+        println!("{}", elapsed * 1e3);
         std::io::stdout().flush()?;
     }
     println!("{}", (memory("VmHWM") - before).max(0.0));
+    let (last, times) = lejepa_kernels::profile(|| step(learner, &batch, steps));
+    let (_, elapsed) = last?;
+    let share = |seconds: f64| serde_json::json!((seconds / elapsed * 1e3).round() / 1e3);
+    let mut shares = serde_json::Map::new();
+    let mut rest = elapsed;
+    for row in times {
+        rest -= row.time.as_secs_f64();
+        shares.insert(row.name, share(row.time.as_secs_f64()));
+    }
+    shares.insert("rest".into(), share(rest));
+    println!("{}", serde_json::Value::Object(shares));
     Ok(())
+}
+
+/// One step, and its seconds.
+fn step(
+    mut learner: Learner,
+    batch: &Batch,
+    step: u64,
+) -> std::result::Result<(Learner, f64), Box<dyn std::error::Error>> {
+    let batch = batch.clone();
+    let start = Instant::now();
+    let pass = learner.pass(batch, step)?;
+    learner = learner.update(1e-3, pass.gradients);
+    let elapsed = start.elapsed().as_secs_f64();
+    let loss: f32 = pass.losses.total.try_into_scalar()?;
+    if !loss.is_finite() {
+        return Err("the loss is not finite".into());
+    }
+    Ok((learner, elapsed))
 }
 
 /// A modality to have a name in the configuration; its views are made here.
