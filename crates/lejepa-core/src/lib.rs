@@ -118,6 +118,7 @@ mod rng;
 mod source;
 mod statistic;
 pub mod testing;
+mod values;
 mod view;
 
 pub use config::Section;
@@ -134,6 +135,7 @@ pub use registry::Registry;
 pub use rng::{Purpose, Seed, ViewRng};
 pub use source::{SampledDataset, ViewSource};
 pub use statistic::{BoxedStatistic, MultivariateStatistic, Statistic, StatisticKind};
+pub use values::{Levels, Values};
 pub use view::{View, ViewSpec, Views};
 
 // The macros' expansions need it; plugin authors need not depend on it.

@@ -67,7 +67,7 @@ use crate::{Result, View, ViewRng, ViewSpec, Views};
 /// let source = Source::resolve(&folder.path().to_string_lossy(), Numbers::rule())?;
 /// let item = Numbers::open(&NoKeys {}, source)?.item(0, Window::Centre)?;
 /// let view = Numbers::sampler(&NoKeys {})?.eval_view(&item)?;
-/// assert_eq!(view.data(), [3.0, 1.0, 4.0, 1.0]);
+/// assert_eq!(view.data()[..], [3.0, 1.0, 4.0, 1.0]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Modality: 'static {
@@ -162,7 +162,7 @@ pub trait Modality: 'static {
 /// Stretches.spec().check(&draw(0)?)?;
 /// assert_eq!(draw(0)?, draw(0)?);
 /// assert_ne!(draw(0)?, draw(1)?);
-/// assert_eq!(Stretches.eval_view(&wave)?.data(), &wave[..8]);
+/// assert_eq!(Stretches.eval_view(&wave)?.data()[..], wave[..8]);
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
 pub trait ViewSampler: Send + Sync {

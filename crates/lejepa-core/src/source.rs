@@ -146,7 +146,7 @@ impl<S: Send + Sync + 'static> SampledDataset<S> {
     ///
     /// let source = SampledDataset::new(Box::new(Ramps), Box::new(Halves), 1 << 20)?;
     /// assert_eq!(source.len(), 20);
-    /// assert_eq!(source.eval_view(3)?.data(), [0.0, 3.0, 6.0, 9.0]);
+    /// assert_eq!(source.eval_view(3)?.data()[..], [0.0, 3.0, 6.0, 9.0]);
     /// assert_eq!(source.eval_view(20).unwrap_err().to_string(), "#20: no such item");
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```

@@ -1,10 +1,15 @@
 //! Views: what a sampler makes of a sample and an encoder takes.
 
-use crate::{Error, Result};
+use std::borrow::Cow;
+use std::sync::Arc;
 
-/// One view: a dense array of `f32`, channel first, e.g. `[C, H, W]` or `[C, T, H, W]`.
+use crate::{Error, Levels, Result, Values};
+
+/// One view: a dense array, channel first, e.g. `[C, H, W]` or `[C, T, H, W]`.
 ///
-/// Values should be of order one (zero mean and unit variance over the data, roughly).
+/// Values should be of order one (zero mean and unit variance over the data, roughly). Where they come
+/// from bytes, as pixels do, [`View::from_bytes`] keeps them so: they travel in a quarter of the space,
+/// and become numbers on the device.
 ///
 /// ```
 /// use lejepa_core::View;
@@ -22,7 +27,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     shape: Vec<usize>,
-    data: Vec<f32>,
+    values: Values,
 }
 
 impl View {
@@ -31,15 +36,51 @@ impl View {
     /// # Errors
     /// [`Error::Shape`] where the shape's product is not the data's length.
     pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Result<Self> {
+        Self::of(shape.into(), Values::Numbers(data))
+    }
+
+    /// A view of `shape` with `bytes` in row-major order, and what they stand for.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the shape's product is not the number of bytes, or `levels` are for
+    /// another number of channels.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use lejepa_core::{Levels, View};
+    ///
+    /// // Two channels of two pixels each.
+    /// let levels = Arc::new(Levels::normalizing(&[0.0, 1.0], &[1.0, 0.5]));
+    /// let view = View::from_bytes([2, 2], vec![0, 255, 0, 255], levels)?;
+    /// assert_eq!(view.data()[..], [0.0, 1.0, -2.0, 0.0]);
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
+    pub fn from_bytes(
+        shape: impl Into<Vec<usize>>,
+        bytes: Vec<u8>,
+        levels: Arc<Levels>,
+    ) -> Result<Self> {
         let shape = shape.into();
-        if shape.iter().product::<usize>() != data.len() || data.is_empty() {
+        let channels = shape.first().copied().unwrap_or(0);
+        if levels.channels() != channels {
             return Err(Error::Shape {
                 what: "view".into(),
-                expected: format!("a product of {}", data.len()),
+                expected: format!("{} channels, as the levels have", levels.channels()),
                 got: shape,
             });
         }
-        Ok(Self { shape, data })
+        Self::of(shape, Values::Bytes { bytes, levels })
+    }
+
+    fn of(shape: Vec<usize>, values: Values) -> Result<Self> {
+        if shape.iter().product::<usize>() != values.len() || values.is_empty() {
+            return Err(Error::Shape {
+                what: "view".into(),
+                expected: format!("a product of {}", values.len()),
+                got: shape,
+            });
+        }
+        Ok(Self { shape, values })
     }
 
     /// Channels first, then the grid.
@@ -47,14 +88,24 @@ impl View {
         &self.shape
     }
 
-    /// Values in row-major order.
-    pub fn data(&self) -> &[f32] {
-        &self.data
+    /// Values in row-major order, as numbers.
+    pub fn data(&self) -> Cow<'_, [f32]> {
+        self.values.numbers(&self.shape)
+    }
+
+    /// Values as they are kept.
+    pub fn values(&self) -> &Values {
+        &self.values
     }
 
     /// Whether every value is finite.
     pub fn is_finite(&self) -> bool {
-        self.data.iter().all(|x| x.is_finite())
+        match &self.values {
+            Values::Numbers(numbers) => numbers.iter().all(|x| x.is_finite()),
+            Values::Bytes { levels, .. } => {
+                levels.scale.iter().chain(&levels.shift).all(|x| x.is_finite())
+            }
+        }
     }
 }
 

@@ -94,11 +94,12 @@ fn convolution<const BF16: usize>(
     let x = noise([batch, side, side, input], &device).require_grad();
     let filters = noise([output, input, 3, 3], &device).require_grad();
     let positions = (side / stride).pow(2);
-    bencher.counter(ItemsCount::new(batch * positions * 9 * input * output * 3)).bench_local(|| {
-        PRECISIONS[BF16].scope(|| {
-            black_box(conv2d(x.clone(), filters.clone(), stride, 1).sum().backward())
-        })
-    });
+    bencher.counter(ItemsCount::new(batch * positions * 9 * input * output * 3)).bench_local(
+        || {
+            PRECISIONS[BF16]
+                .scope(|| black_box(conv2d(x.clone(), filters.clone(), stride, 1).sum().backward()))
+        },
+    );
 }
 
 /// Batch norm, addition and ReLU, of a picture of a ResNet-18's first stage.
@@ -111,8 +112,7 @@ fn norm_of_pictures(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(8usize * 64 * 64 * 64)).bench_local(|| {
         let statistics = channel_statistics(x.clone());
         let (gamma, beta, added) = (gamma.clone(), beta.clone(), Some(added.clone()));
-        let y =
-            batch_norm(x.clone(), gamma, beta, statistics, true, added, Activation::Relu, 1e-5);
+        let y = batch_norm(x.clone(), gamma, beta, statistics, true, added, Activation::Relu, 1e-5);
         black_box(y.sum().backward())
     });
 }
@@ -132,7 +132,8 @@ fn norm_of_rows(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn optimizer(bencher: Bencher<'_, '_>) {
     const N: usize = 10_000_000;
-    let step = AdamWStep { lr: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.05, time: 3 };
+    let step =
+        AdamWStep { lr: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.05, time: 3 };
     let [mut w, mut m, mut v] = [0.5, 0.1, 0.2].map(|x| vec![x; N]);
     let g = vec![0.3; N];
     bencher

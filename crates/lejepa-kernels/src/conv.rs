@@ -272,8 +272,7 @@ impl ConvShape {
         let joined = self.joined::<W>(x);
         let words = joined.as_deref().or_else(|| W::same(x)).unwrap_or_default();
         let zeros = vec![W::default(); input];
-        let reads =
-            Reads::new(self, Way::Forward, [rows, columns], [self.height, self.width]);
+        let reads = Reads::new(self, Way::Forward, [rows, columns], [self.height, self.width]);
         let taps: Vec<[usize; 2]> = (0..area).map(|t| [t / self.kernel, t % self.kernel]).collect();
         let (panels, size) = (output.div_ceil(width), area * input * width);
         let groups = APART.div_ceil(panels).min(samples * positions).max(1);

@@ -61,8 +61,6 @@ pub use lanes::arch;
 pub use matrix::{Matrix, product};
 pub use memory::Buffer;
 pub use ops::{layer_norm, linear, transformer_block};
-pub use pictures::{
-    Activation, batch_norm, channel_statistics, conv2d, conv2d_with_statistics,
-};
+pub use pictures::{Activation, batch_norm, channel_statistics, conv2d, conv2d_with_statistics};
 pub use precision::Precision;
 pub use profile::{OperationTime, profile};

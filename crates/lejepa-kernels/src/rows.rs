@@ -95,8 +95,11 @@ impl<W: Word> Panels<W> {
             for (row, words) in words.chunks_exact_mut(width).take(taps * length).enumerate() {
                 let (tap, i) = (row / length, row % length * W::FACTORS);
                 for (j, word) in words.iter_mut().take(some).enumerate() {
-                    let second =
-                        if i + 1 < factors && W::FACTORS == 2 { at(tap, i + 1, first + j) } else { 0.0 };
+                    let second = if i + 1 < factors && W::FACTORS == 2 {
+                        at(tap, i + 1, first + j)
+                    } else {
+                        0.0
+                    };
                     *word = W::of([at(tap, i, first + j), second]);
                 }
             }

@@ -70,9 +70,8 @@ fn sweep<W: Word>(right: &Panels<W>, length: usize, left: &[W], into: &mut [f32]
     let targets: Vec<usize> = (0..count).map(|r| r * right.columns).collect();
     // Beyond the last row, the first one stands in, whose result is not stored.
     let row = |r: usize| left[if r < count { r * length } else { 0 }..].as_ptr();
-    let rows: Vec<[*const W; BLOCK]> = (0..count.div_ceil(BLOCK))
-        .map(|b| std::array::from_fn(|r| row(b * BLOCK + r)))
-        .collect();
+    let rows: Vec<[*const W; BLOCK]> =
+        (0..count.div_ceil(BLOCK)).map(|b| std::array::from_fn(|r| row(b * BLOCK + r))).collect();
     W::run(Sweep { rows: &rows, taps: 1, targets: &targets, right, add, into });
 }
 

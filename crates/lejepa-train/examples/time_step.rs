@@ -64,8 +64,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         Tensor::<2>::random(rows, Distribution::Normal(0.0, 1.0), &device).try_into_vec_as::<f32>()
     };
     let batch = Batch {
-        globals: noise(globals, global)?,
-        locals: noise(locals, local)?,
+        globals: noise(globals, global)?.into(),
+        locals: noise(locals, local)?.into(),
         replaced: Vec::new(),
     };
     let before = memory("VmRSS");

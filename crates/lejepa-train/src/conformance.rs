@@ -90,7 +90,8 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
     let mut learner = Learner::new(resolved, &views, &Device::flex())?;
     for (what, shape) in [("global", &views.global), ("local", &views.local)] {
         let width = shape.iter().product::<usize>();
-        let embedded = learner.model.embed(vec![0.1; 2 * width], shape, &Device::flex())?.dims();
+        let embedded =
+            learner.model.embed(vec![0.1; 2 * width].into(), shape, &Device::flex())?.dims();
         if embedded != [2, learner.model.encoder.dim()] {
             let text = format!("{name}: a {what} view of {shape:?} is embedded as {embedded:?}");
             out.push(Violation::new(Rule::Encoders, text));
@@ -130,10 +131,10 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
     }
     // What is evaluated has no gradients to be wrong, but it has to work.
     let eval: View = source.eval_view(0)?;
-    let width = eval.data().len();
+    let width = eval.values().len();
     let model = &learner.model;
     let frozen = Model { encoder: model.encoder.valid(), projector: model.projector.valid() };
-    let still = frozen.embed(eval.data().to_vec(), eval.shape(), &Device::flex())?;
+    let still = frozen.embed(eval.values().clone(), eval.shape(), &Device::flex())?;
     let values = still.try_into_vec_as::<f32>().map_err(TrainError::from)?;
     if width == 0 || !values.iter().all(|x| x.is_finite()) {
         out.push(Violation::new(Rule::Encoders, format!("{name}: an embedding is not finite")));

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use lejepa_core::{BoxedEncoder, ViewSource};
+use lejepa_core::{BoxedEncoder, Values, ViewSource};
 use rayon::prelude::*;
 
 use crate::Result;
@@ -79,11 +79,11 @@ pub(crate) fn embed_indices(
             .par_iter()
             .map(|&index| guarded(|| source.eval_view(index), || source.name(index)))
             .collect();
-        let mut rows = Vec::with_capacity(chunk.len() * shape.iter().product::<usize>());
+        let mut rows = Values::default();
         for (&index, view) in chunk.iter().zip(views) {
             match view {
                 Ok(view) => {
-                    rows.extend_from_slice(view.data());
+                    rows.push(&view);
                     out.indices.push(index);
                 }
                 Err(error) => out.skipped.push(skip(source, index, error)),

@@ -299,7 +299,7 @@ impl Embedder {
                 got: view.shape().to_vec(),
             }));
         }
-        let rows = view.data().to_vec();
+        let rows = view.values().clone();
         let embedded = embed_rows(&self.encoder.valid(), rows, view.shape(), &self.device)?;
         Ok(embedded.try_into_vec_as::<f32>()?)
     }

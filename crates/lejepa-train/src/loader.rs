@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use lejepa_core::{Error, Purpose, Seed, ViewSource, ViewSpec, Views};
+use lejepa_core::{Error, Purpose, Seed, Values, ViewSource, ViewSpec, Views};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
@@ -19,9 +19,9 @@ use crate::{Result, TrainError};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Global views: `globals · samples · (channels · grid)` values.
-    pub globals: Vec<f32>,
+    pub globals: Values,
     /// Local views likewise; empty where there are none.
-    pub locals: Vec<f32>,
+    pub locals: Values,
     /// Samples that could not be used and were replaced.
     pub replaced: Vec<Skipped>,
 }
@@ -33,14 +33,18 @@ impl Batch {
         let samples = self.globals.len() / (views.globals * size(&views.global)).max(1);
         let parts = parts.clamp(1, samples.max(1));
         let bounds: Vec<usize> = (0..=parts).map(|p| p * samples / parts).collect();
-        let cut = |values: &[f32], width: usize, from: usize, to: usize| -> Vec<f32> {
-            let view = samples * width;
-            let rows = values.chunks_exact(view.max(1));
-            rows.flat_map(|v| v[from * width..to * width].iter().copied()).collect()
+        let cut = |values: &Values, shape: &[usize], from: usize, to: usize| {
+            let (width, mut out) = (size(shape), Values::default());
+            for view in 0..values.len() / (samples * width).max(1) {
+                let first = view * samples * width;
+                let part = values.part(first + from * width..first + to * width);
+                out.extend(&part, shape);
+            }
+            out
         };
         let part = |b: &[usize]| Batch {
-            globals: cut(&self.globals, size(&views.global), b[0], b[1]),
-            locals: cut(&self.locals, size(&views.local), b[0], b[1]),
+            globals: cut(&self.globals, &views.global, b[0], b[1]),
+            locals: cut(&self.locals, &views.local, b[0], b[1]),
             replaced: Vec::new(),
         };
         bounds.windows(2).map(part).collect()
@@ -173,11 +177,9 @@ pub fn make_batch(source: &dyn ViewSource, order: &Order, step: u64) -> Result<B
     }
     let spec = source.spec();
     let flat = |count: usize, pick: fn(&Views) -> &[lejepa_core::View]| {
-        let mut out = Vec::new();
+        let mut out = Values::default();
         for view in 0..count {
-            for sample in &samples {
-                out.extend_from_slice(pick(sample)[view].data());
-            }
+            samples.iter().for_each(|sample| out.push(&pick(sample)[view]));
         }
         out
     };
@@ -427,7 +429,8 @@ mod tests {
         assert!(named.iter().any(|s| s.reason.contains("five is right out")));
         for b in &batches {
             assert_eq!(b.globals.len(), 6);
-            assert!(b.globals.iter().all(|x| !(3.0..3.5).contains(x) && !(5.0..5.5).contains(x)));
+            let numbers = b.globals.numbers(&[1, 1]);
+            assert!(numbers.iter().all(|x| !(3.0..3.5).contains(x) && !(5.0..5.5).contains(x)));
         }
         assert_eq!(batches, all(true, 1, 0));
     }

@@ -2,9 +2,11 @@
 
 use burn::module::Module;
 use burn::module::{ModuleVisitor, Param};
-use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor, TensorData};
-use lejepa_core::{BoxedEncoder, Purpose, Seed, ViewSpec};
+use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Int, Tensor, TensorData};
+use lejepa_core::{BoxedEncoder, Levels, Purpose, Seed, Values, ViewSpec};
+use lejepa_kernels::supports;
 use lejepa_nn::Projector;
+use rayon::prelude::*;
 
 use crate::loader::Batch;
 use crate::resolved::Resolved;
@@ -41,7 +43,7 @@ impl Model {
     /// assert_eq!(model.project(embeddings).dims(), [views.views(), 8, 64]);
     /// // Rows of one shape by themselves.
     /// let view = digits.eval_view(0)?;
-    /// let rows = model.embed(view.data().to_vec(), view.shape(), &device)?;
+    /// let rows = model.embed(view.values().clone(), view.shape(), &device)?;
     /// assert_eq!(rows.dims(), [1, 24]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -84,7 +86,7 @@ impl Model {
         let (globals, locals) = (batch.globals, batch.locals);
         if views.global == views.local && views.locals > 0 {
             let mut all = globals;
-            all.extend(locals);
+            all.extend(&locals, &views.global);
             embeddings.push(self.embed(all, &views.global, device)?);
         } else {
             embeddings.push(self.embed(globals, &views.global, device)?);
@@ -112,7 +114,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::embed_views`].
-    pub fn embed(&self, rows: Vec<f32>, shape: &[usize], device: &Device) -> Result<Tensor<2>> {
+    pub fn embed(&self, rows: Values, shape: &[usize], device: &Device) -> Result<Tensor<2>> {
         embed_rows(&self.encoder, rows, shape, device)
     }
 
@@ -127,14 +129,58 @@ impl Model {
 /// Embeds rows of one shape with an encoder.
 pub(crate) fn embed_rows(
     encoder: &BoxedEncoder,
-    rows: Vec<f32>,
+    rows: Values,
     shape: &[usize],
     device: &Device,
 ) -> Result<Tensor<2>> {
+    Ok(encoder.encode(on_device(rows, shape, device), shape)?)
+}
+
+/// Rows of `shape` as numbers on the device, `[rows, width]`.
+fn on_device(rows: Values, shape: &[usize], device: &Device) -> Tensor<2> {
     let width = shape.iter().product::<usize>().max(1);
     let count = rows.len() / width;
-    let data = TensorData::new(rows, [count, width]);
-    Ok(encoder.encode(Tensor::from_data(data, device), shape)?)
+    let numbers =
+        |numbers: Vec<f32>| Tensor::from_data(TensorData::new(numbers, [count, width]), device);
+    match rows {
+        Values::Numbers(rows) => numbers(rows),
+        // There is no way to go.
+        Values::Bytes { bytes, levels } if supports(device, DType::F32) => {
+            let mut all = vec![0.0; bytes.len()];
+            all.par_chunks_mut(width).zip(bytes.par_chunks(width)).for_each(|(row, bytes)| {
+                row.copy_from_slice(&levels.of(bytes, shape));
+            });
+            numbers(all)
+        }
+        Values::Bytes { bytes, levels } => unpacked(&bytes, &levels, shape, count, device),
+    }
+}
+
+/// Bytes travel four to a word, which every device can take apart, and become numbers there.
+fn unpacked(
+    bytes: &[u8],
+    levels: &Levels,
+    shape: &[usize],
+    count: usize,
+    device: &Device,
+) -> Tensor<2> {
+    let (channels, width) = (levels.channels(), bytes.len() / count.max(1));
+    let word = |four: &[u8]| {
+        let mut word = [0; 4];
+        word[..four.len()].copy_from_slice(four);
+        i32::from_le_bytes(word)
+    };
+    let words: Vec<i32> = bytes.chunks(4).map(word).collect();
+    let length = words.len();
+    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [length]), device);
+    let byte = |n: u32| words.clone().bitwise_right_shift_scalar(8 * n).bitwise_and_scalar(255);
+    let all = Tensor::<1, Int>::stack::<2>((0..4).map(byte).collect(), 1).reshape([4 * length]);
+    let planes = [count, channels, shape.iter().skip(1).product()];
+    let values = all.narrow(0, 0, count * width).float().reshape(planes);
+    let of = |x: &[f32]| {
+        Tensor::<3>::from_data(TensorData::new(x[..channels].to_vec(), [1, channels, 1]), device)
+    };
+    (values * of(&levels.scale) + of(&levels.shift)).reshape([count, width])
 }
 
 impl Model {
@@ -201,4 +247,31 @@ impl ModuleVisitor for Names {
 /// The loss as a number.
 pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64> {
     Ok(f64::from(tensor.try_into_scalar::<f32>().map_err(TrainError::from)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_the_same_numbers_wherever_they_become_so() {
+        let levels = Arc::new(Levels::normalizing(&[0.4, 0.5, 0.6], &[0.2, 0.3, 0.1]));
+        // 105 bytes, which four do not divide.
+        let shape = [3, 5, 7];
+        let bytes: Vec<u8> = (0..2 * 105).map(|i| (i * 37 % 256) as u8).collect();
+        let want = levels.of(&bytes, &shape);
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let far = unpacked(&bytes, &levels, &shape, 2, &device);
+            let here = Values::Bytes { bytes: bytes.clone(), levels: levels.clone() };
+            let here = on_device(here, &shape, &device);
+            for tensor in [far, here] {
+                assert_eq!(tensor.dims(), [2, 105]);
+                let got: Vec<f32> = tensor.try_into_vec_as().unwrap();
+                let off = |(a, b): (&f32, &f32)| (a - b).abs();
+                assert!(got.iter().zip(&want).map(off).fold(0.0, f32::max) < 1e-6);
+            }
+        }
+    }
 }

@@ -204,7 +204,8 @@ mod tests {
             assert_eq!(learner.device.gradient_checkpointing_strategy(), Some(strategy));
             // The weights have to live on that device too, or operations would mix strategies.
             let rows = views.global.iter().product::<usize>();
-            let embedded = learner.model.embed(vec![0.0; rows], &views.global, &learner.device);
+            let embedded =
+                learner.model.embed(vec![0.0; rows].into(), &views.global, &learner.device);
             assert_eq!(embedded.unwrap().gradient_checkpointing_strategy(), Some(strategy));
         }
     }

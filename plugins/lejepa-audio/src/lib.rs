@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(source.spec().local, [1, 64, 48]);
         let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
         for index in 0..100 {
-            for &v in source.eval_view(index).unwrap().data() {
+            for &v in source.eval_view(index).unwrap().data().iter() {
                 sum += f64::from(v);
                 squares += f64::from(v * v);
                 count += 1.0;

@@ -1,6 +1,8 @@
 //! Views of pictures: a random resized crop, then a random look.
 
-use lejepa_core::{Error, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use std::sync::Arc;
+
+use lejepa_core::{Error, Levels, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use rand::RngExt;
 
 use crate::blur::gaussian;
@@ -12,6 +14,7 @@ use crate::{ImageConfig, Picture};
 #[derive(Debug, Clone)]
 pub struct ImageSampler {
     config: ImageConfig,
+    levels: Arc<Levels>,
 }
 
 impl ImageSampler {
@@ -35,7 +38,9 @@ impl ImageSampler {
     /// ```
     pub fn new(config: &ImageConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config: config.clone() })
+        let (mean, std) = (&config.mean[..config.channels], &config.std[..config.channels]);
+        let levels = Arc::new(Levels::normalizing(mean, std));
+        Ok(Self { config: config.clone(), levels })
     }
 
     fn random_view(
@@ -71,16 +76,13 @@ impl ImageSampler {
         if rng.random_bool(c.solarize) {
             solarize(&mut planes);
         }
-        self.finish(planes, side)
+        self.finish(&planes, side)
     }
 
-    /// Normalises each channel and gives the planes their shape.
-    fn finish(&self, mut planes: Vec<f32>, side: usize) -> Result<View> {
-        for (c, plane) in planes.chunks_exact_mut(side * side).enumerate() {
-            let (mean, scale) = (self.config.mean[c] as f32, (1.0 / self.config.std[c]) as f32);
-            plane.iter_mut().for_each(|x| *x = (*x - mean) * scale);
-        }
-        View::new([self.config.channels, side, side], planes)
+    /// Gives the planes their shape, as bytes, which are normalised where they are used.
+    fn finish(&self, planes: &[f32], side: usize) -> Result<View> {
+        let bytes = planes.iter().copied().map(Levels::byte).collect();
+        View::from_bytes([self.config.channels, side, side], bytes, self.levels.clone())
     }
 }
 
@@ -115,7 +117,7 @@ impl ViewSampler for ImageSampler {
     fn eval_view(&self, picture: &Picture) -> Result<View> {
         let side = self.config.global_size;
         let area = Area::centre_square(picture.width(), picture.height());
-        self.finish(cut(picture, area, side, self.config.channels)?, side)
+        self.finish(&cut(picture, area, side, self.config.channels)?, side)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Views of a clip: a stretch of time, a crop of the frame, and a look, each drawn once per view.
 
-use lejepa_core::{Error, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use std::sync::Arc;
+
+use lejepa_core::{Error, Levels, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use lejepa_image::crop::{Area, resize};
 use rand::RngExt;
 
@@ -16,6 +18,7 @@ use crate::config::VideoConfig;
 #[derive(Debug, Clone)]
 pub struct VideoSampler {
     config: VideoConfig,
+    levels: Arc<Levels>,
 }
 
 impl VideoSampler {
@@ -42,7 +45,9 @@ impl VideoSampler {
     /// ```
     pub fn new(config: &VideoConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config: config.clone() })
+        let (mean, std) = (&config.mean[..config.channels], &config.std[..config.channels]);
+        let levels = Arc::new(Levels::normalizing(mean, std));
+        Ok(Self { config: config.clone(), levels })
     }
 
     fn random_view(&self, clip: &Clip, kind: Kind, rng: &mut ViewRng) -> Result<View> {
@@ -86,14 +91,8 @@ impl VideoSampler {
             }
         }
         look.apply(&mut data, volume);
-        for (channel, values) in data.chunks_exact_mut(volume).enumerate() {
-            let mean = self.config.mean[channel] as f32;
-            let std = self.config.std[channel] as f32;
-            for value in values {
-                *value = (*value - mean) / std;
-            }
-        }
-        View::new([channels, frames.len(), size, size], data)
+        let bytes = data.into_iter().map(Levels::byte).collect();
+        View::from_bytes([channels, frames.len(), size, size], bytes, self.levels.clone())
     }
 }
 

@@ -163,9 +163,13 @@ mod tests {
                 // SAFETY: the unit is there, and the slices are of the shape.
                 unsafe { blocks(*unit, &mut packed, &mut c, n, false, left, right, [m, n, k]) };
                 for (at, c) in c.iter().enumerate() {
-                    let terms = (0..k).map(|l| rounded(a[at / n * k + l]) * rounded(b[l * n + at % n]));
+                    let terms =
+                        (0..k).map(|l| rounded(a[at / n * k + l]) * rounded(b[l * n + at % n]));
                     let want: f64 = terms.sum();
-                    assert!((f64::from(*c) - want).abs() < 1e-4, "{unit:?} {m} {n} {k}: {c} {want}");
+                    assert!(
+                        (f64::from(*c) - want).abs() < 1e-4,
+                        "{unit:?} {m} {n} {k}: {c} {want}"
+                    );
                 }
             }
         }
