@@ -23,35 +23,35 @@ pub(crate) struct Norm<'a> {
     pub(crate) relu: bool,
 }
 
-/// Mean and sum of squared differences from it of every channel, of a chunk of rows that is in the cache.
-pub(crate) fn moments(x: &[f32], into: &mut [f32]) {
-    let channels = into.len() / 2;
-    let (mean, squares) = into.split_at_mut(channels);
-    mean.fill(0.0);
-    squares.fill(0.0);
+/// Of a chunk of rows: how many there are, and the mean of every channel and the sum of squared
+/// differences from it, one after the other.
+pub(crate) type Moments = (usize, Vec<f32>);
+
+/// The moments of a chunk that is in the cache.
+pub(crate) fn moments(x: &[f32], channels: usize) -> Moments {
+    let rows = x.len() / channels;
+    let mut all = vec![0.0; 2 * channels];
+    let (mean, squares) = all.split_at_mut(channels);
     lanes::add_rows(x, mean);
-    let rows = (x.len() / channels) as f32;
-    mean.iter_mut().for_each(|sum| *sum /= rows);
+    mean.iter_mut().for_each(|sum| *sum /= rows as f32);
     lanes::add_squares(x, mean, squares);
+    (rows, all)
 }
 
-/// Mean and variance of every channel, one after the other, from the [`moments`] of chunks of `chunk`
-/// rows, of which the last may be shorter (Chan et al. 1979, equations 2.1).
-pub(crate) fn joined(moments: &[f32], channels: usize, rows: usize, chunk: usize) -> Vec<f32> {
+/// Mean and variance of every channel, one after the other, from the moments of chunks (Chan et al.
+/// 1979, equations 2.1).
+pub(crate) fn joined(parts: &[Moments], channels: usize) -> Vec<f32> {
     let mut all = vec![0f64; 2 * channels];
     let (mean, variance) = all.split_at_mut(channels);
-    let parts = || {
-        let starts = (0..rows).step_by(chunk);
-        moments.chunks_exact(2 * channels).zip(starts.map(|s| chunk.min(rows - s) as f64))
-    };
-    let total = rows.max(1) as f64;
-    for (part, count) in parts() {
-        mean.iter_mut().zip(part).for_each(|(m, x)| *m += f64::from(*x) * count / total);
+    let total = parts.iter().map(|(rows, _)| *rows).sum::<usize>().max(1) as f64;
+    for (rows, part) in parts {
+        let share = *rows as f64 / total;
+        mean.iter_mut().zip(part).for_each(|(m, x)| *m += f64::from(*x) * share);
     }
-    for (part, count) in parts() {
+    for (rows, part) in parts {
         for (c, variance) in variance.iter_mut().enumerate() {
             let off = f64::from(part[c]) - mean[c];
-            *variance += (f64::from(part[channels + c]) + off * off * count) / total;
+            *variance += (f64::from(part[channels + c]) + off * off * *rows as f64) / total;
         }
     }
     all.into_iter().map(|x| x as f32).collect()
@@ -59,12 +59,9 @@ pub(crate) fn joined(moments: &[f32], channels: usize, rows: usize, chunk: usize
 
 /// Mean and variance of every channel, one after the other.
 pub(crate) fn statistics(x: &[f32], channels: usize) -> Vec<f32> {
-    let size = CHUNK * channels;
-    let mut parts = vec![0.0; x.len().div_ceil(size) * 2 * channels];
-    x.par_chunks(size)
-        .zip(parts.par_chunks_exact_mut(2 * channels))
-        .for_each(|(x, part)| moments(x, part));
-    joined(&parts, channels, x.len() / channels, CHUNK)
+    let parts: Vec<Moments> =
+        x.par_chunks(CHUNK * channels).map(|x| moments(x, channels)).collect();
+    joined(&parts, channels)
 }
 
 impl Norm<'_> {

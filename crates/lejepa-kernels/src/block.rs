@@ -115,6 +115,26 @@ pub(crate) struct Block<'a> {
     shape: BlockShape,
     weights: Weights<'a>,
     precision: Precision,
+    factors: Option<Factors<'a>>,
+}
+
+/// What each sample's two branches, attention and perceptron, are multiplied with before they are added.
+type Factors<'a> = [&'a [f32]; 2];
+
+/// Every row of `out` = (that of `base` or 0) + its sample's factor times that of `branch`.
+fn scaled(base: Option<&[f32]>, branch: &[f32], factors: &[f32], sample: usize, out: &mut [f32]) {
+    let samples = branch.chunks_exact(sample).zip(out.chunks_exact_mut(sample)).zip(factors);
+    for (i, ((branch, out), factor)) in samples.enumerate() {
+        match base {
+            Some(base) => {
+                let base = &base[i * sample..][..sample];
+                out.iter_mut()
+                    .zip(base.iter().zip(branch))
+                    .for_each(|(o, (x, b))| *o = x + factor * b);
+            }
+            None => out.iter_mut().zip(branch).for_each(|(o, b)| *o = factor * b),
+        }
+    }
 }
 
 impl<'a> Block<'a> {
@@ -122,8 +142,15 @@ impl<'a> Block<'a> {
         shape: BlockShape,
         weights: [&'a [f32]; WEIGHTS],
         precision: Precision,
+        factors: Option<Factors<'a>>,
     ) -> Self {
-        Self { shape, weights: Weights::of(weights), precision }
+        Self { shape, weights: Weights::of(weights), precision, factors }
+    }
+
+    /// The factors of the samples of chunk `n`, where a chunk has `rows` rows.
+    fn factors_of(&self, n: usize, rows: usize) -> Option<Factors<'a>> {
+        let first = n * rows / self.shape.tokens;
+        self.factors.map(|factors| factors.map(|all| &all[first.min(all.len())..]))
     }
 
     /// The matrices as a way takes them: forward, or back and so transposed.
@@ -159,20 +186,33 @@ impl<'a> Block<'a> {
         let (size, kept) = (rows * self.shape.width, Kept::of(&self.shape, rows).total());
         let packed = &self.packed(false);
         let mut y = fresh(x.len());
-        let chunks = x.par_chunks(size).zip(y.par_chunks_mut(size));
+        let chunks = x.par_chunks(size).zip(y.par_chunks_mut(size)).enumerate();
         if !keep {
-            chunks.for_each(|(x, y)| self.chunk(packed, x, Buffer::take(kept).slice(), Some(y)));
+            chunks.for_each(|(n, (x, y))| {
+                let mut kept = Buffer::take(kept);
+                self.chunk(packed, x, self.factors_of(n, rows), kept.slice(), Some(y));
+            });
             return (y, None);
         }
         let mut all = Buffer::take(x.len().div_ceil(size) * kept);
         let parts: Vec<&mut [f32]> = all.slice().chunks_exact_mut(kept).collect();
-        chunks.zip(parts).for_each(|((x, y), kept)| self.chunk(packed, x, kept, Some(y)));
+        chunks.zip(parts).for_each(|((n, (x, y)), kept)| {
+            self.chunk(packed, x, self.factors_of(n, rows), kept, Some(y));
+        });
         (y, Some(all))
     }
 
     /// One chunk forward; without `y`, only what is kept of it.
-    fn chunk(&self, packed: &Packed<'_>, x: &[f32], kept: &mut [f32], y: Option<&mut [f32]>) {
-        let BlockShape { width, hidden, epsilon, .. } = self.shape;
+    fn chunk(
+        &self,
+        packed: &Packed<'_>,
+        x: &[f32],
+        factors: Option<Factors<'_>>,
+        kept: &mut [f32],
+        y: Option<&mut [f32]>,
+    ) {
+        let BlockShape { tokens, width, hidden, epsilon, .. } = self.shape;
+        let sample = tokens * width;
         let (w, rows) = (&self.weights, x.len() / width);
         let kept = Kept::of(&self.shape, rows).split(kept);
         let (stats1, stats2) = kept.stats.split_at_mut(2 * rows);
@@ -183,16 +223,28 @@ impl<'a> Block<'a> {
         lanes::repeat_row(w.qkv[1], kept.qkv);
         packed.qkv.times(kept.qkv, normal, true);
         self.attend(kept.qkv, kept.attended, kept.logs);
-        lanes::plus_row(x, w.out[1], kept.middle);
-        packed.out.times(kept.middle, kept.attended, true);
+        if let Some([first, _]) = factors {
+            lanes::repeat_row(w.out[1], normal);
+            packed.out.times(normal, kept.attended, true);
+            scaled(Some(x), normal, first, sample, kept.middle);
+        } else {
+            lanes::plus_row(x, w.out[1], kept.middle);
+            packed.out.times(kept.middle, kept.attended, true);
+        }
 
         lanes::normalize(kept.middle, w.norm2[0], w.norm2[1], epsilon, normal, stats2);
         lanes::repeat_row(w.up[1], kept.up);
         packed.up.times(kept.up, normal, true);
         if let Some(y) = y {
             lanes::gelu_forward(kept.up, active);
-            lanes::plus_row(kept.middle, w.down[1], y);
-            packed.down.times(y, active, true);
+            if let Some([_, second]) = factors {
+                lanes::repeat_row(w.down[1], normal);
+                packed.down.times(normal, active, true);
+                scaled(Some(kept.middle), normal, second, sample, y);
+            } else {
+                lanes::plus_row(kept.middle, w.down[1], y);
+                packed.down.times(y, active, true);
+            }
         }
     }
 
@@ -215,15 +267,16 @@ impl<'a> Block<'a> {
             None => (0..x.len().div_ceil(size)).map(|_| None).collect(),
         };
         let chunks = x.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size));
-        let chunks = chunks.zip(kept.iter_mut()).collect();
-        let mut sums = summed(chunks, lengths.iter().sum(), |(((x, dy), dx), kept), sums| {
+        let chunks = chunks.zip(kept.iter_mut()).enumerate().collect();
+        let mut sums = summed(chunks, lengths.iter().sum(), |(n, (((x, dy), dx), kept)), sums| {
             let mut sums = split(sums, lengths);
+            let factors = self.factors_of(n, rows);
             match (kept, &again) {
-                (Some(kept), _) => self.chunk_back(packed, x, dy, kept, dx, &mut sums),
+                (Some(kept), _) => self.chunk_back(packed, x, dy, factors, kept, dx, &mut sums),
                 (None, Some(again)) => {
                     let mut kept = Buffer::take(per_chunk);
-                    self.chunk(again, x, kept.slice(), None);
-                    self.chunk_back(packed, x, dy, kept.slice(), dx, &mut sums);
+                    self.chunk(again, x, factors, kept.slice(), None);
+                    self.chunk_back(packed, x, dy, factors, kept.slice(), dx, &mut sums);
                 }
                 (None, None) => unreachable!("what is not kept is made again"),
             }
@@ -238,19 +291,23 @@ impl<'a> Block<'a> {
     }
 
     /// One chunk backward: writes `dx` and adds to the sums of the weights' gradients.
+    #[allow(clippy::too_many_arguments)] // what there is of a chunk
     fn chunk_back(
         &self,
         packed: &Packed<'_>,
         x: &[f32],
         dy: &[f32],
+        factors: Option<Factors<'_>>,
         kept: &mut [f32],
         dx: &mut [f32],
         sums: &mut [&mut [f32]; WEIGHTS],
     ) {
-        let BlockShape { width, hidden, .. } = self.shape;
+        let BlockShape { tokens, width, hidden, .. } = self.shape;
         let (w, rows) = (&self.weights, x.len() / width);
         let kept = Kept::of(&self.shape, rows).split(kept);
         let (stats1, stats2) = kept.stats.split_at_mut(2 * rows);
+        // What comes to a branch, where it is not what comes to the sum.
+        let mut thinned = Buffer::take(if factors.is_some() { rows * width } else { 0 });
         let mut scratch = Buffer::take(rows * (3 * width + 2 * hidden));
         let [normal, active, back, dnormal, dmiddle] =
             split(scratch.slice(), [width, hidden, hidden, width, width].map(|n| n * rows));
@@ -260,10 +317,17 @@ impl<'a> Block<'a> {
         };
 
         // The perceptron.
-        packed.down.times(back, dy, false);
+        let branch = match factors {
+            Some([_, second]) => {
+                scaled(None, dy, second, tokens * width, thinned.slice());
+                thinned.values()
+            }
+            None => dy,
+        };
+        packed.down.times(back, branch, false);
         lanes::gelu_back(kept.up, back, active);
-        into(wdown, active, dy, hidden, width);
-        lanes::add_rows(dy, bdown);
+        into(wdown, active, branch, hidden, width);
+        lanes::add_rows(branch, bdown);
         lanes::normalize_again(kept.middle, stats2, w.norm2[0], w.norm2[1], normal);
         into(wup, normal, back, width, hidden);
         lanes::add_rows(back, bup);
@@ -272,9 +336,16 @@ impl<'a> Block<'a> {
         lanes::normalize_back(dnormal, kept.middle, stats2, w.norm2[0], dmiddle, g2, b2);
 
         // Attention.
-        into(wout, kept.attended, dmiddle, width, width);
-        lanes::add_rows(dmiddle, bout);
-        packed.out.times(dnormal, dmiddle, false);
+        let branch = match factors {
+            Some([first, _]) => {
+                scaled(None, dmiddle, first, tokens * width, thinned.slice());
+                thinned.values()
+            }
+            None => &*dmiddle,
+        };
+        into(wout, kept.attended, branch, width, width);
+        lanes::add_rows(branch, bout);
+        packed.out.times(dnormal, branch, false);
         let mut dqkv = Buffer::take(rows * 3 * width);
         self.attend_back(kept.qkv, kept.attended, kept.logs, dnormal, dqkv.slice());
         lanes::normalize_again(x, stats1, w.norm1[0], w.norm1[1], normal);

@@ -6,10 +6,12 @@
 
 use rayon::prelude::*;
 
+use crate::batch::{self, Moments};
 use crate::memory::fresh;
 use crate::rows::{Across, BLOCK, NONE, Outer, Panels, Sweep, width, words_along};
 use crate::unit::{Pair, Word};
-use crate::{Buffer, Precision, batch, lanes};
+use crate::winograd::Tiled;
+use crate::{Buffer, Precision, lanes};
 
 /// Positions that a thread makes at a time.
 const SWEPT: usize = 256;
@@ -31,6 +33,13 @@ pub(crate) struct ConvShape {
     pub(crate) kernel: usize,
     pub(crate) stride: usize,
     pub(crate) pad: usize,
+}
+
+/// The values of one filter of nine.
+fn nine(filters: &[f32], n: usize) -> [f32; 9] {
+    let mut nine = [0.0; 9];
+    nine.copy_from_slice(&filters[9 * n..][..9]);
+    nine
 }
 
 /// Positions of what is made that meet the same taps.
@@ -162,20 +171,32 @@ impl ConvShape {
         statistics: bool,
     ) -> (Vec<f32>, Vec<f32>) {
         // Taken of each chunk while it is in the cache.
-        let [rows, columns] = self.result();
-        let positions = self.batch * rows * columns;
-        let wanted = if statistics { positions.div_ceil(SWEPT) * 2 * self.output } else { 0 };
-        let mut parts = vec![0.0; wanted];
-        let y = match precision.is_narrow() {
-            true => self.sweep::<Pair>(Way::Forward, x, filters, &mut parts),
-            false => self.sweep::<f32>(Way::Forward, x, filters, &mut parts),
+        let (y, parts) = match (precision.is_narrow(), self.tiled(Way::Forward)) {
+            (true, _) => self.sweep::<Pair>(Way::Forward, x, filters, statistics),
+            (false, None) => self.sweep::<f32>(Way::Forward, x, filters, statistics),
+            (false, Some(tiled)) => {
+                let filter = |o: usize, c: usize| nine(filters, o * self.input + c);
+                tiled.correlate(x, filter, statistics)
+            }
         };
-        let statistics = if statistics {
-            batch::joined(&parts, self.output, positions, SWEPT)
-        } else {
-            Vec::new()
+        (y, if statistics { batch::joined(&parts, self.output) } else { Vec::new() })
+    }
+
+    /// The way in tiles, where it pays. In bf16 it does not: what the transforms add up would be rounded
+    /// once more.
+    fn tiled(&self, way: Way) -> Option<Tiled> {
+        let (picture, result) = ([self.height, self.width], self.result());
+        let Self { batch, input, output, .. } = *self;
+        let tiled = match way {
+            Way::Forward => {
+                Tiled { batch, source: picture, made: result, pad: self.pad, input, output }
+            }
+            Way::Back => {
+                let pad = 2usize.checked_sub(self.pad)?;
+                Tiled { batch, source: result, made: picture, pad, input: output, output: input }
+            }
         };
-        (y, statistics)
+        (self.kernel == 3 && self.stride == 1 && tiled.pays()).then_some(tiled)
     }
 
     /// Gradients of the pictures, where wanted, and of the filters.
@@ -187,31 +208,36 @@ impl ConvShape {
         wants_pictures: bool,
         precision: Precision,
     ) -> (Option<Vec<f32>>, Vec<f32>) {
-        match precision.is_narrow() {
-            true => self.both_back::<Pair>(x, filters, dy, wants_pictures),
-            false => self.both_back::<f32>(x, filters, dy, wants_pictures),
-        }
+        let narrow = precision.is_narrow();
+        let dx = wants_pictures.then(|| match self.tiled(Way::Back).filter(|_| !narrow) {
+            // Inputs and outputs change places, and kernels are turned by half a turn.
+            Some(tiled) => {
+                let turned = |c: usize, o: usize| {
+                    let mut nine = nine(filters, o * self.input + c);
+                    nine.reverse();
+                    nine
+                };
+                tiled.correlate(dy, turned, false).0
+            }
+            None if narrow => self.sweep::<Pair>(Way::Back, dy, filters, false).0,
+            None => self.sweep::<f32>(Way::Back, dy, filters, false).0,
+        });
+        let dfilters = match self.tiled(Way::Forward).filter(|_| !narrow) {
+            Some(tiled) => tiled.filters_back(x, dy),
+            None if narrow => self.filters_back::<Pair>(x, dy),
+            None => self.filters_back::<f32>(x, dy),
+        };
+        (dx, dfilters)
     }
 
-    fn both_back<W: Word>(
-        &self,
-        x: &[f32],
-        filters: &[f32],
-        dy: &[f32],
-        wants_pictures: bool,
-    ) -> (Option<Vec<f32>>, Vec<f32>) {
-        let dx = wants_pictures.then(|| self.sweep::<W>(Way::Back, dy, filters, &mut []));
-        (dx, self.filters_back::<W>(x, dy))
-    }
-
-    /// What one way makes of `x`; `moments` take those of each chunk, if there is room for them.
+    /// What one way makes of `x`, and the moments of its chunks where they are wanted.
     fn sweep<W: Word>(
         &self,
         way: Way,
         x: &[f32],
         filters: &[f32],
-        moments: &mut [f32],
-    ) -> Vec<f32> {
+        moments: bool,
+    ) -> (Vec<f32>, Vec<Moments>) {
         let picture = [self.height, self.width];
         let (source, made, factors, columns) = match way {
             Way::Forward => (picture, self.result(), self.input, self.output),
@@ -225,9 +251,8 @@ impl ConvShape {
         let zeros = vec![W::default(); length];
         let reads = Reads::new(self, way, made, source);
         let mut y = fresh(self.batch * made[0] * made[1] * columns);
-        let mut room = moments.chunks_exact_mut(2 * columns);
-        let chunks: Vec<_> = y.chunks_mut(SWEPT * columns).map(|y| (y, room.next())).collect();
-        chunks.into_par_iter().enumerate().for_each(|(n, (y, moments))| {
+        let chunks = y.par_chunks_mut(SWEPT * columns).enumerate();
+        let moments = chunks.map(|(n, y)| {
             for class in &classes {
                 let (taps, mut targets) = (class.taps.len(), Vec::with_capacity(SWEPT));
                 let mut rows: Vec<[*const W; BLOCK]> = Vec::with_capacity(SWEPT / BLOCK * taps);
@@ -253,13 +278,12 @@ impl ConvShape {
                     continue;
                 }
                 let (rows, targets, right) = (rows.as_slice(), &*targets, &class.right);
-                W::run(Sweep { rows, taps, targets, right, add: false, into: y });
+                W::run(Sweep { rows, taps, first_tap: 0, targets, right, add: false, into: y });
             }
-            if let Some(moments) = moments {
-                batch::moments(y, moments);
-            }
+            moments.then(|| batch::moments(y, columns))
         });
-        y
+        let moments = moments.collect::<Vec<_>>().into_iter().flatten().collect();
+        (y, moments)
     }
 
     /// The gradient of the filters. Samples are joined, as many as a word has factors: whatever the

@@ -32,7 +32,7 @@ pub fn arch() -> pulp::Arch {
 
 /// The values from `at` to the end of the vector or of the slice; 0 beyond.
 #[inline(always)]
-fn load<S: Simd>(s: S, x: &[f32], at: usize) -> S::f32s {
+pub(crate) fn load<S: Simd>(s: S, x: &[f32], at: usize) -> S::f32s {
     if at + S::F32_LANES <= x.len() {
         S::as_simd_f32s(&x[at..at + S::F32_LANES]).0[0]
     } else {
@@ -41,7 +41,7 @@ fn load<S: Simd>(s: S, x: &[f32], at: usize) -> S::f32s {
 }
 
 #[inline(always)]
-fn store<S: Simd>(s: S, x: &mut [f32], at: usize, value: S::f32s) {
+pub(crate) fn store<S: Simd>(s: S, x: &mut [f32], at: usize, value: S::f32s) {
     if at + S::F32_LANES <= x.len() {
         S::as_mut_simd_f32s(&mut x[at..at + S::F32_LANES]).0[0] = value;
     } else {

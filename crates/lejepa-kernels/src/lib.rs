@@ -20,6 +20,7 @@
 //! | `lanes` | elementwise and row-wise passes in vectors |
 //! | `matrix`, `bf16` | matrix products |
 //! | `rows`, `unit`, `weight` | the same with factors taken from where they lie |
+//! | `winograd` | 3 × 3 convolution in fewer multiplications |
 //! | `profile` | how long each operation takes: [`profile()`] |
 //! | `memory` | buffers that are used again |
 //!
@@ -53,6 +54,7 @@ mod profile;
 mod rows;
 mod unit;
 mod weight;
+mod winograd;
 
 pub use adamw::{AdamWStep, adamw};
 pub use block::BlockShape;
@@ -60,7 +62,7 @@ pub use extension::supports;
 pub use lanes::arch;
 pub use matrix::{Matrix, product};
 pub use memory::Buffer;
-pub use ops::{layer_norm, linear, transformer_block};
+pub use ops::{layer_norm, linear, thinned_transformer_block, transformer_block};
 pub use pictures::{Activation, batch_norm, channel_statistics, conv2d, conv2d_with_statistics};
 pub use precision::Precision;
 pub use profile::{OperationTime, profile};

@@ -10,12 +10,14 @@ use crate::{Buffer, Precision, dense};
 struct TransformerBlock {
     shape: BlockShape,
     precision: Precision,
+    factors: Option<[Vec<f32>; 2]>,
 }
 
 impl TransformerBlock {
-    fn block<'a>(&self, inputs: &[Input<'a>]) -> Block<'a> {
+    fn block<'a>(&'a self, inputs: &[Input<'a>]) -> Block<'a> {
         let weights: [&[f32]; WEIGHTS] = std::array::from_fn(|i| inputs[1 + i].data);
-        Block::new(self.shape, weights, self.precision)
+        let factors = self.factors.as_ref().map(|[first, second]| [&**first, &**second]);
+        Block::new(self.shape, weights, self.precision, factors)
     }
 }
 
@@ -77,6 +79,51 @@ pub fn transformer_block(
     vectors: [Tensor<1>; 8],
     shape: BlockShape,
 ) -> Tensor<3> {
+    block(x, matrices, vectors, shape, None)
+}
+
+/// [`transformer_block`] with a factor for each branch of each sample: attention and the perceptron are
+/// multiplied with theirs before they are added, as stochastic depth has it (Huang et al., arXiv
+/// 1603.09382). No gradient flows to the factors.
+///
+/// # Panics
+/// As [`transformer_block`], and if there is not a factor for each sample.
+///
+/// ```
+/// # use burn::tensor::{Device, Distribution, Tensor};
+/// # use lejepa_kernels::{BlockShape, thinned_transformer_block};
+/// # let device = Device::flex();
+/// # let matrix = |a, b| Tensor::<2>::random([a, b], Distribution::Normal(0.0, 0.1), &device);
+/// # let (one, zero) = (|n| Tensor::<1>::ones([n], &device), |n| Tensor::<1>::zeros([n], &device));
+/// let shape = BlockShape { tokens: 5, width: 8, heads: 2, hidden: 16, epsilon: 1e-5 };
+/// let x = Tensor::<3>::random([2, 5, 8], Distribution::Default, &device);
+/// let matrices = [matrix(8, 24), matrix(8, 8), matrix(8, 16), matrix(16, 8)];
+/// let vectors = [one(8), zero(8), zero(24), zero(8), one(8), zero(8), zero(16), zero(8)];
+/// // The second sample passes as it is.
+/// let factors = [vec![1.0, 0.0], vec![1.0, 0.0]];
+/// let y = thinned_transformer_block(x.clone(), matrices, vectors, shape, factors);
+/// y.clone().narrow(0, 1, 1).into_data().assert_eq(&x.clone().narrow(0, 1, 1).into_data(), true);
+/// assert_ne!(y.narrow(0, 0, 1).into_data(), x.narrow(0, 0, 1).into_data());
+/// ```
+pub fn thinned_transformer_block(
+    x: Tensor<3>,
+    matrices: [Tensor<2>; 4],
+    vectors: [Tensor<1>; 8],
+    shape: BlockShape,
+    factors: [Vec<f32>; 2],
+) -> Tensor<3> {
+    let [samples, _, _] = x.dims();
+    assert_eq!(factors.each_ref().map(Vec::len), [samples; 2], "a factor for each sample");
+    block(x, matrices, vectors, shape, Some(factors))
+}
+
+fn block(
+    x: Tensor<3>,
+    matrices: [Tensor<2>; 4],
+    vectors: [Tensor<1>; 8],
+    shape: BlockShape,
+    factors: Option<[Vec<f32>; 2]>,
+) -> Tensor<3> {
     let BlockShape { tokens, width, heads, hidden, .. } = shape;
     let [_, n, d] = x.dims();
     assert_eq!([n, d], [tokens, width], "the block's input");
@@ -102,7 +149,7 @@ pub fn transformer_block(
         down.into(),
         down_bias.into(),
     ];
-    run(inputs, TransformerBlock { shape, precision: Precision::now() })
+    run(inputs, TransformerBlock { shape, precision: Precision::now(), factors })
 }
 
 #[derive(Debug)]

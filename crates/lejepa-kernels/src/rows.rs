@@ -106,8 +106,9 @@ impl<W: Word> Panels<W> {
         })
     }
 
-    fn panel(&self, j: usize) -> *const W {
-        self.lines[j * self.size / 16..].as_ptr().cast()
+    /// Panel `j` from word `skipped` on.
+    fn panel(&self, j: usize, skipped: usize) -> *const W {
+        self.lines[j * self.size / 16..].as_ptr().cast::<W>().wrapping_add(skipped)
     }
 }
 
@@ -208,7 +209,8 @@ impl<W: Word> Task<W> for Blocked<'_, W> {
             let (firsts, first) = first.as_chunks::<BLOCK>();
             let (seconds, second) = second.as_chunks::<BLOCK>();
             let mut words = self.words[r * BLOCK..].chunks_mut(block);
-            for ((words, first), second) in (&mut words).zip(firsts).zip(seconds) {
+            // In this order, so that no words are lost where the columns end.
+            for ((first, second), words) in firsts.iter().zip(seconds).zip(&mut words) {
                 for i in 0..BLOCK {
                     words[i] = W::of([first[i], if joins { second[i] } else { 0.0 }]);
                 }
@@ -231,6 +233,8 @@ pub(crate) struct Sweep<'a, W> {
     /// the length of the panels; those of rows beyond the last too.
     pub(crate) rows: &'a [[*const W; BLOCK]],
     pub(crate) taps: usize,
+    /// The first one of the right factors' taps that is meant.
+    pub(crate) first_tap: usize,
     /// Where the result of each row begins in `into`.
     pub(crate) targets: &'a [usize],
     pub(crate) right: &'a Panels<W>,
@@ -243,9 +247,11 @@ impl<W: Word> Task<W> for Sweep<'_, W> {
     fn run<U: Unit<Word = W>>(self, u: U) {
         let width = 2 * U::LANES;
         let columns = self.right.columns;
-        assert!(self.taps * self.right.length * width <= self.right.size, "too few right factors");
+        let skipped = self.first_tap * self.right.length * width;
+        let read = self.taps * self.right.length * width;
+        assert!(skipped + read <= self.right.size, "too few right factors");
         for (j, first) in (0..columns).step_by(width).enumerate() {
-            let panel = self.right.panel(j);
+            let panel = self.right.panel(j, skipped);
             let some = width.min(columns - first);
             let blocks = self.rows.chunks_exact(self.taps).zip(self.targets.chunks(BLOCK));
             for (block, targets) in blocks {

@@ -72,7 +72,7 @@ fn sweep<W: Word>(right: &Panels<W>, length: usize, left: &[W], into: &mut [f32]
     let row = |r: usize| left[if r < count { r * length } else { 0 }..].as_ptr();
     let rows: Vec<[*const W; BLOCK]> =
         (0..count.div_ceil(BLOCK)).map(|b| std::array::from_fn(|r| row(b * BLOCK + r))).collect();
-    W::run(Sweep { rows: &rows, taps: 1, targets: &targets, right, add, into });
+    W::run(Sweep { rows: &rows, taps: 1, first_tap: 0, targets: &targets, right, add, into });
 }
 
 /// `into` `[m, n]` += the transpose of `left` `[rows, m]` times `right` `[rows, n]`, on this thread: the

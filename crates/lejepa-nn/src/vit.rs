@@ -5,7 +5,9 @@ use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
-use lejepa_kernels::{BlockShape, layer_norm, linear, supports, transformer_block};
+use lejepa_kernels::{
+    BlockShape, layer_norm, linear, supports, thinned_transformer_block, transformer_block,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::grid::{boxed, encoder_of_any_grid, grids};
@@ -228,17 +230,33 @@ impl Vit {
 
 impl Block {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let thins = self.drop > 0.0 && x.device().is_autodiff();
-        match self.weights().filter(|_| !thins && supports(&x.device(), x.dtype())) {
+        match self.weights().filter(|_| supports(&x.device(), x.dtype())) {
             Some((matrices, vectors)) => {
-                let [_, tokens, width] = x.dims();
+                let [samples, tokens, width] = x.dims();
                 let [_, hidden] = self.up.weight.dims();
                 let heads = self.attention.heads;
                 let shape = BlockShape { tokens, width, heads, hidden, epsilon: EPSILON as f32 };
-                transformer_block(x, matrices, vectors, shape)
+                // Drawn in the order in which the plain way needs them.
+                let draw = || self.kept(samples, &x.device()).map(|k| k.try_into_vec_as::<f32>());
+                match (draw(), draw()) {
+                    (Some(Ok(first)), Some(Ok(second))) => {
+                        let factors = [first, second];
+                        thinned_transformer_block(x, matrices, vectors, shape, factors)
+                    }
+                    (None, None) => transformer_block(x, matrices, vectors, shape),
+                    _ => self.forward_plain(x),
+                }
             }
             None => self.forward_plain(x),
         }
+    }
+
+    /// While training, what each sample's branch is multiplied with: 0 where it is dropped, more than 1
+    /// elsewhere, so that the mean is 1 (stochastic depth; Huang et al., arXiv 1603.09382).
+    fn kept(&self, samples: usize, device: &Device) -> Option<Tensor<1>> {
+        let keep = 1.0 - self.drop;
+        let draw = || Tensor::random([samples], Distribution::Bernoulli(keep), device) / keep;
+        (self.drop > 0.0 && device.is_autodiff()).then(draw)
     }
 
     /// What [`transformer_block`] takes; `None` where a layer has no shift, which none of ours lacks.
@@ -261,15 +279,13 @@ impl Block {
         x + self.thin(m)
     }
 
-    /// Stochastic depth (Huang et al., arXiv 1603.09382): drops the branch for whole samples.
+    /// Drops the branch of some samples; see [`Block::kept`].
     fn thin(&self, branch: Tensor<3>) -> Tensor<3> {
-        if self.drop <= 0.0 || !branch.device().is_autodiff() {
-            return branch;
+        let [samples, _, _] = branch.dims();
+        match self.kept(samples, &branch.device()) {
+            Some(kept) => branch * kept.reshape([samples, 1, 1]),
+            None => branch,
         }
-        let [b, _, _] = branch.dims();
-        let keep = 1.0 - self.drop;
-        let mask = Tensor::<3>::random([b, 1, 1], Distribution::Bernoulli(keep), &branch.device());
-        branch * mask / keep
     }
 }
 

@@ -1,0 +1,402 @@
+//! 3 × 3 convolution with stride 1 in 16 multiplications for each 2 × 2 results, instead of 36
+//! (Winograd's minimal filtering F(2×2, 3×3); Lavin and Gray, arXiv 1509.09308).
+//!
+//! Y = Aᵀ[(G·g·Gᵀ) ⊙ (Bᵀ·d·B)]A for each 4 × 4 tile d of a picture; over channels, each of the 16 products
+//! is a matrix product over tiles. The gradient of the filters is the transpose of this:
+//! Gᵀ[Σ (Bᵀ·d·B) ⊙ (A·dY·Aᵀ)]G. The transforms add and halve, so the result has as many digits as
+//! the direct sum but for one or two bits.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::batch::{self, Moments};
+use crate::groups::summed;
+use crate::lanes::{arch, load, store};
+use crate::memory::fresh;
+use crate::rows::{BLOCK, NONE, Panels, Sweep, width};
+use crate::unit::Word;
+use crate::weight::add_gradient;
+use crate::{Buffer, Precision};
+
+/// Products of a tile.
+const PRODUCTS: usize = 16;
+/// Tiles whose gradients are summed at a time.
+const SUMMED: usize = 128;
+
+/// Pictures `[batch, source, input]`, and results `[batch, made, output]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiled {
+    pub(crate) batch: usize,
+    pub(crate) source: [usize; 2],
+    pub(crate) made: [usize; 2],
+    pub(crate) pad: usize,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+}
+
+/// One row of tiles: its picture, its number and what it makes.
+type TileRow<'a> = (usize, usize, &'a mut [f32]);
+
+impl Tiled {
+    /// Whether this is less work than the direct sum, and worth its transforms.
+    pub(crate) fn pays(&self) -> bool {
+        let tiles: usize = self.tiles().iter().product();
+        self.input.min(self.output) >= 16
+            && 9 * self.made[0] * self.made[1] > 3 * PRODUCTS * tiles / 2
+    }
+
+    fn tiles(&self) -> [usize; 2] {
+        self.made.map(|n| n.div_ceil(2))
+    }
+
+    /// The convolution with filters of which `filter(o, c)` gives the nine values, and the moments of
+    /// chunks of its result with their rows, where they are wanted; see [`batch::moments`].
+    pub(crate) fn correlate(
+        &self,
+        x: &[f32],
+        filter: impl Fn(usize, usize) -> [f32; 9] + Sync,
+        moments: bool,
+    ) -> (Vec<f32>, Vec<Moments>) {
+        let [_, columns] = self.tiles();
+        let filters = self.transformed(filter);
+        let row = self.made[1] * self.output;
+        let mut y = fresh(self.batch * self.made[0] * row);
+        let pictures = y.chunks_mut(self.made[0] * row).enumerate();
+        let mut rows: Vec<TileRow<'_>> = pictures
+            .flat_map(|(n, y)| y.chunks_mut(2 * row).enumerate().map(move |(i, two)| (n, i, two)))
+            .collect();
+        // As many tiles as stay in the cache with what is made of them.
+        let together = ((1 << 14) / (self.input + self.output)).clamp(32, 128).div_ceil(columns);
+        let found = rows
+            .par_chunks_mut(together)
+            .map(|rows| {
+                self.chunk(x, &filters, rows);
+                let wanted = rows.iter().filter(|_| moments);
+                wanted.map(|(_, _, y)| batch::moments(y, self.output)).collect::<Vec<_>>()
+            })
+            .collect::<Vec<_>>();
+        (y, found.into_iter().flatten().collect())
+    }
+
+    /// G·g·Gᵀ of all filters, a tap for each of the products.
+    fn transformed(&self, filter: impl Fn(usize, usize) -> [f32; 9] + Sync) -> Panels<f32> {
+        let (width, input) = (width::<f32>(), self.input);
+        Panels::new(self.output, PRODUCTS, input, |panel, words| {
+            for c in 0..input {
+                for o in 0..width.min(self.output - panel * width) {
+                    let g = filter(panel * width + o, c);
+                    // [rows of G·g][column]
+                    let side = |a: f32, b: f32, c: f32| {
+                        let (even, odd) = (0.5 * (a + c), 0.5 * b);
+                        [a, even + odd, even - odd, c]
+                    };
+                    let by = [0, 1, 2].map(|j| side(g[j], g[3 + j], g[6 + j]));
+                    for i in 0..4 {
+                        let row = side(by[0][i], by[1][i], by[2][i]);
+                        for (j, value) in row.into_iter().enumerate() {
+                            words[((4 * i + j) * input + c) * width + o] = value;
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// Where the 16 positions of a tile begin in pictures of `channels` channels.
+    fn taken(&self, picture: usize, tile: [usize; 2], channels: usize) -> [usize; 16] {
+        std::array::from_fn(|n| {
+            let at = [n / 4, n % 4];
+            let [i, j] = [0, 1].map(|axis| {
+                (2 * tile[axis] + at[axis]).checked_sub(self.pad).filter(|i| *i < self.source[axis])
+            });
+            match (i, j) {
+                (Some(i), Some(j)) => {
+                    ((picture * self.source[0] + i) * self.source[1] + j) * channels
+                }
+                _ => NONE,
+            }
+        })
+    }
+
+    /// Some rows of tiles, on this thread.
+    fn chunk(&self, x: &[f32], filters: &Panels<f32>, rows: &mut [TileRow<'_>]) {
+        let [_, columns] = self.tiles();
+        let (input, output, count) = (self.input, self.output, rows.len() * columns);
+        let mut scratch = Buffer::take(PRODUCTS * count * (input + output));
+        let (v, m) = scratch.slice().split_at_mut(PRODUCTS * count * input);
+        let tiles: Vec<[usize; 16]> = rows
+            .iter()
+            .flat_map(|(picture, i, _)| (0..columns).map(|j| self.taken(*picture, [*i, j], input)))
+            .collect();
+        arch().dispatch(Pictures { x, tiles: &tiles, channels: input, v });
+        let targets: Vec<usize> = (0..count).map(|r| r * output).collect();
+        for (product, m) in m.chunks_exact_mut(count * output).enumerate() {
+            let v = &v[product * count * input..];
+            // Beyond the last row, the first one stands in, whose result is not stored.
+            let row = |r: usize| v[if r < count { r * input } else { 0 }..][..input].as_ptr();
+            let rows: Vec<[*const f32; BLOCK]> = (0..count.div_ceil(BLOCK))
+                .map(|b| std::array::from_fn(|r| row(b * BLOCK + r)))
+                .collect();
+            f32::run(Sweep {
+                rows: &rows,
+                taps: 1,
+                first_tap: product,
+                targets: &targets,
+                right: filters,
+                add: false,
+                into: m,
+            });
+        }
+        for (r, (_, _, y)) in rows.iter_mut().enumerate() {
+            let (m, channels) = (&*m, output);
+            let (first, width) = (r * columns, self.made[1]);
+            arch().dispatch(Results { m, first, count, width, channels, y });
+        }
+    }
+
+    /// The gradient of the filters, nine values for each input of each output.
+    pub(crate) fn filters_back(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+        let (input, output, [rows, columns]) = (self.input, self.output, self.tiles());
+        let (total, size) = (self.batch * rows * columns, input * output);
+        let chunks = (0..total).step_by(SUMMED).map(|s| s..total.min(s + SUMMED)).collect();
+        let sums = summed(chunks, PRODUCTS * size, |tiles: std::ops::Range<usize>, sums| {
+            let count = tiles.len();
+            let mut scratch = Buffer::take(PRODUCTS * count * (input + output));
+            let (v, q) = scratch.slice().split_at_mut(PRODUCTS * count * input);
+            let (mut taken, mut given) = (Vec::with_capacity(count), Vec::with_capacity(count));
+            for n in tiles {
+                let (picture, tile) = (n / (rows * columns), n % (rows * columns));
+                let tile = [tile / columns, tile % columns];
+                taken.push(self.taken(picture, tile, input));
+                given.push(std::array::from_fn(|n| {
+                    let [i, j] = [2 * tile[0] + n / 2, 2 * tile[1] + n % 2];
+                    let at = ((picture * self.made[0] + i) * self.made[1] + j) * output;
+                    if i < self.made[0] && j < self.made[1] { at } else { NONE }
+                }));
+            }
+            arch().dispatch(Pictures { x, tiles: &taken, channels: input, v });
+            arch().dispatch(Gradients { dy, tiles: &given, channels: output, q });
+            for (product, sums) in sums.chunks_exact_mut(size).enumerate() {
+                let left = &v[product * count * input..][..count * input];
+                let right = &q[product * count * output..][..count * output];
+                add_gradient(sums, left, right, input, output, Precision::F32);
+            }
+        });
+        let sums = sums.values();
+        // [input, output, 9], then outputs first.
+        let mut nine = fresh(9 * size);
+        nine.par_chunks_exact_mut(9 * output).enumerate().for_each(|(c, nine)| {
+            let of = |product: usize| &sums[product * size + c * output..][..output];
+            let products: [&[f32]; PRODUCTS] = std::array::from_fn(of);
+            for (o, nine) in nine.as_chunks_mut::<9>().0.iter_mut().enumerate() {
+                // Gᵀ·S, then times G.
+                let side = |s: [f32; 4]| {
+                    let (even, odd) = (0.5 * (s[1] + s[2]), 0.5 * (s[1] - s[2]));
+                    [s[0] + even, odd, even + s[3]]
+                };
+                let by = [0, 1, 2, 3].map(|j| side([0, 1, 2, 3].map(|i| products[4 * i + j][o])));
+                for i in 0..3 {
+                    let row = side([by[0][i], by[1][i], by[2][i], by[3][i]]);
+                    nine[3 * i..3 * i + 3].copy_from_slice(&row);
+                }
+            }
+        });
+        let mut filters = fresh(9 * size);
+        filters.par_chunks_exact_mut(9 * input).enumerate().for_each(|(o, filter)| {
+            for (c, filter) in filter.chunks_exact_mut(9).enumerate() {
+                filter.copy_from_slice(&nine[(c * output + o) * 9..][..9]);
+            }
+        });
+        filters
+    }
+}
+
+/// The vector from `at` on of what begins at `from`; 0 where that is [`NONE`].
+#[inline(always)]
+fn read<S: Simd>(s: S, x: &[f32], from: usize, channels: usize, at: usize) -> S::f32s {
+    if from == NONE { s.splat_f32s(0.0) } else { load(s, &x[from..from + channels], at) }
+}
+
+/// Bᵀ·d of four values: d₀ − d₂, d₁ + d₂, d₂ − d₁, d₁ − d₃.
+#[inline(always)]
+fn spread<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
+    [s.sub_f32s(d[0], d[2]), s.add_f32s(d[1], d[2]), s.sub_f32s(d[2], d[1]), s.sub_f32s(d[1], d[3])]
+}
+
+/// Bᵀ·d·B of each tile: `v` is `[16, tiles, channels]`.
+struct Pictures<'a> {
+    x: &'a [f32],
+    tiles: &'a [[usize; 16]],
+    channels: usize,
+    v: &'a mut [f32],
+}
+
+impl WithSimd for Pictures<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { x, tiles, channels, v } = self;
+        let size = tiles.len() * channels;
+        for (n, tile) in tiles.iter().enumerate() {
+            for at in (0..channels).step_by(S::F32_LANES) {
+                let mut d = [[s.splat_f32s(0.0); 4]; 4];
+                for j in 0..4 {
+                    let mut column = [s.splat_f32s(0.0); 4];
+                    for i in 0..4 {
+                        column[i] = read(s, x, tile[4 * i + j], channels, at);
+                    }
+                    d[j] = spread(s, column);
+                }
+                for i in 0..4 {
+                    let row = spread(s, [d[0][i], d[1][i], d[2][i], d[3][i]]);
+                    for j in 0..4 {
+                        let v = &mut v[(4 * i + j) * size + n * channels..][..channels];
+                        store(s, v, at, row[j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Aᵀ·m of four values: m₀ + m₁ + m₂, m₁ − m₂ − m₃.
+#[inline(always)]
+fn gather<S: Simd>(s: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
+    let (plus, minus) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
+    [s.add_f32s(m[0], plus), s.sub_f32s(minus, m[3])]
+}
+
+/// Aᵀ·m·A of a row of tiles: `m` is `[16, count, channels]`, `y` one or two rows of `width` results.
+struct Results<'a> {
+    m: &'a [f32],
+    /// Of the row's tiles.
+    first: usize,
+    count: usize,
+    width: usize,
+    channels: usize,
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Results<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { m, first, count, width, channels, y } = self;
+        for tile in 0..width.div_ceil(2) {
+            for at in (0..channels).step_by(S::F32_LANES) {
+                let mut by = [[s.splat_f32s(0.0); 2]; 4];
+                for j in 0..4 {
+                    let mut column = [s.splat_f32s(0.0); 4];
+                    for i in 0..4 {
+                        let from = ((4 * i + j) * count + first + tile) * channels;
+                        column[i] = load(s, &m[from..from + channels], at);
+                    }
+                    by[j] = gather(s, column);
+                }
+                for i in 0..2 {
+                    let pair = gather(s, [by[0][i], by[1][i], by[2][i], by[3][i]]);
+                    for j in 0..2 {
+                        // Of an odd number of rows or columns, half of the last tile is not wanted.
+                        let to = (i * width + 2 * tile + j) * channels;
+                        if 2 * tile + j < width && to < y.len() {
+                            store(s, &mut y[to..to + channels], at, pair[j]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A·d of two values: d₀, d₀ + d₁, d₀ − d₁, −d₁.
+#[inline(always)]
+fn scatter<S: Simd>(s: S, d: [S::f32s; 2]) -> [S::f32s; 4] {
+    [d[0], s.add_f32s(d[0], d[1]), s.sub_f32s(d[0], d[1]), s.sub_f32s(s.splat_f32s(0.0), d[1])]
+}
+
+/// A·dY·Aᵀ of each tile: `q` is `[16, tiles, channels]`.
+struct Gradients<'a> {
+    dy: &'a [f32],
+    tiles: &'a [[usize; 4]],
+    channels: usize,
+    q: &'a mut [f32],
+}
+
+impl WithSimd for Gradients<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { dy, tiles, channels, q } = self;
+        let size = tiles.len() * channels;
+        for (n, tile) in tiles.iter().enumerate() {
+            for at in (0..channels).step_by(S::F32_LANES) {
+                let mut d = [[s.splat_f32s(0.0); 4]; 2];
+                for j in 0..2 {
+                    let above = read(s, dy, tile[j], channels, at);
+                    let below = read(s, dy, tile[2 + j], channels, at);
+                    d[j] = scatter(s, [above, below]);
+                }
+                for i in 0..4 {
+                    let row = scatter(s, [d[0][i], d[1][i]]);
+                    for j in 0..4 {
+                        let q = &mut q[(4 * i + j) * size + n * channels..][..channels];
+                        store(s, q, at, row[j]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::tests::noise;
+
+    #[test]
+    fn it_is_the_direct_sum() {
+        for (made, pad, input, output) in
+            [([6, 8], 1, 16, 20), ([5, 7], 1, 33, 16), ([4, 3], 0, 16, 48)]
+        {
+            let source = made.map(|n| n + 2 - 2 * pad);
+            let tiled = Tiled { batch: 3, source, made, pad, input, output };
+            let x = noise(3 * source[0] * source[1] * input, 1);
+            let filters = noise(output * input * 9, 2);
+            let dy = noise(3 * made[0] * made[1] * output, 3);
+            let filter =
+                |o: usize, c: usize| std::array::from_fn(|n| filters[(o * input + c) * 9 + n]);
+            let (y, moments) = tiled.correlate(&x, filter, true);
+            assert_eq!(moments.iter().map(|(rows, _)| rows).sum::<usize>() * output, y.len());
+            let (mut want, mut dwant) = (vec![0f64; y.len()], vec![0f64; filters.len()]);
+            for (at, want) in want.iter_mut().enumerate() {
+                let (o, at) = (at % output, at / output);
+                let (j, i, n) = (at % made[1], at / made[1] % made[0], at / made[1] / made[0]);
+                for tap in 0..9 {
+                    let (i, j) = (i + tap / 3, j + tap % 3);
+                    let (Some(i), Some(j)) = (i.checked_sub(pad), j.checked_sub(pad)) else {
+                        continue;
+                    };
+                    if i >= source[0] || j >= source[1] {
+                        continue;
+                    }
+                    for c in 0..input {
+                        let x = f64::from(x[((n * source[0] + i) * source[1] + j) * input + c]);
+                        let filter = (o * input + c) * 9 + tap;
+                        *want += x * f64::from(filters[filter]);
+                        dwant[filter] += x * f64::from(dy[at * output + o]);
+                    }
+                }
+            }
+            let off = |got: &[f32], want: &[f64]| {
+                let pairs = got.iter().zip(want);
+                pairs.map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
+            };
+            assert!(off(&y, &want) < 2e-5, "{}", off(&y, &want));
+            let dfilters = tiled.filters_back(&x, &dy);
+            assert!(off(&dfilters, &dwant) < 2e-5, "{}", off(&dfilters, &dwant));
+        }
+    }
+}
