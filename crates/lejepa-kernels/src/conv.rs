@@ -171,19 +171,20 @@ impl ConvShape {
         statistics: bool,
     ) -> (Vec<f32>, Vec<f32>) {
         // Taken of each chunk while it is in the cache.
-        let (y, parts) = match (precision.is_narrow(), self.tiled(Way::Forward)) {
-            (true, _) => self.sweep::<Pair>(Way::Forward, x, filters, statistics),
-            (false, None) => self.sweep::<f32>(Way::Forward, x, filters, statistics),
-            (false, Some(tiled)) => {
+        let (y, parts) = match self.tiled(Way::Forward) {
+            Some(tiled) => {
                 let filter = |o: usize, c: usize| nine(filters, o * self.input + c);
-                tiled.correlate(x, filter, statistics)
+                tiled.correlate(x, filter, precision, statistics)
             }
+            None if precision.is_narrow() => {
+                self.sweep::<Pair>(Way::Forward, x, filters, statistics)
+            }
+            None => self.sweep::<f32>(Way::Forward, x, filters, statistics),
         };
         (y, if statistics { batch::joined(&parts, self.output) } else { Vec::new() })
     }
 
-    /// The way in tiles, where it pays. In bf16 it does not: what the transforms add up would be rounded
-    /// once more.
+    /// The way in tiles, where it pays.
     fn tiled(&self, way: Way) -> Option<Tiled> {
         let (picture, result) = ([self.height, self.width], self.result());
         let Self { batch, input, output, .. } = *self;
@@ -209,7 +210,7 @@ impl ConvShape {
         precision: Precision,
     ) -> (Option<Vec<f32>>, Vec<f32>) {
         let narrow = precision.is_narrow();
-        let dx = wants_pictures.then(|| match self.tiled(Way::Back).filter(|_| !narrow) {
+        let dx = wants_pictures.then(|| match self.tiled(Way::Back) {
             // Inputs and outputs change places, and kernels are turned by half a turn.
             Some(tiled) => {
                 let turned = |c: usize, o: usize| {
@@ -217,13 +218,13 @@ impl ConvShape {
                     nine.reverse();
                     nine
                 };
-                tiled.correlate(dy, turned, false).0
+                tiled.correlate(dy, turned, precision, false).0
             }
             None if narrow => self.sweep::<Pair>(Way::Back, dy, filters, false).0,
             None => self.sweep::<f32>(Way::Back, dy, filters, false).0,
         });
-        let dfilters = match self.tiled(Way::Forward).filter(|_| !narrow) {
-            Some(tiled) => tiled.filters_back(x, dy),
+        let dfilters = match self.tiled(Way::Forward) {
+            Some(tiled) => tiled.filters_back(x, dy, precision),
             None if narrow => self.filters_back::<Pair>(x, dy),
             None => self.filters_back::<f32>(x, dy),
         };

@@ -22,8 +22,8 @@ enum Packed {
     Tiles,
 }
 
-/// What multiplies, with a given precision.
-fn packs_tiles(precision: Precision) -> bool {
+/// Whether AMX multiplies, with a given precision.
+pub(crate) fn packs_tiles(precision: Precision) -> bool {
     precision.is_narrow() && bf16::unit() == Some(bf16::Unit::Tiles)
 }
 
