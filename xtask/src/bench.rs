@@ -1,4 +1,4 @@
-//! `cargo xtask bench sigreg|step`: ours beside PyTorch, in turn, in one run.
+//! `cargo xtask bench sigreg|step|loader`: ours beside PyTorch, in turn, in one run; and the loader.
 
 mod plot;
 mod step;
@@ -29,12 +29,13 @@ pub(crate) fn bench(words: &[String]) -> Result<(), String> {
     for word in words {
         match word.as_str() {
             "--json" => json = true,
-            "sigreg" | "step" if what.is_none() => what = Some(word.as_str()),
+            "sigreg" | "step" | "loader" if what.is_none() => what = Some(word.as_str()),
             other => return Err(format!("unknown word `{other}`\n\n{}", crate::HELP)),
         }
     }
     match what {
         Some("sigreg") => sigreg(json),
+        Some("loader") => loader(json),
         Some(_) => step::step(json),
         None => Err(format!("what is to be timed?\n\n{}", crate::HELP)),
     }
@@ -59,11 +60,32 @@ fn sigreg(json: bool) -> Result<(), String> {
         .iter()
         .map(|c| json!({ "axis": c.axis, "fixed": c.fixed, "exponent": round(c.exponent()) }))
         .collect();
-    let result = json!({ "processor": processor(), "rows": rows, "scaling": exponents });
+    print(json, &json!({ "processor": processor(), "rows": rows, "scaling": exponents }))
+}
+
+/// How many samples a second the loader makes views of.
+fn loader(json: bool) -> Result<(), String> {
+    run(&mut cargo(&["build", "--release", "--workspace", "--example", "time_loader"]))?;
+    let worker = crate::target().join("release/examples/time_loader");
+    let output =
+        Command::new(&worker).output().map_err(|e| format!("{}: {e}", worker.display()))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rows: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    // A description of the data may hold commas.
+    let keys = ["modality", "workers", "samples_per_s", "views_per_s", "kib_per_sample"];
+    write("loader.csv", table_of(&keys, &rows))?;
+    print(json, &json!({ "processor": processor(), "rows": rows }))
+}
+
+/// On one line, or for people.
+fn print(json: bool, result: &Value) -> Result<(), String> {
     if json {
         println!("{result}");
     } else {
-        println!("{}", serde_json::to_string_pretty(&result).map_err(|e| e.to_string())?);
+        println!("{}", serde_json::to_string_pretty(result).map_err(|e| e.to_string())?);
     }
     Ok(())
 }

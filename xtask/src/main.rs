@@ -16,6 +16,8 @@ const HELP: &str = "Usage: ./x COMMAND
           time SIGReg beside PyTorch, which is installed into target/pytorch; write docs/results/
   bench step [--json]
           the same for whole training steps
+  bench loader [--json]
+          time how fast files of each modality become views
   help    this text
 ";
 

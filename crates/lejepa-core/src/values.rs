@@ -119,6 +119,14 @@ impl Values {
         self.len() == 0
     }
 
+    /// Memory that they take.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Numbers(numbers) => size_of_val(numbers.as_slice()),
+            Self::Bytes { bytes, .. } => bytes.len(),
+        }
+    }
+
     /// All as numbers; `shape` is that of one view.
     pub fn numbers(&self, shape: &[usize]) -> Cow<'_, [f32]> {
         match self {

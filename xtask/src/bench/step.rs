@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{Side, in_turn, processor, pytorch, round, table_of, write};
+use super::{Side, in_turn, print, processor, pytorch, round, table_of, write};
 use crate::{cargo, run};
 
 /// The cases that both workers know; see `crates/lejepa-train/examples/time_step.rs`.
@@ -41,13 +41,7 @@ pub(super) fn step(json: bool) -> Result<(), String> {
         }
     }
     write("step.csv", table_of(&KEYS, &rows))?;
-    let result = json!({ "processor": processor(), "rows": rows });
-    if json {
-        println!("{result}");
-    } else {
-        println!("{}", serde_json::to_string_pretty(&result).map_err(|e| e.to_string())?);
-    }
-    Ok(())
+    print(json, &json!({ "processor": processor(), "rows": rows }))
 }
 
 fn ours(program: &Path, case: &str, precision: &str, more: &[&str]) -> Result<Side, String> {
