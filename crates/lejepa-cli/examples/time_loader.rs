@@ -39,9 +39,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         for i in 0..FILES {
             make(&folder.path().join(format!("{i}.{extension}")), i)?;
         }
-        let assignments = vec![format!("modality={modality}"), "data.cache_mib=0".to_string()];
-        let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
         let place = folder.path().to_string_lossy();
+        let assignments = vec![
+            format!("modality={modality}"),
+            format!("data.source={place}"),
+            "data.cache_mib=0".to_string(),
+        ];
+        let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
         for workers in [1, 2] {
             let rule = (resolved.modality.rule)();
             let source = resolved.open(Source::resolve(&place, rule)?)?;

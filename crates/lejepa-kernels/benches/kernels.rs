@@ -5,8 +5,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use lejepa_kernels::{
-    Activation, AdamWStep, BlockShape, Matrix, Precision, adamw, batch_norm, channel_statistics,
-    conv2d, layer_norm, product, transformer_block,
+    Activation, AdamWStep, BlockShape, ChannelNorm, Matrix, Precision, adamw, batch_norm,
+    channel_statistics, conv2d, layer_norm, product, transformer_block,
 };
 
 fn main() {
@@ -111,9 +111,15 @@ fn norm_of_pictures(bencher: Bencher<'_, '_>) {
     let (gamma, beta) = (noise([64], &device).require_grad(), noise([64], &device));
     bencher.counter(ItemsCount::new(8usize * 64 * 64 * 64)).bench_local(|| {
         let statistics = channel_statistics(x.clone());
-        let (gamma, beta, added) = (gamma.clone(), beta.clone(), Some(added.clone()));
-        let y = batch_norm(x.clone(), gamma, beta, statistics, true, added, Activation::Relu, 1e-5);
-        black_box(y.sum().backward())
+        let norm = ChannelNorm {
+            gamma: gamma.clone(),
+            beta: beta.clone(),
+            statistics,
+            batch: true,
+            activation: Activation::Relu,
+            epsilon: 1e-5,
+        };
+        black_box(batch_norm(x.clone(), norm, Some(added.clone())).sum().backward())
     });
 }
 

@@ -12,7 +12,7 @@
 //! | module | what |
 //! |---|---|
 //! | `ops` | the operations on tensors: [`transformer_block`], [`linear`], [`layer_norm`] |
-//! | `pictures` | those on pictures: [`conv2d`], [`batch_norm`] |
+//! | `pictures` | those on pictures: [`conv2d`], [`batch_norm`], [`norm_conv2d`] |
 //! | `extension` | how they become burn's, with autodiff; [`supports`] |
 //! | `block`, `dense`, `conv`, `batch` | the same on slices |
 //! | `adamw` | an optimizer's step in one pass: [`adamw()`] |
@@ -63,6 +63,9 @@ pub use lanes::arch;
 pub use matrix::{Matrix, product};
 pub use memory::Buffer;
 pub use ops::{layer_norm, linear, thinned_transformer_block, transformer_block};
-pub use pictures::{Activation, batch_norm, channel_statistics, conv2d, conv2d_with_statistics};
+pub use pictures::{
+    Activation, ChannelNorm, batch_norm, channel_statistics, conv2d, conv2d_with_statistics,
+    norm_conv2d,
+};
 pub use precision::Precision;
 pub use profile::{OperationTime, profile};

@@ -17,6 +17,22 @@ struct Conv {
     statistics: Option<Arc<OnceLock<Vec<f32>>>>,
 }
 
+impl Conv {
+    fn new(
+        [batch, height, width, channels]: [usize; 4],
+        [output, input, kernel, other]: [usize; 4],
+        stride: usize,
+        pad: usize,
+        statistics: Option<Arc<OnceLock<Vec<f32>>>>,
+    ) -> Self {
+        assert_eq!([channels, kernel], [input, other], "the convolution's filters");
+        assert!(stride > 0 && kernel > 0, "neither stride nor kernel may be 0");
+        assert!(height.min(width) + 2 * pad >= kernel, "the picture is smaller than the kernel");
+        let shape = ConvShape { batch, height, width, input, output, kernel, stride, pad };
+        Self { shape, precision: Precision::now(), statistics }
+    }
+}
+
 impl Operation for Conv {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -71,7 +87,8 @@ impl Operation for Conv {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn conv2d(x: Tensor<4>, filters: Tensor<4>, stride: usize, pad: usize) -> Tensor<4> {
-    convolved(x, filters, stride, pad, None)
+    let op = Conv::new(x.dims(), filters.dims(), stride, pad, None);
+    run(vec![x.into(), filters.into()], op)
 }
 
 /// [`conv2d`] and the [`channel_statistics`] of its result, which are taken while it is in the cache.
@@ -97,28 +114,16 @@ pub fn conv2d_with_statistics(
     pad: usize,
 ) -> (Tensor<4>, Tensor<2>) {
     let found = Arc::new(OnceLock::new());
-    let y = convolved(x, filters, stride, pad, Some(found.clone()));
+    let op = Conv::new(x.dims(), filters.dims(), stride, pad, Some(found.clone()));
+    with_statistics(run(vec![x.into(), filters.into()], op), &found)
+}
+
+/// A result with its statistics, which its operation has left in `found`.
+fn with_statistics(y: Tensor<4>, found: &OnceLock<Vec<f32>>) -> (Tensor<4>, Tensor<2>) {
     let [_, _, _, channels] = y.dims();
     let values = found.get().cloned().unwrap_or_default();
     let statistics = Tensor::from_data(TensorData::new(values, [2, channels]), &y.device());
     (y, statistics)
-}
-
-fn convolved(
-    x: Tensor<4>,
-    filters: Tensor<4>,
-    stride: usize,
-    pad: usize,
-    statistics: Option<Arc<OnceLock<Vec<f32>>>>,
-) -> Tensor<4> {
-    let [batch, height, width, channels] = x.dims();
-    let [output, input, kernel, other] = filters.dims();
-    assert_eq!([channels, kernel], [input, other], "the convolution's filters");
-    assert!(stride > 0 && kernel > 0, "neither stride nor kernel may be 0");
-    assert!(height.min(width) + 2 * pad >= kernel, "the picture is smaller than the kernel");
-    let shape = ConvShape { batch, height, width, input, output, kernel, stride, pad };
-    let op = Conv { shape, precision: Precision::now(), statistics };
-    run(vec![x.into(), filters.into()], op)
 }
 
 #[derive(Debug)]
@@ -173,6 +178,35 @@ pub enum Activation {
     Relu,
 }
 
+/// How channels are normed: f(γ·(x − mean)/√(variance + ε) + β + what is added) (Ioffe and Szegedy,
+/// arXiv 1502.03167).
+#[derive(Debug, Clone)]
+pub struct ChannelNorm {
+    /// γ, `[channels]`.
+    pub gamma: Tensor<1>,
+    /// β, `[channels]`.
+    pub beta: Tensor<1>,
+    /// Mean and variance, `[2, channels]`.
+    pub statistics: Tensor<2>,
+    /// Whether the statistics are those of what is normed ([`channel_statistics`]), on which the
+    /// gradient then depends; otherwise they are constants.
+    pub batch: bool,
+    /// f.
+    pub activation: Activation,
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl ChannelNorm {
+    fn settings(&self, channels: usize) -> BatchNorm {
+        let dims = [self.gamma.dims(), self.beta.dims()];
+        assert_eq!(dims, [[channels]; 2], "scale and shift");
+        assert_eq!(self.statistics.dims(), [2, channels], "mean and variance");
+        let relu = self.activation == Activation::Relu;
+        BatchNorm { epsilon: self.epsilon as f32, relu, batch: self.batch }
+    }
+}
+
 #[derive(Debug)]
 struct BatchNorm {
     epsilon: f32,
@@ -181,13 +215,13 @@ struct BatchNorm {
 }
 
 impl BatchNorm {
-    fn norm<'a>(&self, inputs: &[Input<'a>]) -> (Norm<'a>, Option<&'a [f32]>) {
+    /// The norm, and the inputs after x and its own three.
+    fn norm<'a, 'b>(&self, inputs: &'b [Input<'a>]) -> (Norm<'a>, &'b [Input<'a>]) {
         let [_, gamma, beta, statistics, more @ ..] = inputs else { unreachable!("four inputs") };
         let (mean, variance) = statistics.data.split_at(gamma.data.len());
         let (epsilon, relu) = (self.epsilon, self.relu);
         let (gamma, beta) = (gamma.data, beta.data);
-        let norm = Norm { gamma, beta, mean, variance, epsilon, relu };
-        (norm, more.first().map(|added| added.data))
+        (Norm { gamma, beta, mean, variance, epsilon, relu }, more)
     }
 }
 
@@ -197,8 +231,8 @@ impl Operation for BatchNorm {
     }
 
     fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
-        let (norm, added) = self.norm(inputs);
-        let data = norm.forward(inputs[0].data, added);
+        let (norm, more) = self.norm(inputs);
+        let data = norm.forward(inputs[0].data, more.first().map(|added| added.data));
         Output { data, shape: inputs[0].shape.to_vec(), kept: None }
     }
 
@@ -209,7 +243,8 @@ impl Operation for BatchNorm {
         gradient: &[f32],
         _: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
-        let (norm, added) = self.norm(inputs);
+        let (norm, more) = self.norm(inputs);
+        let added = more.first().map(|added| added.data);
         let (dx, dgamma, dbeta, dadded) =
             norm.backward(inputs[0].data, added, gradient, self.batch);
         let mut all = vec![Some(dx), Some(dgamma), Some(dbeta), None];
@@ -218,47 +253,114 @@ impl Operation for BatchNorm {
     }
 }
 
-/// Batch norm, addition and activation in one: f(γ·(x − mean)/√(variance + `epsilon`) + β + `added`)
-/// (Ioffe and Szegedy, arXiv 1502.03167). `batch` says that `statistics` are those of `x`
-/// ([`channel_statistics`]), on which the gradient then depends; otherwise they are constants.
+/// Batch norm, addition and activation in one; see [`ChannelNorm`].
 ///
 /// # Shapes
-/// `x` and `added` are `[batch, height, width, channels]`, `gamma` and `beta` `[channels]`,
-/// `statistics` `[2, channels]`.
+/// `x`, `added` and the result are `[batch, height, width, channels]`.
 ///
 /// # Panics
 /// If shapes disagree, or [`supports`](crate::supports) is false.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use lejepa_kernels::{Activation, batch_norm, channel_statistics};
+/// use lejepa_kernels::{Activation, ChannelNorm, batch_norm, channel_statistics};
 ///
 /// let device = Device::flex();
 /// let x = Tensor::<4>::from_floats([[[[1.0], [5.0]]]], &device);
-/// let (one, zero) = (Tensor::ones([1], &device), Tensor::zeros([1], &device));
-/// let statistics = channel_statistics(x.clone());
-/// let y = batch_norm(x, one, zero, statistics, true, None, Activation::Relu, 0.0);
-/// y.into_data().assert_eq(&[[[[0.0f32], [1.0]]]].into(), true);
+/// let norm = ChannelNorm {
+///     gamma: Tensor::ones([1], &device),
+///     beta: Tensor::zeros([1], &device),
+///     statistics: channel_statistics(x.clone()),
+///     batch: true,
+///     activation: Activation::Relu,
+///     epsilon: 0.0,
+/// };
+/// batch_norm(x, norm, None).into_data().assert_eq(&[[[[0.0f32], [1.0]]]].into(), true);
 /// ```
-#[allow(clippy::too_many_arguments)] // they are what the formula has
-pub fn batch_norm(
-    x: Tensor<4>,
-    gamma: Tensor<1>,
-    beta: Tensor<1>,
-    statistics: Tensor<2>,
-    batch: bool,
-    added: Option<Tensor<4>>,
-    activation: Activation,
-    epsilon: f64,
-) -> Tensor<4> {
+pub fn batch_norm(x: Tensor<4>, norm: ChannelNorm, added: Option<Tensor<4>>) -> Tensor<4> {
     let [_, _, _, channels] = x.dims();
-    assert_eq!([gamma.dims(), beta.dims()], [[channels]; 2], "scale and shift");
-    assert_eq!(statistics.dims(), [2, channels], "mean and variance");
+    let op = norm.settings(channels);
     if let Some(added) = &added {
         assert_eq!(added.dims(), x.dims(), "what is added");
     }
-    let op = BatchNorm { epsilon: epsilon as f32, relu: activation == Activation::Relu, batch };
-    let mut inputs = vec![x.into(), gamma.into(), beta.into(), statistics.into()];
+    let mut inputs = vec![x.into(), norm.gamma.into(), norm.beta.into(), norm.statistics.into()];
     inputs.extend(added.map(Into::into));
     run(inputs, op)
+}
+
+/// A norm and the convolution of its result, which is not kept: it is worked out again on the way back.
+#[derive(Debug)]
+struct NormConv {
+    norm: BatchNorm,
+    conv: Conv,
+}
+
+impl Operation for NormConv {
+    fn name(&self) -> &'static str {
+        "norm_conv2d"
+    }
+
+    fn forward(&self, inputs: &[Input<'_>], keep: bool) -> Output {
+        let (norm, more) = self.norm.norm(inputs);
+        let normed = norm.forward(inputs[0].data, None);
+        let x = Input { data: &normed, shape: inputs[0].shape };
+        self.conv.forward(&[x, more[0]], keep)
+    }
+
+    fn backward(
+        &self,
+        inputs: &[Input<'_>],
+        _: Option<&mut Buffer>,
+        gradient: &[f32],
+        _: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
+        let (norm, more) = self.norm.norm(inputs);
+        let Conv { shape, precision, .. } = &self.conv;
+        let normed = norm.forward(inputs[0].data, None);
+        let (back, dfilters) = shape.backward(&normed, more[0].data, gradient, true, *precision);
+        drop(normed);
+        let back = back.unwrap_or_default();
+        let (dx, dgamma, dbeta, _) = norm.backward(inputs[0].data, None, &back, self.norm.batch);
+        vec![Some(dx), Some(dgamma), Some(dbeta), None, Some(dfilters)]
+    }
+}
+
+/// [`batch_norm`], then [`conv2d_with_statistics`], as one operation that keeps less: what is between
+/// them is worked out again on the way back.
+///
+/// # Panics
+/// As both.
+///
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor, Tolerance};
+/// use lejepa_kernels::{Activation, ChannelNorm, batch_norm, channel_statistics, conv2d, norm_conv2d};
+///
+/// let device = Device::flex();
+/// let x = Tensor::<4>::random([2, 5, 5, 3], Distribution::Default, &device);
+/// let filters = Tensor::<4>::random([4, 3, 3, 3], Distribution::Default, &device);
+/// let norm = ChannelNorm {
+///     gamma: Tensor::ones([3], &device),
+///     beta: Tensor::zeros([3], &device),
+///     statistics: channel_statistics(x.clone()),
+///     batch: true,
+///     activation: Activation::Relu,
+///     epsilon: 1e-5,
+/// };
+/// let (y, _) = norm_conv2d(x.clone(), norm.clone(), filters.clone(), 1, 1);
+/// let want = conv2d(batch_norm(x, norm, None), filters, 1, 1).into_data();
+/// y.into_data().assert_approx_eq::<f32>(&want, Tolerance::default());
+/// ```
+pub fn norm_conv2d(
+    x: Tensor<4>,
+    norm: ChannelNorm,
+    filters: Tensor<4>,
+    stride: usize,
+    pad: usize,
+) -> (Tensor<4>, Tensor<2>) {
+    let found = Arc::new(OnceLock::new());
+    let conv = Conv::new(x.dims(), filters.dims(), stride, pad, Some(found.clone()));
+    let op = NormConv { norm: norm.settings(x.dims()[3]), conv };
+    let ChannelNorm { gamma, beta, statistics, .. } = norm;
+    let inputs = vec![x.into(), gamma.into(), beta.into(), statistics.into(), filters.into()];
+    with_statistics(run(inputs, op), &found)
 }

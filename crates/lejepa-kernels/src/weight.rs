@@ -100,8 +100,9 @@ fn gradient<W: Word>(into: &mut [f32], left: &[f32], right: &[f32], m: usize, n:
     assert!(left.len() >= count * m && into.len() >= m * n, "rows of a gradient");
     let width = width::<W>();
     let blocks = m.div_ceil(BLOCK);
-    let mut words = vec![W::default(); SUMMED * blocks * BLOCK];
-    let mut panel = vec![W::default(); SUMMED * width];
+    let at_once = SUMMED.min(count.div_ceil(W::FACTORS));
+    let mut words = vec![W::default(); at_once * blocks * BLOCK];
+    let mut panel = vec![W::default(); at_once * width];
     let (mut joints, mut shifted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for start in (0..count).step_by(SUMMED * W::FACTORS) {
         let end = count.min(start + SUMMED * W::FACTORS);

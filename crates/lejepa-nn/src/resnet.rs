@@ -7,7 +7,9 @@ use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
-use lejepa_kernels::{Activation, batch_norm, conv2d, conv2d_with_statistics, supports};
+use lejepa_kernels::{
+    Activation, ChannelNorm, batch_norm, conv2d_with_statistics, norm_conv2d, supports,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::grid::{boxed, encoder_of_any_grid};
@@ -160,7 +162,9 @@ impl ResNet {
 impl ResNet {
     /// `[B, H, W, C] -> [B, 8·width]`, with channels side by side all the way.
     fn forward_fused(&self, frames: Tensor<4>) -> Tensor<2> {
-        let mut x = fused(&self.stem, &self.stem_norm, frames, None, Activation::Relu);
+        let (x, statistics) = convolved(&self.stem, frames);
+        let norm = normed(&self.stem_norm, statistics, Activation::Relu);
+        let mut x = batch_norm(x, norm, None);
         if let Some(pool) = &self.pool {
             x = pool.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
         }
@@ -172,48 +176,54 @@ impl ResNet {
     }
 }
 
-/// Convolution, norm, addition and activation.
-fn fused(
-    conv: &Conv2d,
-    norm: &BatchNorm,
-    x: Tensor<4>,
-    added: Option<Tensor<4>>,
-    activation: Activation,
-) -> Tensor<4> {
-    // Square kernels and strides, padded by half the kernel: see `conv`.
-    let (stride, pad) = (conv.stride[0], conv.kernel_size[0] / 2);
-    let filters = conv.weight.val();
+/// Stride and zeros around: kernels and strides are square, padded by half the kernel; see [`conv`].
+fn steps(conv: &Conv2d) -> [usize; 2] {
+    [conv.stride[0], conv.kernel_size[0] / 2]
+}
+
+/// A convolution and the statistics of its result.
+fn convolved(conv: &Conv2d, x: Tensor<4>) -> (Tensor<4>, Tensor<2>) {
+    let [stride, pad] = steps(conv);
+    conv2d_with_statistics(x, conv.weight.val(), stride, pad)
+}
+
+/// A norm as it is applied to what has these statistics, which the running ones follow in training.
+fn normed(norm: &BatchNorm, now: Tensor<2>, activation: Activation) -> ChannelNorm {
+    let device = now.device();
     // As burn's own forward pass decides it.
-    let batch = x.device().is_autodiff() && norm.training.is_enabled();
-    let channels = norm.gamma.dims()[0];
-    let (x, statistics) = if batch {
-        let (x, now) = conv2d_with_statistics(x, filters, stride, pad);
-        let row = |i| now.clone().narrow(0, i, 1).reshape([channels]);
+    let batch = device.is_autodiff() && norm.training.is_enabled();
+    let statistics = if batch {
+        let row = |i| now.clone().narrow(0, i, 1).reshape(norm.gamma.dims());
         let follow = |running: &RunningState<Tensor<1>>, now: Tensor<1>| {
-            let before = running.value_sync().to_device(&now.device());
+            let before = running.value_sync().to_device(&device);
             let after = before * (1.0 - norm.momentum) + now * norm.momentum;
             running.update(after.detach());
         };
         follow(&norm.running_mean, row(0));
         follow(&norm.running_var, row(1));
-        (x, now)
+        now
     } else {
         let running = vec![norm.running_mean.value(), norm.running_var.value()];
-        let running = Tensor::stack(running, 0).to_device(&x.device());
-        (conv2d(x, filters, stride, pad), running)
+        Tensor::stack(running, 0).to_device(&device)
     };
-    let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
-    batch_norm(x, gamma, beta, statistics, batch, added, activation, norm.epsilon)
+    let (gamma, beta, epsilon) = (norm.gamma.val(), norm.beta.val(), norm.epsilon);
+    ChannelNorm { gamma, beta, statistics, batch, activation, epsilon }
 }
 
 impl Residual {
     fn forward_fused(&self, x: Tensor<4>) -> Tensor<4> {
-        let y = fused(&self.conv1, &self.norm1, x.clone(), None, Activation::Relu);
+        let (y, statistics) = convolved(&self.conv1, x.clone());
+        let norm = normed(&self.norm1, statistics, Activation::Relu);
+        let [stride, pad] = steps(&self.conv2);
+        let (y, statistics) = norm_conv2d(y, norm, self.conv2.weight.val(), stride, pad);
         let x = match (&self.shortcut, &self.shortcut_norm) {
-            (Some(conv), Some(norm)) => fused(conv, norm, x, None, Activation::None),
+            (Some(conv), Some(norm)) => {
+                let (x, statistics) = convolved(conv, x);
+                batch_norm(x, normed(norm, statistics, Activation::None), None)
+            }
             _ => x,
         };
-        fused(&self.conv2, &self.norm2, y, Some(x), Activation::Relu)
+        batch_norm(y, normed(&self.norm2, statistics, Activation::Relu), Some(x))
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
