@@ -9,7 +9,8 @@ use pulp::{Simd, WithSimd};
 
 pub(crate) use norms::*;
 
-/// The widest vectors this processor has, found once.
+/// The widest vectors this processor has, found once. The environment variable `LEJEPA_SIMD` takes
+/// narrower ones, to compare or to repeat what another processor does: `avx2`, or `scalar` for none.
 ///
 /// ```
 /// use pulp::{Simd, WithSimd};
@@ -27,7 +28,12 @@ pub(crate) use norms::*;
 /// ```
 pub fn arch() -> pulp::Arch {
     static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
-    *ARCH.get_or_init(pulp::Arch::new)
+    *ARCH.get_or_init(|| match std::env::var("LEJEPA_SIMD").as_deref() {
+        Ok("scalar") => pulp::Arch::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Ok("avx2") => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
+        _ => pulp::Arch::new(),
+    })
 }
 
 /// The values from `at` to the end of the vector or of the slice; 0 beyond.

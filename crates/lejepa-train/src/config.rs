@@ -79,7 +79,7 @@ pub struct TrainConfig {
     /// Steps between lines of metrics, at least 1.
     pub log_every: u64,
     /// In how many bits the encoder's matrix products are done on a CPU: `f32`, or `bf16`, which is
-    /// quicker where the processor has it (AMX) and makes no difference elsewhere.
+    /// quicker where the processor has it (AMX, AVX512-BF16) and makes no difference elsewhere.
     pub precision: Bits,
     /// `full` keeps what the way back needs; `checkpoint` works much of it out again, which takes
     /// less memory and more time.

@@ -19,7 +19,9 @@ pub(crate) fn unit() -> Option<Unit> {
         let vectors = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512bf16");
-        vectors.then(|| if tiles::available() { Unit::Tiles } else { Unit::Pairs })
+        // Neither where narrower vectors were asked for.
+        let widest = matches!(crate::arch(), pulp::Arch::V4(_));
+        (vectors && widest).then(|| if tiles::available() { Unit::Tiles } else { Unit::Pairs })
     })
 }
 
