@@ -24,7 +24,10 @@ pub struct OperationTime {
 }
 
 static ON: AtomicBool = AtomicBool::new(false);
-static TIMES: Mutex<BTreeMap<(&'static str, Way), (usize, Duration)>> = Mutex::new(BTreeMap::new());
+/// Calls and time of each operation and way.
+type Times = BTreeMap<(&'static str, Way), (usize, Duration)>;
+
+static TIMES: Mutex<Times> = Mutex::new(BTreeMap::new());
 
 /// Runs `work` and tells what each operation of this crate took meanwhile, on whatever thread it was
 /// called, the longest first. One profile at a time: another one would see the same operations.

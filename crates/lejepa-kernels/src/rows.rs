@@ -6,6 +6,9 @@
 //! 1907.02129), and a linear layer, which has one tap. Right factors are packed once into panels of two
 //! vectors' width.
 
+// Loops are counted, so that they are unrolled and what they index stays in registers.
+#![allow(clippy::needless_range_loop)]
+
 use crate::Matrix;
 use crate::unit::{Task, Unit, Word};
 
