@@ -7,11 +7,12 @@
 use rayon::prelude::*;
 
 use crate::batch::{self, Moments};
+use crate::groups::add_up;
 use crate::memory::fresh;
 use crate::rows::{Across, BLOCK, NONE, Outer, Panels, Sweep, width, words_along};
 use crate::unit::{Pair, Word};
 use crate::winograd::Tiled;
-use crate::{Buffer, Precision, lanes};
+use crate::{Buffer, Precision};
 
 /// Positions that a thread makes at a time.
 const SWEPT: usize = 256;
@@ -19,9 +20,6 @@ const SWEPT: usize = 256;
 const SUMMED: usize = 128;
 /// Sums of the filters' gradients that are made apart: at least as many as threads that should work.
 const APART: usize = 32;
-/// Values that a thread adds up at a time.
-const PART: usize = 1 << 14;
-
 /// Sizes of a convolution with a square kernel and zeros around the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ConvShape {
@@ -348,13 +346,8 @@ impl ConvShape {
                 });
             }
         });
-        let (first, others) = sums.slice().split_at_mut(panels * size);
-        first.par_chunks_mut(PART).enumerate().for_each(|(i, part)| {
-            for other in others.chunks_exact(panels * size) {
-                lanes::add(&other[i * PART..][..part.len()], part);
-            }
-        });
-        let first = &*first;
+        add_up(&mut sums, panels * size);
+        let first = sums.values();
         let mut filters = vec![0.0; output * input * area];
         filters.par_chunks_exact_mut(input * area).enumerate().for_each(|(o, filter)| {
             let panel = &first[o / width * size..][..size];

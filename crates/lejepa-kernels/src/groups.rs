@@ -35,6 +35,12 @@ pub(crate) fn summed<T: Send>(
         sums.fill(0.0);
         items.into_iter().for_each(|item| work(item, sums));
     });
+    add_up(&mut sums, length);
+    sums
+}
+
+/// Adds groups of `length` sums to the first one, in order, and keeps that.
+pub(crate) fn add_up(sums: &mut Buffer, length: usize) {
     let (first, others) = sums.slice().split_at_mut(length);
     first.par_chunks_mut(PART).enumerate().for_each(|(i, part)| {
         for other in others.chunks_exact(length) {
@@ -42,5 +48,4 @@ pub(crate) fn summed<T: Send>(
         }
     });
     sums.truncate(length);
-    sums
 }

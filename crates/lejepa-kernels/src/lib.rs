@@ -3,8 +3,10 @@
 //! burn composes a transformer block of some fifty tensor operations, each of which reads and writes
 //! all of its data. Here the block is one operation that takes a chunk of samples through all of its
 //! layers while the chunk is in the cache, and comes back the same way. Vector instructions (up to
-//! AVX-512) are chosen at run time, so that one binary is fast everywhere; matrix products are those of
-//! the crate `gemm`, or, with [`Precision::Bf16`], of the units for bf16 that the processor has (AMX, AVX512-BF16).
+//! AVX-512) are chosen at run time, so that one binary is fast everywhere. Weights are packed once for a
+//! way, and what they are multiplied with is read where it lies; the small products within attention
+//! are those of the crate `gemm`. With [`Precision::Bf16`] both use what the processor has for it (AMX,
+//! AVX512-BF16).
 //!
 //! Results have the same bits for any number of threads: work is divided by shape alone, and sums are
 //! made in a fixed order.

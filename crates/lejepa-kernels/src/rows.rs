@@ -230,6 +230,18 @@ impl<W: Word> Task<W> for Blocked<'_, W> {
     }
 }
 
+/// Where rows of `length` words that follow each other begin, in blocks. Beyond the last row, the first one
+/// stands in: it is read, and what comes of it is not stored.
+pub(crate) fn following<W: Word>(
+    words: &[W],
+    length: usize,
+    count: usize,
+) -> Vec<[*const W; BLOCK]> {
+    let row = |r: usize| words[if r < count { r * length } else { 0 }..][..length].as_ptr();
+    let blocks = 0..count.div_ceil(BLOCK);
+    blocks.map(|b| std::array::from_fn(|r| row(b * BLOCK + r))).collect()
+}
+
 /// `into[target of row r]` (+)= Σ over taps of the row's left factors times the tap's right ones.
 pub(crate) struct Sweep<'a, W> {
     /// For each block of rows, for each tap, where the factors of its rows begin. All are readable for

@@ -1,6 +1,6 @@
 //! Products with the weights of a layer, packed once for all chunks of rows.
 
-use crate::rows::{Across, Along, BLOCK, Blocked, NONE, Outer, Panels, Sweep, width};
+use crate::rows::{Across, Along, BLOCK, Blocked, NONE, Outer, Panels, Sweep, following, width};
 use crate::unit::{Pair, Word};
 use crate::{Matrix, Precision, bf16, product};
 
@@ -68,10 +68,7 @@ fn sweep<W: Word>(right: &Panels<W>, length: usize, left: &[W], into: &mut [f32]
     let count = left.len() / length;
     assert!(length == right.length && into.len() >= count * right.columns, "rows of a product");
     let targets: Vec<usize> = (0..count).map(|r| r * right.columns).collect();
-    // Beyond the last row, the first one stands in, whose result is not stored.
-    let row = |r: usize| left[if r < count { r * length } else { 0 }..].as_ptr();
-    let rows: Vec<[*const W; BLOCK]> =
-        (0..count.div_ceil(BLOCK)).map(|b| std::array::from_fn(|r| row(b * BLOCK + r))).collect();
+    let rows = following(left, length, count);
     W::run(Sweep { rows: &rows, taps: 1, first_tap: 0, targets: &targets, right, add, into });
 }
 

@@ -17,7 +17,7 @@ use crate::batch::{self, Moments};
 use crate::groups::summed;
 use crate::lanes::{arch, load, store};
 use crate::memory::fresh;
-use crate::rows::{Along, BLOCK, NONE, Panels, Sweep, width};
+use crate::rows::{Along, NONE, Panels, Sweep, following, width};
 use crate::unit::{Pair, Word};
 use crate::weight::{add_gradient, packs_tiles};
 use crate::{Buffer, Matrix, Precision, product};
@@ -65,11 +65,7 @@ fn products<W: Word>(right: &Panels<W>, v: &[W], length: usize, m: &mut [f32], c
     let targets: Vec<usize> = (0..count).map(|r| r * right.columns).collect();
     for (first_tap, m) in m.chunks_exact_mut(count * right.columns).enumerate() {
         let v = &v[first_tap * count * length..];
-        // Beyond the last row, the first one stands in, whose result is not stored.
-        let row = |r: usize| v[if r < count { r * length } else { 0 }..][..length].as_ptr();
-        let rows: Vec<[*const W; BLOCK]> = (0..count.div_ceil(BLOCK))
-            .map(|b| std::array::from_fn(|r| row(b * BLOCK + r)))
-            .collect();
+        let rows = following(v, length, count);
         let (rows, targets) = (&*rows, &*targets);
         W::run(Sweep { rows, taps: 1, first_tap, targets, right, add: false, into: m });
     }
