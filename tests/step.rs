@@ -77,6 +77,11 @@ fn narrower_vectors_give_nearly_the_same() {
         let widest = losses(encoder, &[], None);
         for width in ["avx2", "scalar"] {
             let narrow = losses(encoder, &[], Some(("LEJEPA_SIMD", width)));
+            // That they are narrower shows in the order of sums.
+            #[cfg(target_arch = "x86_64")]
+            if width == "scalar" && is_x86_feature_detected!("avx2") {
+                assert_ne!(narrow, widest, "{encoder}: the variable is not read");
+            }
             // AdamW makes full steps of gradients that are nothing but rounding: later steps differ more.
             assert_close(&narrow, &widest, 0.02);
             for (narrow, widest) in narrow[0].iter().zip(widest[0]) {
