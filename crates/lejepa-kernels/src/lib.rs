@@ -22,6 +22,7 @@
 //! | `lanes` | elementwise and row-wise passes in vectors |
 //! | `matrix`, `bf16` | matrix products |
 //! | `rows`, `unit`, `weight` | the same with factors taken from where they lie |
+//! | `strassen` | matrix products in fewer multiplications |
 //! | `winograd` | 3 × 3 convolution in fewer multiplications |
 //! | `profile` | how long each operation takes: [`profile()`] |
 //! | `memory` | buffers that are used again |
@@ -54,6 +55,7 @@ mod pictures;
 mod precision;
 mod profile;
 mod rows;
+mod strassen;
 mod unit;
 mod weight;
 mod winograd;

@@ -110,7 +110,7 @@ impl<W: Word> Panels<W> {
     }
 
     /// Panel `j` from word `skipped` on.
-    fn panel(&self, j: usize, skipped: usize) -> *const W {
+    pub(crate) fn panel(&self, j: usize, skipped: usize) -> *const W {
         self.lines[j * self.size / 16..].as_ptr().cast::<W>().wrapping_add(skipped)
     }
 }
@@ -302,20 +302,41 @@ unsafe fn sums<U: Unit, const R: usize>(
     panel: *const U::Word,
 ) -> [[U::Sums; 2]; R] {
     let mut sums = [[u.zero(); 2]; R];
-    let mut right = panel;
-    for tap in block {
+    for (t, tap) in block.iter().enumerate() {
         let mut rows = [tap[0]; R];
         rows.copy_from_slice(&tap[first..first + R]);
-        for i in 0..length {
-            // SAFETY: by the caller's promise.
-            unsafe {
-                let b = [u.load(right), u.load(right.add(U::LANES))];
-                right = right.add(2 * U::LANES);
-                for r in 0..R {
-                    let a = u.spread(rows[r].add(i));
-                    sums[r][0] = u.add_product(a, b[0], sums[r][0]);
-                    sums[r][1] = u.add_product(a, b[1], sums[r][1]);
-                }
+        // SAFETY: by the caller's promise.
+        sums = unsafe {
+            let right = panel.add(t * length * 2 * U::LANES);
+            add_products::<U, R, 1>(u, rows, length, right, sums)
+        };
+    }
+    sums
+}
+
+/// `sums` and those of `R` rows over a panel's columns; from one factor of a row to the next it is `STEP`
+/// words.
+///
+/// # Safety
+/// Rows are readable for `length` such words, the panel for as many rows of two vectors.
+#[inline(always)]
+pub(crate) unsafe fn add_products<U: Unit, const R: usize, const STEP: usize>(
+    u: U,
+    rows: [*const U::Word; R],
+    length: usize,
+    right: *const U::Word,
+    mut sums: [[U::Sums; 2]; R],
+) -> [[U::Sums; 2]; R] {
+    let mut right = right;
+    for i in 0..length {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let b = [u.load(right), u.load(right.add(U::LANES))];
+            right = right.add(2 * U::LANES);
+            for r in 0..R {
+                let a = u.spread(rows[r].add(i * STEP));
+                sums[r][0] = u.add_product(a, b[0], sums[r][0]);
+                sums[r][1] = u.add_product(a, b[1], sums[r][1]);
             }
         }
     }
@@ -342,7 +363,7 @@ fn put<U: Unit, const R: usize>(
 
 /// Stores a row of sums: as many columns as there is room for.
 #[inline(always)]
-fn put_row<U: Unit>(u: U, sums: [U::Sums; 2], add: bool, into: &mut [f32]) {
+pub(crate) fn put_row<U: Unit>(u: U, sums: [U::Sums; 2], add: bool, into: &mut [f32]) {
     if into.len() == 2 * U::LANES {
         // SAFETY: `into` has two vectors' numbers.
         unsafe {
@@ -408,7 +429,7 @@ impl<W: Word> Task<W> for Outer<'_, W> {
 
 /// Asks for a row of sums to be brought near.
 #[inline(always)]
-fn fetch(row: &[f32]) {
+pub(crate) fn fetch(row: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in row.chunks(16) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

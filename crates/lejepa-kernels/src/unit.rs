@@ -59,6 +59,9 @@ pub(crate) trait Unit: Copy {
     /// `sums` + `a`·`b`
     fn add_product(self, a: Self::Vector, b: Self::Vector, sums: Self::Sums) -> Self::Sums;
 
+    /// −`sums`
+    fn negated(self, sums: Self::Sums) -> Self::Sums;
+
     /// # Safety
     /// `at` points to as many numbers as there are lanes.
     unsafe fn store(self, sums: Self::Sums, at: *mut f32, add: bool);
@@ -128,6 +131,10 @@ impl<S: Simd> Unit for Numbers<S> {
     #[inline(always)]
     fn add_product(self, a: Self::Vector, b: Self::Vector, sums: Self::Sums) -> Self::Sums {
         self.0.mul_add_e_f32s(a, b, sums)
+    }
+    #[inline(always)]
+    fn negated(self, sums: Self::Sums) -> Self::Sums {
+        self.0.neg_f32s(sums)
     }
     #[inline(always)]
     unsafe fn store(self, sums: Self::Sums, at: *mut f32, add: bool) {
@@ -223,6 +230,11 @@ mod pairs {
         fn add_product(self, a: __m512bh, b: __m512bh, sums: __m512) -> __m512 {
             // SAFETY: see `Pairs`.
             unsafe { _mm512_dpbf16_ps(sums, a, b) }
+        }
+        #[inline(always)]
+        fn negated(self, sums: __m512) -> __m512 {
+            // SAFETY: see `Pairs`.
+            unsafe { _mm512_sub_ps(_mm512_setzero_ps(), sums) }
         }
         #[inline(always)]
         unsafe fn store(self, sums: __m512, at: *mut f32, add: bool) {

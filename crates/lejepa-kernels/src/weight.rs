@@ -1,6 +1,7 @@
 //! Products with the weights of a layer, packed once for all chunks of rows.
 
 use crate::rows::{Across, Along, BLOCK, Blocked, NONE, Outer, Panels, Sweep, following, width};
+use crate::strassen::{self, Quartered};
 use crate::unit::{Pair, Word};
 use crate::{Matrix, Precision, bf16, product};
 
@@ -17,6 +18,8 @@ pub(crate) struct Weight<'a> {
 
 enum Packed {
     Numbers(Panels<f32>),
+    /// For fewer multiplications.
+    Quarters(Quartered),
     Pairs(Panels<Pair>),
     /// AMX packs both sides into tiles of its own.
     Tiles,
@@ -39,6 +42,8 @@ impl<'a> Weight<'a> {
             Packed::Tiles
         } else if precision.is_narrow() {
             Packed::Pairs(Panels::of(matrix, inner, columns))
+        } else if let Some(quarters) = Quartered::of(matrix, inner, columns) {
+            Packed::Quarters(quarters)
         } else {
             Packed::Numbers(Panels::of(matrix, inner, columns))
         };
@@ -49,6 +54,7 @@ impl<'a> Weight<'a> {
     pub(crate) fn times(&self, into: &mut [f32], left: &[f32], add: bool) {
         match &self.packed {
             Packed::Numbers(right) => sweep(right, self.inner, left, into, add),
+            Packed::Quarters(right) => right.times(into, left, add),
             Packed::Pairs(right) => {
                 let mut words = vec![Pair::default(); left.len() / self.inner * right.length];
                 Pair::run(Along { numbers: left, factors: self.inner, words: &mut words });
@@ -87,6 +93,8 @@ pub(crate) fn add_gradient(
         product(into, n, true, left, Matrix::rows(right, n), [m, n, rows], precision);
     } else if precision.is_narrow() {
         gradient::<Pair>(into, left, right, m, n);
+    } else if strassen::suits_gradient(right.len() / n, m, n) {
+        strassen::gradient(into, left, right, m, n);
     } else {
         gradient::<f32>(into, left, right, m, n);
     }
@@ -140,7 +148,14 @@ mod tests {
     #[test]
     fn products_and_gradients_are_those_of_the_definition() {
         for (precision, share) in [(Precision::F32, 1e-6), (Precision::Bf16, 1e-2)] {
-            for [rows, m, n] in [[1, 1, 1], [13, 7, 5], [300, 33, 70], [9, 64, 32]] {
+            for [rows, m, n] in [
+                [1, 1, 1],
+                [13, 7, 5],
+                [300, 33, 70],
+                [9, 64, 32],
+                [277, 192, 64],
+                [131, 128, 1600],
+            ] {
                 let (a, b) = (noise(rows * m, 1), noise(m * n, 2));
                 let dy = noise(rows * n, 3);
                 let bound = |k: usize| share * (k as f64).sqrt() * 4.0;
