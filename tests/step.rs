@@ -25,6 +25,9 @@ fn read(run: &Path) -> Vec<[f64; 3]> {
     lines.map(|m| ["loss", "prediction", "sigreg"].map(|key| m[key].as_f64().unwrap())).collect()
 }
 
+/// A width at which products are taken in quarters.
+const WIDE: [&str; 4] = ["--set", "encoder.width=192", "--set", "encoder.depth=1"];
+
 #[track_caller]
 fn assert_close(a: &[[f64; 3]], b: &[[f64; 3]], share: f64) {
     assert_eq!([a.len(), b.len()], [4, 4]);
@@ -53,18 +56,27 @@ fn a_batch_in_parts_is_the_whole_batch() {
 
 #[test]
 fn checkpointing_changes_no_bit() {
-    for encoder in ["vit", "resnet18"] {
-        let full = losses(encoder, &[], None);
-        assert_eq!(losses(encoder, &["--memory", "checkpoint"], None), full, "{encoder}");
+    let bf16 = &["--precision", "bf16"][..];
+    for (encoder, words) in
+        [("vit", &[][..]), ("vit", &WIDE), ("resnet18", &[]), ("resnet18", bf16)]
+    {
+        let full = losses(encoder, words, None);
+        let spared = [words, &["--memory", "checkpoint"]].concat();
+        assert_eq!(losses(encoder, &spared, None), full, "{encoder} {words:?}");
     }
 }
 
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let bf16 = &["--precision", "bf16"][..];
-    for (encoder, words) in
-        [("vit", &[][..]), ("resnet18", &[]), ("vit", bf16), ("resnet18", bf16), ("mlp", &[])]
-    {
+    for (encoder, words) in [
+        ("vit", &[][..]),
+        ("vit", &WIDE),
+        ("resnet18", &[]),
+        ("vit", bf16),
+        ("resnet18", bf16),
+        ("mlp", &[]),
+    ] {
         let [one, three] =
             ["1", "3"].map(|n| losses(encoder, words, Some(("RAYON_NUM_THREADS", n))));
         assert_eq!(three, one, "{encoder} {words:?}");
@@ -73,10 +85,10 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn narrower_vectors_give_nearly_the_same() {
-    for encoder in ["vit", "resnet18"] {
-        let widest = losses(encoder, &[], None);
-        for width in ["avx2", "scalar"] {
-            let narrow = losses(encoder, &[], Some(("LEJEPA_SIMD", width)));
+    for (encoder, words) in [("vit", &[][..]), ("vit", &WIDE), ("resnet18", &[])] {
+        let widest = losses(encoder, words, None);
+        for width in lejepa_kernels::NARROWER {
+            let narrow = losses(encoder, words, Some(("LEJEPA_SIMD", width)));
             // That they are narrower shows in the order of sums.
             #[cfg(target_arch = "x86_64")]
             if width == "scalar" && is_x86_feature_detected!("avx2") {
@@ -101,6 +113,31 @@ fn bf16_is_near_to_32_bits() {
             assert_ne!(near, exact, "{encoder}: nothing was rounded");
         }
     }
+}
+
+#[test]
+fn unknown_vectors_are_refused() {
+    let out = Command::new(env!("CARGO_BIN_EXE_lejepa"))
+        .arg("modalities")
+        .env("LEJEPA_SIMD", "avx1024")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{text}");
+    assert!(text.contains("`avx1024`") && text.contains("`avx2` or `scalar`"), "{text}");
+}
+
+/// The allocator tells what it was told.
+#[test]
+#[cfg(target_os = "linux")]
+fn free_pages_are_kept() {
+    let out = Command::new(env!("CARGO_BIN_EXE_lejepa"))
+        .arg("--version")
+        .env("_RJEM_MALLOC_CONF", "confirm_conf:true")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert!(text.contains("Set conf value: dirty_decay_ms:-1"), "{text}");
 }
 
 #[test]

@@ -17,6 +17,23 @@ use serde_json::{Value, json};
 use crate::args::{Args, Command, ConfigArgs, ConfigCommand};
 use crate::error::CliError;
 
+/// An error where `LEJEPA_SIMD` asks for vectors that there are not: a word that means nothing would be
+/// taken for the widest ones.
+fn known_vectors() -> Result<(), CliError> {
+    const KEY: &str = "LEJEPA_SIMD";
+    let Some(word) = std::env::var_os(KEY) else { return Ok(()) };
+    let known = lejepa_kernels::NARROWER;
+    if word.is_empty() || known.iter().any(|known| word == *known) {
+        return Ok(());
+    }
+    let message = format!("the environment variable {KEY} is `{}`", word.to_string_lossy());
+    let hint = format!(
+        "use {}, or unset it for the widest vectors",
+        known.map(|k| format!("`{k}`")).join(" or ")
+    );
+    Err(CliError::Usage(message, hint))
+}
+
 /// Runs a command; its result as JSON is printed only where the user asked for it.
 pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     if let Command::Completions { shell } = &args.command {
@@ -31,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     if let Command::NewPlugin(words) = &args.command {
         return plugin::run(args, words);
     }
+    known_vectors()?;
     let registry = Registry::discover()?;
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),

@@ -6,10 +6,11 @@ use rayon::prelude::*;
 
 use crate::Buffer;
 use crate::groups::summed;
-use crate::lanes;
+use crate::halves::Numbers;
+use crate::lanes::{self, SIGNS};
 use crate::memory::fresh;
 
-/// Rows in a chunk, which should stay in the cache.
+/// Rows in a chunk, which should stay in the cache; a multiple of [`SIGNS`].
 const CHUNK: usize = 256;
 
 /// What a batch norm is applied with; slices of one value per channel.
@@ -75,46 +76,79 @@ impl Norm<'_> {
         [rate, a, b]
     }
 
-    pub(crate) fn forward(&self, x: &[f32], added: Option<&[f32]>) -> Vec<f32> {
+    /// The result for `x`, with what is `added`. `kept` takes what the way back needs.
+    pub(crate) fn forward(
+        &self,
+        x: &[f32],
+        added: Option<&[f32]>,
+        kept: Option<Kept<'_>>,
+    ) -> Vec<f32> {
         let [_, a, b] = self.factors();
         let size = CHUNK * self.gamma.len();
         let mut y = fresh(x.len());
-        y.par_chunks_mut(size).enumerate().for_each(|(i, y)| {
-            let part = i * size..i * size + y.len();
-            let added = added.map(|r| &r[part.clone()]);
-            lanes::scale_and_shift(&x[part], &a, &b, added, self.relu, y);
+        let Kept { halves, signs } = kept.unwrap_or_default();
+        let mut halves = halves.chunks_mut(size);
+        let mut signs = signs.chunks_mut(size / SIGNS);
+        let chunks = y.chunks_mut(size).zip(x.chunks(size)).enumerate();
+        let chunks: Vec<_> =
+            chunks.map(|(i, (y, x))| (i, y, x, halves.next(), signs.next())).collect();
+        chunks.into_par_iter().for_each(|(i, y, x, halves, signs)| {
+            let added = added.map(|r| &r[i * size..][..y.len()]);
+            lanes::scale_and_shift(x, &a, &b, added, self.relu, y);
+            halves.into_iter().for_each(|halves| lanes::halve(x, halves));
+            signs.into_iter().for_each(|signs| lanes::signs(y, signs));
         });
         y
     }
 
-    /// Gradients of x, γ, β and of what was added. `batch` says that mean and variance are those of x.
+    /// The result for `x` again, rounded; see [`Buffer::halves`].
+    pub(crate) fn halved(&self, x: Numbers<'_>) -> Buffer {
+        let [_, a, b] = self.factors();
+        let size = CHUNK * self.gamma.len();
+        let mut y = Buffer::of_halves(x.len());
+        let halves = &mut y.halves_mut()[..x.len()];
+        halves.par_chunks_mut(size).enumerate().for_each(|(i, halves)| {
+            let (mut room, mut own) = (x.room(halves.len()), Buffer::take(halves.len()));
+            let x = x.part(i * size..i * size + halves.len(), &mut room);
+            lanes::scale_and_shift(x, &a, &b, None, self.relu, own.slice());
+            lanes::halve(own.values(), halves);
+        });
+        y
+    }
+
+    /// Gradients of x, γ and β, and of what was added if `signs` of the result were kept, in which case it
+    /// is what comes through the activation. `batch` says that mean and variance are those of x.
     pub(crate) fn backward(
         &self,
-        x: &[f32],
-        added: Option<&[f32]>,
+        x: Numbers<'_>,
+        signs: Option<&[u16]>,
         dy: &[f32],
         batch: bool,
     ) -> (Vec<f32>, Vec<f32>, Vec<f32>, Option<Vec<f32>>) {
         let [rate, a, b] = self.factors();
         let channels = self.gamma.len();
         let size = CHUNK * channels;
-        // What comes through the activation is that of what was added; where nothing was, it is worked
-        // out twice rather than written and read.
-        let mut dz = fresh(if added.is_some() { x.len() } else { 0 });
-        let cut = |part: std::ops::Range<usize>, into: &mut [f32]| {
-            let added = added.map(|r| &r[part.clone()]);
-            lanes::cut_by_relu(&dy[part.clone()], &x[part], &a, &b, added, self.relu, into);
+        // Where nothing was added, what comes through the activation is worked out twice rather than
+        // written and read.
+        let mut dz = fresh(if signs.is_some() { x.len() } else { 0 });
+        let cut = |start: usize, x: &[f32], into: &mut [f32]| {
+            let dy = &dy[start..][..x.len()];
+            match signs {
+                Some(signs) if self.relu => lanes::cut_by_signs(dy, &signs[start / SIGNS..], into),
+                _ => lanes::cut_by_relu(dy, x, &a, &b, self.relu, into),
+            }
         };
         let mut targets = dz.chunks_mut(size);
         let starts = (0..x.len()).step_by(size);
         let chunks = starts.map(|s| (s..x.len().min(s + size), targets.next())).collect();
         type Chunk<'a> = (std::ops::Range<usize>, Option<&'a mut [f32]>);
         let sums: Buffer = summed(chunks, 2 * channels, |(part, dz): Chunk<'_>, sums| {
+            let (start, mut room) = (part.start, x.room(part.len()));
             let mut own = Buffer::take(if dz.is_some() { 0 } else { part.len() });
-            let dz = dz.unwrap_or(own.slice());
-            cut(part.clone(), dz);
+            let (x, dz) = (x.part(part, &mut room), dz.unwrap_or(own.slice()));
+            cut(start, x, dz);
             let (along, plain) = sums.split_at_mut(channels);
-            lanes::add_products(dz, &x[part], self.mean, &rate, along, plain);
+            lanes::add_products(dz, x, self.mean, &rate, along, plain);
         });
         let (dgamma, dbeta) = sums.values().split_at(channels);
         let rows = (x.len() / channels).max(1) as f32;
@@ -124,16 +158,25 @@ impl Norm<'_> {
         let (along, plain) = (share(dgamma), share(dbeta));
         let mut dx = fresh(x.len());
         dx.par_chunks_mut(size).enumerate().for_each(|(i, dx)| {
-            let part = i * size..i * size + dx.len();
+            let (start, mut room) = (i * size, x.room(dx.len()));
+            let x = x.part(start..start + dx.len(), &mut room);
             let mut own = Buffer::take(if dz.is_empty() { dx.len() } else { 0 });
             let dz = if dz.is_empty() {
-                cut(part.clone(), own.slice());
+                cut(start, x, own.slice());
                 own.values()
             } else {
-                &dz[part.clone()]
+                &dz[start..][..dx.len()]
             };
-            lanes::unscale(dz, &x[part], self.mean, &rate, &a, &along, &plain, dx);
+            lanes::unscale(dz, x, self.mean, &rate, &a, &along, &plain, dx);
         });
-        (dx, dgamma.to_vec(), dbeta.to_vec(), added.map(|_| dz))
+        (dx, dgamma.to_vec(), dbeta.to_vec(), signs.map(|_| dz))
     }
+}
+
+/// What a norm keeps for its way back: its input, rounded, and which numbers of its result are more than 0
+/// ([`lanes::signs`]). What is empty is not kept.
+#[derive(Default)]
+pub(crate) struct Kept<'a> {
+    pub(crate) halves: &'a mut [u16],
+    pub(crate) signs: &'a mut [u16],
 }

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::batch::{self, Moments};
 use crate::groups::add_up;
+use crate::halves::Numbers;
 use crate::memory::fresh;
 use crate::rows::{Across, BLOCK, NONE, Outer, Panels, Sweep, width, words_along};
 use crate::unit::{Pair, Word};
@@ -201,7 +202,7 @@ impl ConvShape {
     /// Gradients of the pictures, where wanted, and of the filters.
     pub(crate) fn backward(
         &self,
-        x: &[f32],
+        x: Numbers<'_>,
         filters: &[f32],
         dy: &[f32],
         wants_pictures: bool,
@@ -287,13 +288,14 @@ impl ConvShape {
 
     /// The gradient of the filters. Samples are joined, as many as a word has factors: whatever the
     /// tap, they are read at the same position.
-    fn filters_back<W: Word>(&self, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    fn filters_back<W: Word>(&self, x: Numbers<'_>, dy: &[f32]) -> Vec<f32> {
         let [rows, columns] = self.result();
         let (area, input, output) = (self.kernel * self.kernel, self.input, self.output);
         let (positions, width) = (rows * columns, width::<W>());
         let samples = self.batch.div_ceil(W::FACTORS);
         let joined = self.joined::<W>(x);
-        let words = joined.as_deref().or_else(|| W::same(x)).unwrap_or_default();
+        let same = if let Numbers::Full(x) = x { W::same(x) } else { None };
+        let words = joined.as_deref().or(same).unwrap_or_default();
         let zeros = vec![W::default(); input];
         let reads = Reads::new(self, Way::Forward, [rows, columns], [self.height, self.width]);
         let taps: Vec<[usize; 2]> = (0..area).map(|t| [t / self.kernel, t % self.kernel]).collect();
@@ -361,8 +363,8 @@ impl ConvShape {
     }
 
     /// Pictures as words across samples; `None` where numbers are words.
-    fn joined<W: Word>(&self, x: &[f32]) -> Option<Vec<W>> {
-        if W::same(x).is_some() {
+    fn joined<W: Word>(&self, x: Numbers<'_>) -> Option<Vec<W>> {
+        if matches!(x, Numbers::Full(x) if W::same(x).is_some()) {
             return None;
         }
         let size = self.height * self.width * self.input;
@@ -370,8 +372,20 @@ impl ConvShape {
         words.par_chunks_exact_mut(size).enumerate().for_each(|(n, words)| {
             let sample = n * W::FACTORS;
             let second = if sample + 1 < self.batch { (sample + 1) * size } else { NONE };
-            let rows = &[[sample * size, second]];
-            W::run(Across { numbers: x, rows, columns: size, stride: size, words });
+            match x {
+                Numbers::Full(numbers) => {
+                    let rows = &[[sample * size, second]];
+                    W::run(Across { numbers, rows, columns: size, stride: size, words });
+                }
+                Numbers::Half(halves) => {
+                    let first = &halves[sample * size..][..size];
+                    let second = if second == NONE { &[] } else { &halves[second..][..size] };
+                    for (i, word) in words.iter_mut().enumerate() {
+                        let second = second.get(i).copied().unwrap_or_default();
+                        *word = W::of_halves([first[i], second]);
+                    }
+                }
+            }
         });
         Some(words)
     }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::backend::TensorMetadata;
 use burn::backend::autodiff::{
     Autodiff,
     checkpoint::{
@@ -34,16 +35,32 @@ pub(crate) struct Output {
     pub(crate) kept: Option<Buffer>,
 }
 
+/// What is to be kept for the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// There is no way back.
+    Nothing,
+    /// What takes less memory than to keep the inputs; the rest is worked out again.
+    Little,
+    /// What makes the way back quicker, too.
+    All,
+}
+
 /// An operation on slices.
 pub(crate) trait Operation: Debug + Send + Sync + 'static {
     /// The public function's name.
     fn name(&self) -> &'static str;
 
-    /// The result; `keep` asks to keep what makes the way back quicker.
-    fn forward(&self, inputs: &[Input<'_>], keep: bool) -> Output;
+    /// The result, and what is to be kept.
+    fn forward(&self, inputs: &[Input<'_>], keep: Keep) -> Output;
 
-    /// The gradient of each input that `wanted` names, of that input's shape. `kept` is `None` where
-    /// memory is to be spared, and the operation then works it out again.
+    /// Whether the way back does without the data of an input, because of what was kept.
+    fn forgets(&self, _input: usize) -> bool {
+        false
+    }
+
+    /// The gradient of each input that `wanted` names, of that input's shape. `kept` is what
+    /// [`Operation::forward`] kept; inputs that were forgotten have no data.
     fn backward(
         &self,
         inputs: &[Input<'_>],
@@ -58,14 +75,22 @@ type Kept = Option<Arc<Mutex<Buffer>>>;
 
 /// A backend that runs operations on slices.
 trait Host: Backend {
-    fn run(op: &Shared, inputs: &[FloatTensor<Self>], keep: bool) -> (FloatTensor<Self>, Kept);
+    fn run(op: &Shared, inputs: &[FloatTensor<Self>], keep: Keep) -> (FloatTensor<Self>, Kept);
     fn back(
         op: &Shared,
-        inputs: &[FloatTensor<Self>],
+        inputs: &[Held<FloatTensor<Self>>],
         kept: Kept,
         gradient: FloatTensor<Self>,
         wanted: &[bool],
     ) -> Vec<Option<FloatTensor<Self>>>;
+}
+
+/// An input as it is held for the way back.
+#[derive(Debug, Clone)]
+enum Held<T> {
+    Tensor(T),
+    /// Of one that was forgotten.
+    Shape(Vec<usize>),
 }
 
 /// The inputs of an operation, in the form in which burn takes them across to a backend.
@@ -131,15 +156,25 @@ trait Fused: Backend {
 }
 
 /// Runs `work` on the tensors as slices.
-fn with_slices<T>(tensors: &[FloatTensor<Flex>], work: impl FnOnce(&[Input<'_>]) -> T) -> T {
-    let tensors: Vec<_> = tensors.iter().map(|t| t.to_contiguous()).collect();
-    let shapes: Vec<Vec<usize>> = tensors.iter().map(|t| t.layout().shape().to_vec()).collect();
+fn with_slices<T>(tensors: &[Held<FloatTensor<Flex>>], work: impl FnOnce(&[Input<'_>]) -> T) -> T {
+    let tensors: Vec<_> = tensors
+        .iter()
+        .map(|held| match held {
+            Held::Tensor(t) => {
+                let t = t.to_contiguous();
+                (t.layout().shape().to_vec(), Some(t))
+            }
+            Held::Shape(shape) => (shape.clone(), None),
+        })
+        .collect();
     let inputs: Vec<Input<'_>> = tensors
         .iter()
-        .zip(&shapes)
-        .map(|(t, shape)| {
+        .map(|(shape, t)| {
             let length = shape.iter().product::<usize>();
-            let data = &t.storage::<f32>()[t.layout().start_offset()..][..length];
+            let data = match t {
+                Some(t) => &t.storage::<f32>()[t.layout().start_offset()..][..length],
+                None => &[],
+            };
             Input { data, shape }
         })
         .collect();
@@ -151,8 +186,9 @@ fn tensor(data: Vec<f32>, shape: Vec<usize>) -> FloatTensor<Flex> {
 }
 
 impl Host for Flex {
-    fn run(op: &Shared, inputs: &[FloatTensor<Self>], keep: bool) -> (FloatTensor<Self>, Kept) {
-        let Output { data, shape, kept } = with_slices(inputs, |inputs| {
+    fn run(op: &Shared, inputs: &[FloatTensor<Self>], keep: Keep) -> (FloatTensor<Self>, Kept) {
+        let inputs: Vec<_> = inputs.iter().cloned().map(Held::Tensor).collect();
+        let Output { data, shape, kept } = with_slices(&inputs, |inputs| {
             timed(op.name(), Way::Forward, || op.forward(inputs, keep))
         });
         (tensor(data, shape), kept.map(|kept| Arc::new(Mutex::new(kept))))
@@ -160,7 +196,7 @@ impl Host for Flex {
 
     fn back(
         op: &Shared,
-        inputs: &[FloatTensor<Self>],
+        inputs: &[Held<FloatTensor<Self>>],
         kept: Kept,
         gradient: FloatTensor<Self>,
         wanted: &[bool],
@@ -180,7 +216,7 @@ impl Host for Flex {
 
 impl Fused for Flex {
     fn fused(inputs: Inputs<Self>, op: Shared) -> FloatTensor<Self> {
-        Self::run(&op, &inputs.into_vec(), false).0
+        Self::run(&op, &inputs.into_vec(), Keep::Nothing).0
     }
 }
 
@@ -190,7 +226,7 @@ struct Step;
 #[derive(Debug, Clone)]
 struct State<T> {
     op: Shared,
-    inputs: Vec<T>,
+    inputs: Vec<Held<T>>,
     kept: Kept,
 }
 
@@ -237,10 +273,16 @@ fn attach<B: Host, C: CheckpointStrategy, const N: usize>(
     let spares = std::any::TypeId::of::<C>() == std::any::TypeId::of::<BalancedCheckpointing>();
     match Backward::<B, N>::prepare::<C>(Step, nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let (value, kept) = B::run(&op, &inputs, !spares);
+            let keep = if spares { Keep::Little } else { Keep::All };
+            let (value, kept) = B::run(&op, &inputs, keep);
+            let held = |(i, t): (usize, FloatTensor<B>)| match op.forgets(i) {
+                true => Held::Shape(t.shape().to_vec()),
+                false => Held::Tensor(t),
+            };
+            let inputs = inputs.into_iter().enumerate().map(held).collect();
             prep.finish(State { op, inputs, kept }, value)
         }
-        OpsKind::UnTracked(prep) => prep.finish(B::run(&op, &inputs, false).0),
+        OpsKind::UnTracked(prep) => prep.finish(B::run(&op, &inputs, Keep::Nothing).0),
     }
 }
 

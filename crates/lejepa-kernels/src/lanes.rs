@@ -7,10 +7,21 @@ mod norms;
 
 use pulp::{Simd, WithSimd};
 
+use crate::unit::rounded;
+
 pub(crate) use norms::*;
 
-/// The widest vectors this processor has, found once. The environment variable `LEJEPA_SIMD` takes
-/// narrower ones, to compare or to repeat what another processor does: `avx2`, or `scalar` for none.
+/// What the environment variable `LEJEPA_SIMD` may ask for instead of the widest vectors: those of AVX2,
+/// or none.
+///
+/// ```
+/// assert_eq!(lejepa_kernels::NARROWER, ["avx2", "scalar"]);
+/// ```
+pub const NARROWER: [&str; 2] = ["avx2", "scalar"];
+
+/// The widest vectors this processor has, found once, unless the environment variable `LEJEPA_SIMD` asks
+/// for narrower ones ([`NARROWER`]), to compare or to repeat what another processor does. Another word
+/// there is as none.
 ///
 /// ```
 /// use pulp::{Simd, WithSimd};
@@ -29,9 +40,11 @@ pub(crate) use norms::*;
 pub fn arch() -> pulp::Arch {
     static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
     *ARCH.get_or_init(|| match std::env::var("LEJEPA_SIMD").as_deref() {
-        Ok("scalar") => pulp::Arch::Scalar,
+        Ok(word) if word == NARROWER[1] => pulp::Arch::Scalar,
         #[cfg(target_arch = "x86_64")]
-        Ok("avx2") => pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3),
+        Ok(word) if word == NARROWER[0] => {
+            pulp::x86::V3::try_new().map_or(pulp::Arch::Scalar, pulp::Arch::V3)
+        }
         _ => pulp::Arch::new(),
     })
 }
@@ -236,6 +249,24 @@ pass! {
             for at in (0..bias.len()).step_by(S::F32_LANES) {
                 store(s, out, at, s.add_f32s(load(s, x, at), load(s, bias, at)));
             }
+        }
+    }
+}
+
+pass! {
+    /// `out` = `x` rounded to bf16.
+    fn halve<'a>(x: &'a [f32], out: &'a mut [u16]) |_s| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = rounded(*x) as u16;
+        }
+    }
+}
+
+pass! {
+    /// `out` = bf16 `x`.
+    fn widen<'a>(x: &'a [u16], out: &'a mut [f32]) |_s| {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = f32::from_bits(u32::from(*x) << 16);
         }
     }
 }

@@ -18,6 +18,7 @@
 //! | `extension` | how they become burn's, with autodiff; [`supports`] |
 //! | `block`, `dense`, `conv`, `batch` | the same on slices |
 //! | `adamw` | an optimizer's step in one pass: [`adamw()`] |
+//! | `halves` | numbers kept in half the memory |
 //! | `groups` | sums in a fixed order |
 //! | `lanes` | elementwise and row-wise passes in vectors |
 //! | `matrix`, `bf16` | matrix products |
@@ -47,6 +48,7 @@ mod conv;
 mod dense;
 mod extension;
 mod groups;
+mod halves;
 mod lanes;
 mod matrix;
 mod memory;
@@ -63,7 +65,7 @@ mod winograd;
 pub use adamw::{AdamWStep, adamw};
 pub use block::BlockShape;
 pub use extension::supports;
-pub use lanes::arch;
+pub use lanes::{NARROWER, arch};
 pub use matrix::{Matrix, product};
 pub use memory::Buffer;
 pub use ops::{layer_norm, linear, thinned_transformer_block, transformer_block};

@@ -17,6 +17,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct Buffer {
     values: Vec<f32>,
     length: usize,
+    /// Whether it goes back to the pool.
+    pooled: bool,
 }
 
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
@@ -30,7 +32,7 @@ impl Buffer {
         let best = (0..pool.len()).filter(|&i| fits(&pool[i])).min_by_key(|&i| pool[i].len());
         let values = best.map(|i| pool.swap_remove(i));
         drop(pool);
-        Self { values: values.unwrap_or_else(|| vec![0.0; length]), length }
+        Self { values: values.unwrap_or_else(|| vec![0.0; length]), length, pooled: true }
     }
 
     /// Keeps the first `length` values.
@@ -41,6 +43,25 @@ impl Buffer {
     /// The values.
     pub fn values(&self) -> &[f32] {
         &self.values[..self.length]
+    }
+
+    /// Room for `count` numbers of 16 bits, for who writes all of them. It is not from the pool: while it
+    /// waits there, the tensors that take the place of what it kept could not have its memory.
+    pub(crate) fn of_halves(count: usize) -> Self {
+        let length = count.div_ceil(2);
+        Self { values: fresh(length), length, pooled: false }
+    }
+
+    /// The values' memory as numbers of 16 bits.
+    pub(crate) fn halves(&self) -> &[u16] {
+        // SAFETY: any bits are such numbers, which need no more alignment than 32 bits do.
+        unsafe { self.values().align_to().1 }
+    }
+
+    /// The same, to write to.
+    pub(crate) fn halves_mut(&mut self) -> &mut [u16] {
+        // SAFETY: as above, and any bits are a value.
+        unsafe { self.slice().align_to_mut().1 }
     }
 
     /// The values, to write to.
@@ -55,7 +76,7 @@ const POOLED: usize = 256;
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        if values.is_empty() {
+        if values.is_empty() || !self.pooled {
             return;
         }
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);

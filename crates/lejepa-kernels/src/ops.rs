@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use crate::block::{Block, BlockShape, WEIGHTS};
-use crate::extension::{Input, Operation, Output, run};
+use crate::extension::{Input, Keep, Operation, Output, run};
 use crate::{Buffer, Precision, dense};
 
 #[derive(Debug)]
@@ -26,7 +26,8 @@ impl Operation for TransformerBlock {
         "transformer_block"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], keep: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], keep: Keep) -> Output {
+        let keep = keep == Keep::All;
         let (data, kept) = self.block(inputs).forward(inputs[0].data, keep);
         Output { data, shape: inputs[0].shape.to_vec(), kept }
     }
@@ -162,7 +163,7 @@ impl Operation for Linear {
         "linear"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], _: Keep) -> Output {
         let [x, weight, bias] = inputs else { unreachable!("three inputs") };
         let data = dense::linear(x.data, weight.data, bias.data, self.precision);
         let mut shape = x.shape.to_vec();
@@ -221,7 +222,7 @@ impl Operation for LayerNorm {
         "layer_norm"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], _: Keep) -> Output {
         let [x, gamma, beta] = inputs else { unreachable!("three inputs") };
         let (data, stats) = dense::norm(x.data, gamma.data, beta.data, self.epsilon);
         Output { data, shape: x.shape.to_vec(), kept: Some(stats) }

@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::batch::{self, Norm};
+use crate::batch::{self, Kept, Norm};
 use crate::conv::ConvShape;
-use crate::extension::{Input, Operation, Output, run};
+use crate::extension::{Input, Keep, Operation, Output, run};
+use crate::halves::{Numbers, halved};
+use crate::lanes::SIGNS;
 use crate::{Buffer, Precision};
 
 #[derive(Debug)]
@@ -31,6 +33,17 @@ impl Conv {
         let shape = ConvShape { batch, height, width, input, output, kernel, stride, pad };
         Self { shape, precision: Precision::now(), statistics }
     }
+
+    /// The result and its shape.
+    fn convolved(&self, x: &[f32], filters: &[f32]) -> (Vec<f32>, Vec<usize>) {
+        let wanted = self.statistics.is_some();
+        let (data, found) = self.shape.forward(x, filters, self.precision, wanted);
+        if let Some(statistics) = &self.statistics {
+            statistics.get_or_init(|| found);
+        }
+        let [height, width] = self.shape.result();
+        (data, vec![self.shape.batch, height, width, self.shape.output])
+    }
 }
 
 impl Operation for Conv {
@@ -38,29 +51,39 @@ impl Operation for Conv {
         "conv2d"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], keep: Keep) -> Output {
         let [x, filters] = inputs else { unreachable!("two inputs") };
-        let wanted = self.statistics.is_some();
-        let (data, found) = self.shape.forward(x.data, filters.data, self.precision, wanted);
-        if let Some(statistics) = &self.statistics {
-            statistics.get_or_init(|| found);
-        }
-        let [height, width] = self.shape.result();
-        let shape = vec![self.shape.batch, height, width, self.shape.output];
-        Output { data, shape, kept: None }
+        let (data, shape) = self.convolved(x.data, filters.data);
+        let kept = (keep != Keep::Nothing && self.forgets(0)).then(|| halved(x.data));
+        Output { data, shape, kept }
+    }
+
+    fn forgets(&self, input: usize) -> bool {
+        input == 0 && self.precision.is_narrow()
     }
 
     fn backward(
         &self,
         inputs: &[Input<'_>],
-        _: Option<&mut Buffer>,
+        kept: Option<&mut Buffer>,
         gradient: &[f32],
         wanted: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let [x, filters] = inputs else { unreachable!("two inputs") };
+        let x = numbers(x, kept.as_deref());
         let (dx, dfilters) =
-            self.shape.backward(x.data, filters.data, gradient, wanted[0], self.precision);
+            self.shape.backward(x, filters.data, gradient, wanted[0], self.precision);
         vec![dx, Some(dfilters)]
+    }
+}
+
+/// The numbers of an input, or those that were kept in its place.
+fn numbers<'a>(input: &Input<'a>, kept: Option<&'a Buffer>) -> Numbers<'a> {
+    match kept {
+        Some(kept) if input.data.is_empty() => {
+            Numbers::Half(&kept.halves()[..input.shape.iter().product()])
+        }
+        _ => Numbers::Full(input.data),
     }
 }
 
@@ -115,15 +138,16 @@ pub fn conv2d_with_statistics(
 ) -> (Tensor<4>, Tensor<2>) {
     let found = Arc::new(OnceLock::new());
     let op = Conv::new(x.dims(), filters.dims(), stride, pad, Some(found.clone()));
-    with_statistics(run(vec![x.into(), filters.into()], op), &found)
+    let y = run(vec![x.into(), filters.into()], op);
+    let statistics = statistics_of(&y, &found);
+    (y, statistics)
 }
 
-/// A result with its statistics, which its operation has left in `found`.
-fn with_statistics(y: Tensor<4>, found: &OnceLock<Vec<f32>>) -> (Tensor<4>, Tensor<2>) {
+/// The statistics of a result, which its operation has left in `found`.
+fn statistics_of(y: &Tensor<4>, found: &OnceLock<Vec<f32>>) -> Tensor<2> {
     let [_, _, _, channels] = y.dims();
     let values = found.get().cloned().unwrap_or_default();
-    let statistics = Tensor::from_data(TensorData::new(values, [2, channels]), &y.device());
-    (y, statistics)
+    Tensor::from_data(TensorData::new(values, [2, channels]), &y.device())
 }
 
 #[derive(Debug)]
@@ -134,7 +158,7 @@ impl Operation for Statistics {
         "channel_statistics"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], _: Keep) -> Output {
         let channels = inputs[0].shape.last().copied().unwrap_or(1);
         let data = batch::statistics(inputs[0].data, channels);
         Output { data, shape: vec![2, channels], kept: None }
@@ -203,7 +227,8 @@ impl ChannelNorm {
         assert_eq!(dims, [[channels]; 2], "scale and shift");
         assert_eq!(self.statistics.dims(), [2, channels], "mean and variance");
         let relu = self.activation == Activation::Relu;
-        BatchNorm { epsilon: self.epsilon as f32, relu, batch: self.batch }
+        let narrow = Precision::now().is_narrow();
+        BatchNorm { epsilon: self.epsilon as f32, relu, batch: self.batch, narrow }
     }
 }
 
@@ -212,6 +237,8 @@ struct BatchNorm {
     epsilon: f32,
     relu: bool,
     batch: bool,
+    /// Whether what is kept for the way back is rounded to bf16.
+    narrow: bool,
 }
 
 impl BatchNorm {
@@ -230,23 +257,40 @@ impl Operation for BatchNorm {
         "batch_norm"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], _: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], keep: Keep) -> Output {
         let (norm, more) = self.norm(inputs);
-        let data = norm.forward(inputs[0].data, more.first().map(|added| added.data));
-        Output { data, shape: inputs[0].shape.to_vec(), kept: None }
+        let (x, added) = (inputs[0].data, more.first().map(|added| added.data));
+        let shape = inputs[0].shape.to_vec();
+        let signed = if added.is_some() && self.relu { x.len().div_ceil(SIGNS) } else { 0 };
+        let halved = if self.narrow { x.len() } else { 0 };
+        if keep == Keep::Nothing || signed + halved == 0 {
+            return Output { data: norm.forward(x, added, None), shape, kept: None };
+        }
+        let mut kept = Buffer::of_halves(halved + signed);
+        let (halves, signs) = kept.halves_mut().split_at_mut(halved);
+        let signs = &mut signs[..signed];
+        let data = norm.forward(x, added, Some(Kept { halves, signs }));
+        Output { data, shape, kept: Some(kept) }
+    }
+
+    fn forgets(&self, input: usize) -> bool {
+        input == 4 || input == 0 && self.narrow
     }
 
     fn backward(
         &self,
         inputs: &[Input<'_>],
-        _: Option<&mut Buffer>,
+        kept: Option<&mut Buffer>,
         gradient: &[f32],
         _: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let (norm, more) = self.norm(inputs);
-        let added = more.first().map(|added| added.data);
-        let (dx, dgamma, dbeta, dadded) =
-            norm.backward(inputs[0].data, added, gradient, self.batch);
+        let kept = kept.as_deref();
+        let x = numbers(&inputs[0], kept);
+        let signs =
+            kept.map_or(&[][..], |kept| &kept.halves()[if self.narrow { x.len() } else { 0 }..]);
+        let signs = more.first().map(|_| signs);
+        let (dx, dgamma, dbeta, dadded) = norm.backward(x, signs, gradient, self.batch);
         let mut all = vec![Some(dx), Some(dgamma), Some(dbeta), None];
         all.extend(dadded.map(Some));
         all
@@ -300,33 +344,46 @@ impl Operation for NormConv {
         "norm_conv2d"
     }
 
-    fn forward(&self, inputs: &[Input<'_>], keep: bool) -> Output {
+    fn forward(&self, inputs: &[Input<'_>], keep: Keep) -> Output {
         let (norm, more) = self.norm.norm(inputs);
-        let normed = norm.forward(inputs[0].data, None);
-        let x = Input { data: &normed, shape: inputs[0].shape };
-        self.conv.forward(&[x, more[0]], keep)
+        let x = inputs[0].data;
+        let mut kept =
+            (keep != Keep::Nothing && self.norm.narrow).then(|| Buffer::of_halves(x.len()));
+        let halves = kept.as_mut().map(|kept| &mut kept.halves_mut()[..x.len()]);
+        let kept_by = halves.map(|halves| Kept { halves, signs: &mut [] });
+        let normed = norm.forward(x, None, kept_by);
+        let (data, shape) = self.conv.convolved(&normed, more[0].data);
+        Output { data, shape, kept }
+    }
+
+    fn forgets(&self, input: usize) -> bool {
+        input == 0 && self.norm.narrow
     }
 
     fn backward(
         &self,
         inputs: &[Input<'_>],
-        _: Option<&mut Buffer>,
+        kept: Option<&mut Buffer>,
         gradient: &[f32],
         _: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let (norm, more) = self.norm.norm(inputs);
         let Conv { shape, precision, .. } = &self.conv;
-        let normed = norm.forward(inputs[0].data, None);
-        let (back, dfilters) = shape.backward(&normed, more[0].data, gradient, true, *precision);
-        drop(normed);
+        let x = numbers(&inputs[0], kept.as_deref());
+        let back = |normed| shape.backward(normed, more[0].data, gradient, true, *precision);
+        let (back, dfilters) = match x {
+            Numbers::Full(x) => back(Numbers::Full(&norm.forward(x, None, None))),
+            Numbers::Half(_) => back(Numbers::Half(&norm.halved(x).halves()[..x.len()])),
+        };
         let back = back.unwrap_or_default();
-        let (dx, dgamma, dbeta, _) = norm.backward(inputs[0].data, None, &back, self.norm.batch);
+        let (dx, dgamma, dbeta, _) = norm.backward(x, None, &back, self.norm.batch);
         vec![Some(dx), Some(dgamma), Some(dbeta), None, Some(dfilters)]
     }
 }
 
-/// [`batch_norm`], then [`conv2d_with_statistics`], as one operation that keeps less: what is between
-/// them is worked out again on the way back.
+/// [`batch_norm`], then [`conv2d`], as one operation that keeps less: what is between them is worked out
+/// again on the way back. If the norm goes by the statistics of its batch, those of the result are given
+/// too, as by [`conv2d_with_statistics`].
 ///
 /// # Panics
 /// As both.
@@ -346,9 +403,11 @@ impl Operation for NormConv {
 ///     activation: Activation::Relu,
 ///     epsilon: 1e-5,
 /// };
-/// let (y, _) = norm_conv2d(x.clone(), norm.clone(), filters.clone(), 1, 1);
-/// let want = conv2d(batch_norm(x, norm, None), filters, 1, 1).into_data();
-/// y.into_data().assert_approx_eq::<f32>(&want, Tolerance::default());
+/// let (y, statistics) = norm_conv2d(x.clone(), norm.clone(), filters.clone(), 1, 1);
+/// let want = conv2d(batch_norm(x, norm, None), filters, 1, 1);
+/// let statistics = statistics.unwrap().into_data();
+/// statistics.assert_approx_eq::<f32>(&channel_statistics(want.clone()).into_data(), Tolerance::default());
+/// y.into_data().assert_approx_eq::<f32>(&want.into_data(), Tolerance::default());
 /// ```
 pub fn norm_conv2d(
     x: Tensor<4>,
@@ -356,11 +415,13 @@ pub fn norm_conv2d(
     filters: Tensor<4>,
     stride: usize,
     pad: usize,
-) -> (Tensor<4>, Tensor<2>) {
-    let found = Arc::new(OnceLock::new());
-    let conv = Conv::new(x.dims(), filters.dims(), stride, pad, Some(found.clone()));
+) -> (Tensor<4>, Option<Tensor<2>>) {
+    let found = norm.batch.then(|| Arc::new(OnceLock::new()));
+    let conv = Conv::new(x.dims(), filters.dims(), stride, pad, found.clone());
     let op = NormConv { norm: norm.settings(x.dims()[3]), conv };
     let ChannelNorm { gamma, beta, statistics, .. } = norm;
     let inputs = vec![x.into(), gamma.into(), beta.into(), statistics.into(), filters.into()];
-    with_statistics(run(inputs, op), &found)
+    let y = run(inputs, op);
+    let statistics = found.map(|found| statistics_of(&y, &found));
+    (y, statistics)
 }

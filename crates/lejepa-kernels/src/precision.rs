@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::fmt;
 
-/// In how many bits the factors of matrix products are held. Everything else, sums included, is done
-/// in 32 bits, whatever the choice.
+/// In how many bits the factors of matrix products are held, and the pictures that operations on them keep
+/// for their way back. Everything else, sums included, is done in 32 bits, whatever the choice.
 ///
 /// It is a setting of the thread that calls an operation, and holds for the operation's way back too.
 ///
@@ -24,8 +24,7 @@ pub enum Precision {
     #[default]
     F32,
     /// bf16 (8 bits of exponent, 8 of precision) where the processor multiplies it (AMX or
-    /// AVX512-BF16); 32 bits
-    /// elsewhere.
+    /// AVX512-BF16); 32 bits elsewhere.
     Bf16,
 }
 

@@ -15,6 +15,9 @@ pub(crate) trait Word: Copy + Send + Sync + Default + 'static {
     /// The word of factors, of which there are at most [`Word::FACTORS`]; what is missing is 0.
     fn of(factors: [f32; 2]) -> Self;
 
+    /// The same of factors in bf16.
+    fn of_halves(factors: [u16; 2]) -> Self;
+
     /// Words in a vector.
     fn lanes() -> usize;
 
@@ -73,6 +76,11 @@ impl Word for f32 {
     #[inline(always)]
     fn of([first, _]: [f32; 2]) -> Self {
         first
+    }
+
+    #[inline(always)]
+    fn of_halves([first, _]: [u16; 2]) -> Self {
+        f32::from_bits(u32::from(first) << 16)
     }
 
     fn lanes() -> usize {
@@ -154,7 +162,7 @@ pub(crate) struct Pair(u32);
 
 /// The nearest bf16, even ones where two are as near.
 #[inline(always)]
-fn rounded(x: f32) -> u32 {
+pub(crate) fn rounded(x: f32) -> u32 {
     let bits = x.to_bits();
     let nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     // Rounding up could make an infinity of a NaN.
@@ -167,6 +175,11 @@ impl Word for Pair {
     #[inline(always)]
     fn of([first, second]: [f32; 2]) -> Self {
         Self(rounded(first) | rounded(second) << 16)
+    }
+
+    #[inline(always)]
+    fn of_halves([first, second]: [u16; 2]) -> Self {
+        Self(u32::from(first) | u32::from(second) << 16)
     }
 
     fn lanes() -> usize {

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::batch::{self, Moments};
 use crate::groups::summed;
+use crate::halves::Numbers;
 use crate::lanes::{arch, load, store};
 use crate::memory::fresh;
 use crate::rows::{Along, NONE, Panels, Sweep, following, width};
@@ -226,7 +227,12 @@ impl Tiled {
     }
 
     /// The gradient of the filters, nine values for each input of each output.
-    pub(crate) fn filters_back(&self, x: &[f32], dy: &[f32], precision: Precision) -> Vec<f32> {
+    pub(crate) fn filters_back(
+        &self,
+        x: Numbers<'_>,
+        dy: &[f32],
+        precision: Precision,
+    ) -> Vec<f32> {
         let (input, output, [rows, columns]) = (self.input, self.output, self.tiles());
         let (total, size) = (self.batch * rows * columns, input * output);
         let chunks = (0..total).step_by(SUMMED).map(|s| s..total.min(s + SUMMED)).collect();
@@ -245,6 +251,17 @@ impl Tiled {
                     if i < self.made[0] && j < self.made[1] { at } else { NONE }
                 }));
             }
+            // What lies between the first position and the last one of these tiles.
+            let at = || taken.as_flattened().iter().copied().filter(|at| *at != NONE);
+            let start = at().min().unwrap_or(0);
+            let end = at().max().map_or(start, |last| last + input);
+            taken
+                .as_flattened_mut()
+                .iter_mut()
+                .filter(|at| **at != NONE)
+                .for_each(|at| *at -= start);
+            let mut room = x.room(end - start);
+            let x = x.part(start..end, &mut room);
             arch().dispatch(Pictures { x, tiles: &taken, channels: input, v });
             arch().dispatch(Gradients { dy, tiles: &given, channels: output, q });
             for (product, sums) in sums.chunks_exact_mut(size).enumerate() {
@@ -466,7 +483,7 @@ mod tests {
                 pairs.map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max)
             };
             assert!(off(&y, &want) < 2e-5, "{}", off(&y, &want));
-            let dfilters = tiled.filters_back(&x, &dy, Precision::F32);
+            let dfilters = tiled.filters_back(Numbers::Full(&x), &dy, Precision::F32);
             assert!(off(&dfilters, &dwant) < 2e-5, "{}", off(&dfilters, &dwant));
             // In bf16: what 9·input products of factors with 2⁻⁹ of error add up to.
             let bound = |n: usize| 6.0 * (n as f64).sqrt() / 512.0;
@@ -475,7 +492,7 @@ mod tests {
             let plain = Filters::Tiles(tiled.transformed_plain(filter));
             let (y, _) = tiled.correlated(&x, &plain, false);
             assert!(off(&y, &want) < bound(9 * input), "{}", off(&y, &want));
-            let dfilters = tiled.filters_back(&x, &dy, Precision::Bf16);
+            let dfilters = tiled.filters_back(Numbers::Full(&x), &dy, Precision::Bf16);
             let positions = 3 * made[0] * made[1];
             assert!(off(&dfilters, &dwant) < bound(positions), "{}", off(&dfilters, &dwant));
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Side, in_turn, print, processor, pytorch, round, table_of, write};
 use crate::{cargo, run};
 
-/// The cases that both workers know; see `crates/lejepa-train/examples/time_step.rs`.
+/// The cases that both workers know; see `crates/lejepa-cli/examples/time_step.rs`.
 const CASES: [&str; 5] = ["vit-ti", "vit-s", "resnet18", "audio", "video"];
 
 /// Seconds after which five rounds are enough.
@@ -46,8 +46,7 @@ pub(super) fn step(json: bool) -> Result<(), String> {
 
 fn ours(program: &Path, case: &str, precision: &str, more: &[&str]) -> Result<Side, String> {
     let mut command = Command::new(program);
-    // As `lejepa` sets it at its start: free pages are kept.
-    command.env("MIMALLOC_PURGE_DELAY", "-1").args([case, precision]).args(more);
+    command.args([case, precision]).args(more);
     started(&mut command)
 }
 

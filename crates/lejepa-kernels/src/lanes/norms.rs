@@ -4,6 +4,9 @@ use pulp::{Simd, WithSimd};
 
 use super::{arch, load, pass, store};
 
+/// Numbers of which one word of [`signs`] tells.
+pub(crate) const SIGNS: usize = 16;
+
 /// `out` = (`x` − mean)·rate·`gamma` + `beta` for one row.
 #[inline(always)]
 fn apply_norm<S: Simd>(
@@ -156,13 +159,13 @@ pass! {
 }
 
 pass! {
-    /// `out` = `dy` where [`scale_and_shift`] gave more than 0, or everywhere without `relu`.
+    /// `out` = `dy` where [`scale_and_shift`] without anything added gave more than 0, or everywhere
+    /// without `relu`.
     fn cut_by_relu<'a>(
         dy: &'a [f32],
         x: &'a [f32],
         a: &'a [f32],
         b: &'a [f32],
-        added: Option<&'a [f32]>,
         relu: bool,
         out: &'a mut [f32],
     ) |s| {
@@ -172,15 +175,35 @@ pass! {
             return;
         }
         let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
-        for (row, ((x, out), dy)) in rows.zip(dy.chunks_exact(width)).enumerate() {
-            let added = added.map(|all| &all[row * width..][..width]);
+        for ((x, out), dy) in rows.zip(dy.chunks_exact(width)) {
             for at in (0..width).step_by(S::F32_LANES) {
-                let mut y = s.mul_add_f32s(load(s, x, at), load(s, a, at), load(s, b, at));
-                if let Some(added) = added {
-                    y = s.add_f32s(y, load(s, added, at));
-                }
+                let y = s.mul_add_f32s(load(s, x, at), load(s, a, at), load(s, b, at));
                 let open = s.less_than_f32s(zero, y);
                 store(s, out, at, s.select_f32s(open, load(s, dy, at), zero));
+            }
+        }
+    }
+}
+
+pass! {
+    /// For each [`SIGNS`] numbers, a word that tells, from the lowest bit on, which are more than 0.
+    fn signs<'a>(y: &'a [f32], out: &'a mut [u16]) |_s| {
+        for (out, y) in out.iter_mut().zip(y.chunks(SIGNS)) {
+            let mut word = 0;
+            for (i, y) in y.iter().enumerate() {
+                word |= u16::from(*y > 0.0) << i;
+            }
+            *out = word;
+        }
+    }
+}
+
+pass! {
+    /// `out` = `dy` where `signs` tells of more than 0.
+    fn cut_by_signs<'a>(dy: &'a [f32], signs: &'a [u16], out: &'a mut [f32]) |_s| {
+        for ((out, dy), word) in out.chunks_mut(SIGNS).zip(dy.chunks(SIGNS)).zip(signs) {
+            for (i, (out, dy)) in out.iter_mut().zip(dy).enumerate() {
+                *out = if word >> i & 1 == 1 { *dy } else { 0.0 };
             }
         }
     }

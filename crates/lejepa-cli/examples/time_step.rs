@@ -10,15 +10,14 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
+// For its allocator.
+use lejepa_cli as _;
 use lejepa_core::register_modality;
 use lejepa_core::{Dataset, Error, Modality, Registry, Result, Source, ViewSampler, ViewSpec};
 use lejepa_nn as _;
 use lejepa_train::loader::Batch;
 use lejepa_train::{Learner, Request};
 use serde::{Deserialize, Serialize};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Name, samples, globals, locals, sizes of both, and the encoder.
 type Case = (&'static str, usize, [usize; 2], &'static [usize], &'static [usize], &'static str);
