@@ -63,7 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (start, mut batches, mut bytes) = (Instant::now(), 0, 0);
             while start.elapsed() < TIMED {
                 let batch = loader.next_batch()?;
-                bytes = batch.globals.bytes() + batch.locals.bytes();
+                let views = batch.globals.iter().chain(&batch.locals);
+                bytes = views.map(|view| view.values().bytes()).sum::<usize>();
                 batches += 1;
             }
             let rate = (batches * BATCH) as f64 / start.elapsed().as_secs_f64();

@@ -13,7 +13,9 @@ use burn::tensor::{Device, Distribution, Tensor};
 // For its allocator.
 use lejepa_cli as _;
 use lejepa_core::register_modality;
-use lejepa_core::{Dataset, Error, Modality, Registry, Result, Source, ViewSampler, ViewSpec};
+use lejepa_core::{
+    Dataset, Error, Modality, Registry, Result, Source, View, ViewSampler, ViewSpec,
+};
 use lejepa_nn as _;
 use lejepa_train::loader::Batch;
 use lejepa_train::{Learner, Request};
@@ -58,13 +60,19 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let resolved = Request { assignments, ..Request::default() }.resolve(&Registry::discover()?)?;
     let device = Device::flex();
     device.seed(0);
-    let noise = |count: usize, shape: &[usize]| -> std::result::Result<Vec<f32>, _> {
-        let rows = [count * samples, shape.iter().product::<usize>()];
-        Tensor::<2>::random(rows, Distribution::Normal(0.0, 1.0), &device).try_into_vec_as::<f32>()
+    let noise = |count: usize,
+                 shape: &[usize]|
+     -> std::result::Result<Vec<View>, Box<dyn std::error::Error>> {
+        let width = [shape.iter().product::<usize>()];
+        let view = |_| {
+            let numbers = Tensor::<1>::random(width, Distribution::Normal(0.0, 1.0), &device);
+            Ok(View::new(shape, numbers.try_into_vec_as()?)?)
+        };
+        (0..count * samples).map(view).collect()
     };
     let batch = Batch {
-        globals: noise(globals, global)?.into(),
-        locals: noise(locals, local)?.into(),
+        globals: noise(globals, global)?,
+        locals: noise(locals, local)?,
         replaced: Vec::new(),
     };
     let before = memory("VmRSS");
@@ -99,7 +107,6 @@ fn step(
     batch: &Batch,
     step: u64,
 ) -> std::result::Result<(Learner, f64), Box<dyn std::error::Error>> {
-    let batch = batch.clone();
     let start = Instant::now();
     let pass = learner.pass(batch, step)?;
     learner = learner.update(1e-3, pass.gradients);

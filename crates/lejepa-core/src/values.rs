@@ -1,7 +1,6 @@
 //! The values of views: numbers, or bytes with what they stand for.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// What bytes stand for: byte·scale + shift, with one scale and one shift for each channel.
@@ -48,36 +47,35 @@ impl Levels {
         self.scale.len().min(self.shift.len())
     }
 
-    /// The numbers of rows of bytes, each of `shape`, whose channels come first.
+    /// The numbers that bytes of `shape`, whose channels come first, stand for.
     pub fn of(&self, bytes: &[u8], shape: &[usize]) -> Vec<f32> {
-        let cells = shape.iter().skip(1).product::<usize>().max(1);
-        let mut numbers = Vec::with_capacity(bytes.len());
-        for (plane, bytes) in bytes.chunks(cells).enumerate() {
-            let channel = plane % self.channels().max(1);
-            let (scale, shift) = (self.scale[channel], self.shift[channel]);
-            numbers.extend(bytes.iter().map(|b| f32::from(*b) * scale + shift));
-        }
+        let mut numbers = vec![0.0; bytes.len()];
+        self.write(bytes, shape, &mut numbers);
         numbers
+    }
+
+    fn write(&self, bytes: &[u8], shape: &[usize], into: &mut [f32]) {
+        let cells = shape.iter().skip(1).product::<usize>().max(1);
+        let planes = bytes.chunks(cells).zip(into.chunks_mut(cells));
+        for (channel, (bytes, into)) in planes.enumerate() {
+            let (scale, shift) = (self.scale[channel], self.shift[channel]);
+            into.iter_mut().zip(bytes).for_each(|(x, b)| *x = f32::from(*b) * scale + shift);
+        }
     }
 }
 
-/// Values of one view or of many, one after the other.
+/// The values of a view.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use lejepa_core::{Levels, Values, View};
 ///
-/// let levels = Arc::new(Levels::normalizing(&[0.0], &[1.0]));
-/// let black = View::from_bytes([1, 2], vec![0, 0], levels.clone())?;
-/// let white = View::from_bytes([1, 2], vec![255, 255], levels)?;
-/// let mut all = Values::default();
-/// all.push(&black);
-/// all.push(&white);
-/// assert!(matches!(all, Values::Bytes { .. }) && all.len() == 4);
-/// assert_eq!(all.numbers(&[1, 2])[..], [0.0, 0.0, 1.0, 1.0]);
-/// // Beside numbers, bytes become numbers.
-/// all.push(&View::new([1, 2], vec![7.0, 8.0])?);
-/// assert_eq!(all, Values::from(vec![0.0, 0.0, 1.0, 1.0, 7.0, 8.0]));
+/// let levels = Arc::new(Levels::normalizing(&[0.5], &[0.5]));
+/// let view = View::from_bytes([1, 2], vec![0, 255], levels)?;
+/// assert!(matches!(view.values(), Values::Bytes { .. }));
+/// assert_eq!((view.values().len(), view.values().bytes()), (2, 2));
+/// assert_eq!(view.values().numbers(&[1, 2])[..], [-1.0, 1.0]);
+/// assert_eq!(View::new([1, 2], vec![7.0, 8.0])?.values().bytes(), 8);
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -91,18 +89,6 @@ pub enum Values {
         /// What they stand for.
         levels: Arc<Levels>,
     },
-}
-
-impl Default for Values {
-    fn default() -> Self {
-        Self::Numbers(Vec::new())
-    }
-}
-
-impl From<Vec<f32>> for Values {
-    fn from(numbers: Vec<f32>) -> Self {
-        Self::Numbers(numbers)
-    }
 }
 
 impl Values {
@@ -127,7 +113,7 @@ impl Values {
         }
     }
 
-    /// All as numbers; `shape` is that of one view.
+    /// As numbers; `shape` is that of the view.
     pub fn numbers(&self, shape: &[usize]) -> Cow<'_, [f32]> {
         match self {
             Self::Numbers(numbers) => Cow::Borrowed(numbers),
@@ -135,39 +121,11 @@ impl Values {
         }
     }
 
-    /// Appends a view. Bytes stay bytes as long as all of them stand for the same.
-    pub fn push(&mut self, view: &crate::View) {
-        self.extend(view.values(), view.shape());
-    }
-
-    /// Appends the values of views of `shape`, as [`Values::push`] does.
-    pub fn extend(&mut self, more: &Self, shape: &[usize]) {
-        match (&mut *self, more) {
-            (Self::Bytes { bytes, levels }, Self::Bytes { bytes: more, levels: same })
-                if levels == same =>
-            {
-                bytes.extend_from_slice(more);
-            }
-            (mine, more) if mine.is_empty() => *mine = more.clone(),
-            (Self::Numbers(numbers), more) => numbers.extend_from_slice(&more.numbers(shape)),
-            (mine, more) => {
-                let mut numbers = mine.numbers(shape).into_owned();
-                numbers.extend_from_slice(&more.numbers(shape));
-                *mine = Self::Numbers(numbers);
-            }
-        }
-    }
-
-    /// The values of a range, which should be of whole views.
-    ///
-    /// # Panics
-    /// If the range ends beyond the last value.
-    pub fn part(&self, range: Range<usize>) -> Self {
+    /// Writes them as numbers.
+    pub(crate) fn write(&self, shape: &[usize], into: &mut [f32]) {
         match self {
-            Self::Numbers(numbers) => Self::Numbers(numbers[range].to_vec()),
-            Self::Bytes { bytes, levels } => {
-                Self::Bytes { bytes: bytes[range].to_vec(), levels: levels.clone() }
-            }
+            Self::Numbers(numbers) => into.copy_from_slice(numbers),
+            Self::Bytes { bytes, levels } => levels.write(bytes, shape, into),
         }
     }
 }

@@ -93,6 +93,31 @@ impl View {
         self.values.numbers(&self.shape)
     }
 
+    /// Writes the values as numbers where they are wanted, e.g. into a batch, in one pass.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `into` has not as many places as the view has values.
+    ///
+    /// ```
+    /// use lejepa_core::View;
+    ///
+    /// let mut batch = [0.0; 4];
+    /// View::new([1, 2], vec![7.0, 8.0])?.write_to(&mut batch[2..])?;
+    /// assert_eq!(batch, [0.0, 0.0, 7.0, 8.0]);
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
+    pub fn write_to(&self, into: &mut [f32]) -> Result<()> {
+        if into.len() != self.values.len() {
+            return Err(Error::Shape {
+                what: "view".into(),
+                expected: format!("a product of {}", into.len()),
+                got: self.shape.clone(),
+            });
+        }
+        self.values.write(&self.shape, into);
+        Ok(())
+    }
+
     /// Values as they are kept.
     pub fn values(&self) -> &Values {
         &self.values

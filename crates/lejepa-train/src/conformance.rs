@@ -89,9 +89,8 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
     let views = source.spec().clone();
     let mut learner = Learner::new(resolved, &views, &Device::flex())?;
     for (what, shape) in [("global", &views.global), ("local", &views.local)] {
-        let width = shape.iter().product::<usize>();
-        let embedded =
-            learner.model.embed(vec![0.1; 2 * width].into(), shape, &Device::flex())?.dims();
+        let view = View::new(shape.clone(), vec![0.1; shape.iter().product()])?;
+        let embedded = learner.model.embed(&[&view, &view], &Device::flex())?.dims();
         if embedded != [2, learner.model.encoder.dim()] {
             let text = format!("{name}: a {what} view of {shape:?} is embedded as {embedded:?}");
             out.push(Violation::new(Rule::Encoders, text));
@@ -104,7 +103,7 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
     for step in 0..STEPS {
         // The same batch every time: whether it can be learnt, not whether it generalises.
         let views_of_step = make_batch(source.as_ref(), &order, 0)?;
-        let Pass { losses: loss, projections: z, gradients } = learner.pass(views_of_step, 0)?;
+        let Pass { losses: loss, projections: z, gradients } = learner.pass(&views_of_step, 0)?;
         losses.push(scalar(loss.total)?);
         if step == 0 {
             let axes = learner.objective.axes(&z, seed, 0);
@@ -134,7 +133,7 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
     let width = eval.values().len();
     let model = &learner.model;
     let frozen = Model { encoder: model.encoder.valid(), projector: model.projector.valid() };
-    let still = frozen.embed(eval.values().clone(), eval.shape(), &Device::flex())?;
+    let still = frozen.embed(&[&eval], &Device::flex())?;
     let values = still.try_into_vec_as::<f32>().map_err(TrainError::from)?;
     if width == 0 || !values.iter().all(|x| x.is_finite()) {
         out.push(Violation::new(Rule::Encoders, format!("{name}: an embedding is not finite")));

@@ -2,13 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use lejepa_core::{BoxedEncoder, Values, ViewSource};
+use lejepa_core::{BoxedEncoder, ViewSource};
 use rayon::prelude::*;
 
 use crate::Result;
 use crate::data::{Skipped, skip};
 use crate::loader::guarded;
-use crate::model::{Model, embed_rows};
+use crate::model::{self, Model};
 use crate::observe::{Event, Observer};
 
 /// Embeddings of samples, row by row.
@@ -59,15 +59,14 @@ pub fn embed(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Embeddings> {
-    embed_indices(&model.encoder, source, indices, &source.spec().global, device, observer)
+    embed_indices(&model.encoder, source, indices, device, observer)
 }
 
-/// As [`embed`], for an encoder by itself that takes views of `shape`.
+/// As [`embed`], for an encoder by itself.
 pub(crate) fn embed_indices(
     encoder: &BoxedEncoder,
     source: &dyn ViewSource,
     indices: &[usize],
-    shape: &[usize],
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Embeddings> {
@@ -79,18 +78,18 @@ pub(crate) fn embed_indices(
             .par_iter()
             .map(|&index| guarded(|| source.eval_view(index), || source.name(index)))
             .collect();
-        let mut rows = Values::default();
+        let mut rows = Vec::with_capacity(views.len());
         for (&index, view) in chunk.iter().zip(views) {
             match view {
                 Ok(view) => {
-                    rows.push(&view);
+                    rows.push(view);
                     out.indices.push(index);
                 }
                 Err(error) => out.skipped.push(skip(source, index, error)),
             }
         }
         if !rows.is_empty() {
-            let embedded = embed_rows(&frozen, rows, shape, &device)?;
+            let embedded = model::embed(&frozen, &rows.iter().collect::<Vec<_>>(), &device)?;
             out.values.extend(embedded.try_into_vec_as::<f32>()?);
         }
         observer.event(Event::Embedding {

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Skipped;
 use crate::embed::embed_indices;
 use crate::loader::caught;
-use crate::model::{Model, embed_rows};
+use crate::model::{self, Model};
 use crate::observe::Observer;
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
@@ -269,9 +269,7 @@ impl Embedder {
     pub fn embed(&self, words: &str, observer: &mut dyn Observer) -> Result<NamedEmbeddings> {
         let source = self.source(words)?;
         let indices: Vec<usize> = (0..source.len()).collect();
-        let shape = &self.views.global;
-        let out =
-            embed_indices(&self.encoder, source.as_ref(), &indices, shape, &self.device, observer)?;
+        let out = embed_indices(&self.encoder, source.as_ref(), &indices, &self.device, observer)?;
         if out.indices.is_empty() {
             let why = out.skipped.first().map_or(String::new(), |s| format!(": {}", s.reason));
             return Err(TrainError::Core(Error::Data {
@@ -299,8 +297,7 @@ impl Embedder {
                 got: view.shape().to_vec(),
             }));
         }
-        let rows = view.values().clone();
-        let embedded = embed_rows(&self.encoder.valid(), rows, view.shape(), &self.device)?;
+        let embedded = model::embed(&self.encoder.valid(), &[view], &self.device)?;
         Ok(embedded.try_into_vec_as::<f32>()?)
     }
 }

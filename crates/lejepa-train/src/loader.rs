@@ -8,47 +8,54 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use lejepa_core::{Error, Purpose, Seed, Values, ViewSource, ViewSpec, Views};
+use lejepa_core::{Error, Purpose, Seed, View, ViewSource, ViewSpec, Views};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use crate::data::{Skipped, skip};
 use crate::{Result, TrainError};
 
-/// The views of one step, flat and view-major: view 0 of every sample, then view 1, ...
+/// The views of one step, as the sampler made them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
-    /// Global views: `globals · samples · (channels · grid)` values.
-    pub globals: Values,
+    /// Global views, view-major: the first one of every sample, then the second one of every sample, ...
+    pub globals: Vec<View>,
     /// Local views likewise; empty where there are none.
-    pub locals: Values,
+    pub locals: Vec<View>,
     /// Samples that could not be used and were replaced.
     pub replaced: Vec<Skipped>,
 }
 
+/// Views of some samples of a batch, in the order of [`Batch`].
+pub(crate) struct Part<'a> {
+    pub(crate) globals: Vec<&'a View>,
+    pub(crate) locals: Vec<&'a View>,
+}
+
 impl Batch {
-    /// The same views in `parts` batches of about as many samples each, at least one.
-    pub(crate) fn split(&self, views: &ViewSpec, parts: usize) -> Vec<Batch> {
-        let size = |shape: &[usize]| shape.iter().product::<usize>().max(1);
-        let samples = self.globals.len() / (views.globals * size(&views.global)).max(1);
+    /// The views in `parts` parts of about as many samples each, at least one.
+    pub(crate) fn split(&self, views: &ViewSpec, parts: usize) -> Vec<Part<'_>> {
+        let samples = self.globals.len() / views.globals.max(1);
         let parts = parts.clamp(1, samples.max(1));
         let bounds: Vec<usize> = (0..=parts).map(|p| p * samples / parts).collect();
-        let cut = |values: &Values, shape: &[usize], from: usize, to: usize| {
-            let (width, mut out) = (size(shape), Values::default());
-            for view in 0..values.len() / (samples * width).max(1) {
-                let first = view * samples * width;
-                let part = values.part(first + from * width..first + to * width);
-                out.extend(&part, shape);
-            }
-            out
-        };
-        let part = |b: &[usize]| Batch {
-            globals: cut(&self.globals, &views.global, b[0], b[1]),
-            locals: cut(&self.locals, &views.local, b[0], b[1]),
-            replaced: Vec::new(),
-        };
-        bounds.windows(2).map(part).collect()
+        bounds
+            .windows(2)
+            .map(|b| {
+                let cut = |all| cut(all, samples, b[0]..b[1]);
+                Part { globals: cut(&self.globals), locals: cut(&self.locals) }
+            })
+            .collect()
     }
+
+    /// All of them.
+    pub(crate) fn whole(&self) -> Part<'_> {
+        Part { globals: self.globals.iter().collect(), locals: self.locals.iter().collect() }
+    }
+}
+
+/// The views of some of the samples.
+fn cut(all: &[View], samples: usize, some: std::ops::Range<usize>) -> Vec<&View> {
+    all.chunks(samples.max(1)).flat_map(|view| &view[some.clone()]).collect()
 }
 
 /// Which samples make up which step. Everything follows from the seed and the step.
@@ -164,7 +171,11 @@ pub fn make_batch(source: &dyn ViewSource, order: &Order, step: u64) -> Result<B
         let mut attempt = 0;
         loop {
             let mut rng = order.seed.rng(Purpose::Views, &[step, place as u64, attempt]);
-            match guarded(|| source.views(index, &mut rng), || source.name(index)) {
+            let views = || {
+                let views = source.views(index, &mut rng)?;
+                source.spec().check(&views).map(|()| views)
+            };
+            match guarded(views, || source.name(index)) {
                 Ok(views) => break samples.push(views),
                 Err(error @ Error::Sample { .. }) if attempt < ATTEMPTS => {
                     replaced.push(skip(source, index, error));
@@ -175,19 +186,22 @@ pub fn make_batch(source: &dyn ViewSource, order: &Order, step: u64) -> Result<B
             }
         }
     }
-    let spec = source.spec();
-    let flat = |count: usize, pick: fn(&Views) -> &[lejepa_core::View]| {
-        let mut out = Values::default();
-        for view in 0..count {
-            samples.iter().for_each(|sample| out.push(&pick(sample)[view]));
-        }
-        out
-    };
-    Ok(Batch {
-        globals: flat(spec.globals, |v| &v.globals),
-        locals: flat(spec.locals, |v| &v.locals),
-        replaced,
-    })
+    let mut batch = Batch { globals: Vec::new(), locals: Vec::new(), replaced };
+    let (globals, locals) = samples.into_iter().map(|v| (v.globals, v.locals)).unzip();
+    batch.globals = view_major(globals);
+    batch.locals = view_major(locals);
+    Ok(batch)
+}
+
+/// The first view of every sample, then the second one of every sample, ...
+fn view_major(samples: Vec<Vec<View>>) -> Vec<View> {
+    let mut samples: Vec<_> = samples.into_iter().map(Vec::into_iter).collect();
+    let views = samples.first().map_or(0, ExactSizeIterator::len);
+    let mut all = Vec::with_capacity(views * samples.len());
+    for _ in 0..views {
+        all.extend(samples.iter_mut().filter_map(Iterator::next));
+    }
+    all
 }
 
 struct Shared {
@@ -344,7 +358,7 @@ fn work(shared: &Shared, to_trainer: &Sender<(u64, Result<Batch>)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lejepa_core::{Labels, Split, View, ViewRng, ViewSpec};
+    use lejepa_core::{Labels, Split, ViewRng, ViewSpec};
 
     /// Ten samples whose view is their index; the third is bad, the fifth panics.
     struct Numbers {
@@ -429,10 +443,39 @@ mod tests {
         assert!(named.iter().any(|s| s.reason.contains("five is right out")));
         for b in &batches {
             assert_eq!(b.globals.len(), 6);
-            let numbers = b.globals.numbers(&[1, 1]);
-            assert!(numbers.iter().all(|x| !(3.0..3.5).contains(x) && !(5.0..5.5).contains(x)));
+            let bad = |x: f32| (3.0..3.5).contains(&x) || (5.0..5.5).contains(&x);
+            assert!(!b.globals.iter().any(|view| bad(view.data()[0])));
         }
         assert_eq!(batches, all(true, 1, 0));
+    }
+
+    #[test]
+    fn parts_hold_all_views_of_their_samples() {
+        let view = |x: usize| View::new([1, 1], vec![x as f32]).unwrap();
+        // Two views of each of seven samples, and three smaller ones.
+        let batch = Batch {
+            globals: (0..14).map(view).collect(),
+            locals: (100..121).map(view).collect(),
+            replaced: Vec::new(),
+        };
+        let (global, local) = (vec![1, 1], vec![1, 1]);
+        let spec = ViewSpec { globals: 2, locals: 3, global, local };
+        let parts = batch.split(&spec, 3);
+        let number = |views: &[&View]| -> Vec<usize> {
+            views.iter().map(|view| view.data()[0] as usize).collect()
+        };
+        let samples = [vec![0, 1], vec![2, 3], vec![4, 5, 6]];
+        for (part, samples) in parts.iter().zip(&samples) {
+            let of = |first: usize, views: usize| -> Vec<usize> {
+                (0..views).flat_map(|v| samples.iter().map(move |s| first + 7 * v + s)).collect()
+            };
+            assert_eq!(number(&part.globals), of(0, 2));
+            assert_eq!(number(&part.locals), of(100, 3));
+        }
+        assert_eq!(
+            [parts.len(), batch.split(&spec, 99).len(), batch.split(&spec, 0).len()],
+            [3, 7, 1]
+        );
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use burn::module::Module;
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Int, Tensor, TensorData};
-use lejepa_core::{BoxedEncoder, Levels, Purpose, Seed, Values, ViewSpec};
+use lejepa_core::{BoxedEncoder, Error, Purpose, Seed, Values, View, ViewSpec};
 use lejepa_kernels::supports;
 use lejepa_nn::Projector;
 use rayon::prelude::*;
 
-use crate::loader::Batch;
+use crate::loader::{Batch, Part};
 use crate::resolved::Resolved;
 use crate::{Result, TrainError};
 
@@ -38,13 +38,12 @@ impl Model {
     /// let model = Model::init(&resolved, views, &device)?;
     /// let order = Order { indices: (0..100).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
     /// let batch = make_batch(digits.as_ref(), &order, 0)?;
-    /// let embeddings = model.embed_views(batch, views, &device)?;
+    /// let embeddings = model.embed_views(&batch, views, &device)?;
     /// assert_eq!(embeddings.dims(), [views.views(), 8, 24]);
     /// assert_eq!(model.project(embeddings).dims(), [views.views(), 8, 64]);
-    /// // Rows of one shape by themselves.
+    /// // Views by themselves.
     /// let view = digits.eval_view(0)?;
-    /// let rows = model.embed(view.values().clone(), view.shape(), &device)?;
-    /// assert_eq!(rows.dims(), [1, 24]);
+    /// assert_eq!(model.embed(&[&view], &device)?.dims(), [1, 24]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn init(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
@@ -72,27 +71,34 @@ impl Model {
     /// Embeddings of a batch of views.
     ///
     /// # Errors
-    /// [`TrainError::Core`] for views of a rank the encoder does not take.
+    /// [`TrainError::Core`] for views of a shape that is not the batch's, or a rank that the encoder does
+    /// not take.
     ///
     /// # Shapes
     /// `[views, samples, embedding]`, globals first.
     pub fn embed_views(
         &self,
-        batch: Batch,
+        batch: &Batch,
         views: &ViewSpec,
         device: &Device,
     ) -> Result<Tensor<3>> {
-        let mut embeddings = Vec::with_capacity(2);
-        let (globals, locals) = (batch.globals, batch.locals);
-        if views.global == views.local && views.locals > 0 {
-            let mut all = globals;
-            all.extend(&locals, &views.global);
-            embeddings.push(self.embed(all, &views.global, device)?);
-        } else {
-            embeddings.push(self.embed(globals, &views.global, device)?);
-            if views.locals > 0 {
-                embeddings.push(self.embed(locals, &views.local, device)?);
-            }
+        self.embed_part(batch.whole(), views, device)
+    }
+
+    pub(crate) fn embed_part(
+        &self,
+        part: Part<'_>,
+        views: &ViewSpec,
+        device: &Device,
+    ) -> Result<Tensor<3>> {
+        let Part { mut globals, locals } = part;
+        let together = views.global == views.local;
+        if together {
+            globals.extend(&locals);
+        }
+        let mut embeddings = vec![self.embed(&globals, device)?];
+        if !together && views.locals > 0 {
+            embeddings.push(self.embed(&locals, device)?);
         }
         let embeddings = Tensor::cat(embeddings, 0);
         let [rows, dim] = embeddings.dims();
@@ -110,12 +116,15 @@ impl Model {
         z.reshape([views, samples, dim])
     }
 
-    /// Embeds rows of one shape.
+    /// Embeds views of one shape, of which there is at least one.
     ///
     /// # Errors
     /// As [`Model::embed_views`].
-    pub fn embed(&self, rows: Values, shape: &[usize], device: &Device) -> Result<Tensor<2>> {
-        embed_rows(&self.encoder, rows, shape, device)
+    ///
+    /// # Shapes
+    /// `[views, embedding]`
+    pub fn embed(&self, views: &[&View], device: &Device) -> Result<Tensor<2>> {
+        embed(&self.encoder, views, device)
     }
 
     /// Dotted names of vectors and scalars: biases, norms and the like, which are not decayed.
@@ -126,61 +135,60 @@ impl Model {
     }
 }
 
-/// Embeds rows of one shape with an encoder.
-pub(crate) fn embed_rows(
-    encoder: &BoxedEncoder,
-    rows: Values,
-    shape: &[usize],
-    device: &Device,
-) -> Result<Tensor<2>> {
-    Ok(encoder.encode(on_device(rows, shape, device), shape)?)
-}
-
-/// Rows of `shape` as numbers on the device, `[rows, width]`.
-fn on_device(rows: Values, shape: &[usize], device: &Device) -> Tensor<2> {
-    let width = shape.iter().product::<usize>().max(1);
-    let count = rows.len() / width;
-    let numbers =
-        |numbers: Vec<f32>| Tensor::from_data(TensorData::new(numbers, [count, width]), device);
-    match rows {
-        Values::Numbers(rows) => numbers(rows),
-        // There is no way to go.
-        Values::Bytes { bytes, levels } if supports(device, DType::F32) => {
-            let mut all = vec![0.0; bytes.len()];
-            all.par_chunks_mut(width).zip(bytes.par_chunks(width)).for_each(|(row, bytes)| {
-                row.copy_from_slice(&levels.of(bytes, shape));
-            });
-            numbers(all)
-        }
-        Values::Bytes { bytes, levels } => unpacked(&bytes, &levels, shape, count, device),
+/// Embeds views of one shape with an encoder.
+pub(crate) fn embed(encoder: &BoxedEncoder, views: &[&View], device: &Device) -> Result<Tensor<2>> {
+    let shape = views.first().map_or(&[][..], |view| view.shape());
+    if let Some(other) = views.iter().find(|view| view.shape() != shape) {
+        let (what, expected) = ("view among others".into(), format!("{shape:?}, as the first one"));
+        return Err(Error::Shape { what, expected, got: other.shape().to_vec() }.into());
     }
+    Ok(encoder.encode(on_device(views, device)?, shape)?)
 }
 
-/// Bytes travel four to a word, which every device can take apart, and become numbers there.
-fn unpacked(
-    bytes: &[u8],
-    levels: &Levels,
-    shape: &[usize],
-    count: usize,
-    device: &Device,
-) -> Tensor<2> {
-    let (channels, width) = (levels.channels(), bytes.len() / count.max(1));
-    let word = |four: &[u8]| {
-        let mut word = [0; 4];
-        word[..four.len()].copy_from_slice(four);
-        i32::from_le_bytes(word)
-    };
-    let words: Vec<i32> = bytes.chunks(4).map(word).collect();
-    let length = words.len();
-    let words = Tensor::<1, Int>::from_data(TensorData::new(words, [length]), device);
+/// Views of one shape as numbers on the device, `[views, width]`. They are read where the sampler left
+/// them, and written once: into the tensor's memory, or into what travels to the device.
+fn on_device(views: &[&View], device: &Device) -> Result<Tensor<2>> {
+    // On the CPU there is no way to go.
+    if !supports(device, DType::F32)
+        && let Some(tensor) = unpacked(views, device)
+    {
+        return Ok(tensor);
+    }
+    let width = views.first().map_or(0, |view| view.values().len());
+    let mut all = vec![0.0; views.len() * width];
+    let rows = all.par_chunks_mut(width.max(1)).zip(views);
+    rows.try_for_each(|(row, view)| view.write_to(row))?;
+    Ok(Tensor::from_data(TensorData::new(all, [views.len(), width]), device))
+}
+
+/// Bytes that stand for the same travel four to a word, which every device can take apart, and become
+/// numbers there. `None` for other views.
+fn unpacked(views: &[&View], device: &Device) -> Option<Tensor<2>> {
+    let first = views.first()?;
+    let Values::Bytes { bytes, levels } = first.values() else { return None };
+    let (count, width, channels) = (views.len(), bytes.len(), levels.channels());
+    let words_of = width.div_ceil(4);
+    let mut words = vec![0i32; count * words_of];
+    for (view, words) in views.iter().zip(words.chunks_exact_mut(words_of)) {
+        let Values::Bytes { bytes, levels: same } = view.values() else { return None };
+        if same != levels {
+            return None;
+        }
+        for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
+            let mut four = [0; 4];
+            four[..bytes.len()].copy_from_slice(bytes);
+            *word = i32::from_le_bytes(four);
+        }
+    }
+    let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, words_of]), device);
     let byte = |n: u32| words.clone().bitwise_right_shift_scalar(8 * n).bitwise_and_scalar(255);
-    let all = Tensor::<1, Int>::stack::<2>((0..4).map(byte).collect(), 1).reshape([4 * length]);
-    let planes = [count, channels, shape.iter().skip(1).product()];
-    let values = all.narrow(0, 0, count * width).float().reshape(planes);
+    let all = Tensor::<2, Int>::stack::<3>((0..4).map(byte).collect(), 2);
+    let all = all.reshape([count, 4 * words_of]).narrow(1, 0, width);
+    let values = all.float().reshape([count, channels, width / channels.max(1)]);
     let of = |x: &[f32]| {
         Tensor::<3>::from_data(TensorData::new(x[..channels].to_vec(), [1, channels, 1]), device)
     };
-    (values * of(&levels.scale) + of(&levels.shift)).reshape([count, width])
+    Some((values * of(&levels.scale) + of(&levels.shift)).reshape([count, width]))
 }
 
 impl Model {
@@ -253,7 +261,40 @@ pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64> {
 mod tests {
     use std::sync::Arc;
 
+    use lejepa_core::Levels;
+    use lejepa_image as _;
+
     use super::*;
+
+    #[test]
+    fn views_beside_others_are_of_the_same_shape() {
+        let device = Device::flex();
+        let registry = lejepa_core::Registry::discover().unwrap();
+        let assignments = vec!["modality=image".into(), "encoder.name=mlp".into()];
+        let resolved =
+            crate::Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
+        let spec = resolved.open(lejepa_core::Source::Demo).unwrap().spec().clone();
+        let model = Model::init(&resolved, &spec, &device).unwrap();
+        let width = spec.global.iter().product();
+        let view = View::new(spec.global.clone(), vec![0.5; width]).unwrap();
+        let flat = View::new([1, width], vec![0.5; width]).unwrap();
+        assert_eq!(model.embed(&[&view, &view], &device).unwrap().dims()[0], 2);
+        let error = model.embed(&[&view, &flat], &device).unwrap_err();
+        assert!(error.to_string().contains("among others"), "{error}");
+        assert!(model.embed(&[], &device).is_err());
+        // Bytes beside numbers, or beside bytes that stand for something else, travel as numbers.
+        let of = |std| {
+            let levels = Arc::new(Levels::normalizing(&[0.0], &[std]));
+            View::from_bytes([1, 2], vec![0, 255], levels).unwrap()
+        };
+        let numbers = View::new([1, 2], vec![7.0, 8.0]).unwrap();
+        for (other, want) in [(numbers, [0.0, 1.0, 7.0, 8.0]), (of(0.5), [0.0, 1.0, 0.0, 2.0])] {
+            let views = [&of(1.0), &other];
+            assert!(unpacked(&views, &device).is_none());
+            let got: Vec<f32> = on_device(&views, &device).unwrap().try_into_vec_as().unwrap();
+            assert_eq!(got, want);
+        }
+    }
 
     #[test]
     fn bytes_are_the_same_numbers_wherever_they_become_so() {
@@ -261,11 +302,15 @@ mod tests {
         // 105 bytes, which four do not divide.
         let shape = [3, 5, 7];
         let bytes: Vec<u8> = (0..2 * 105).map(|i| (i * 37 % 256) as u8).collect();
-        let want = levels.of(&bytes, &shape);
+        let want: Vec<f32> = bytes.chunks(105).flat_map(|b| levels.of(b, &shape)).collect();
+        let views: Vec<View> = bytes
+            .chunks(105)
+            .map(|bytes| View::from_bytes(shape, bytes.to_vec(), levels.clone()).unwrap())
+            .collect();
+        let views: Vec<&View> = views.iter().collect();
         for device in [Device::flex(), Device::flex().autodiff()] {
-            let far = unpacked(&bytes, &levels, &shape, 2, &device);
-            let here = Values::Bytes { bytes: bytes.clone(), levels: levels.clone() };
-            let here = on_device(here, &shape, &device);
+            let far = unpacked(&views, &device).unwrap();
+            let here = on_device(&views, &device).unwrap();
             for tensor in [far, here] {
                 assert_eq!(tensor.dims(), [2, 105]);
                 let got: Vec<f32> = tensor.try_into_vec_as().unwrap();

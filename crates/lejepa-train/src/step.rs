@@ -10,7 +10,7 @@ use lejepa_objective::{Losses, Objective};
 use crate::Result;
 use crate::adamw::AdamW;
 use crate::config::{Memory, TrainConfig};
-use crate::loader::Batch;
+use crate::loader::{Batch, Part};
 use crate::model::Model;
 use crate::resolved::Resolved;
 
@@ -27,7 +27,7 @@ use crate::resolved::Resolved;
 /// let order = Order { indices: (0..source.len()).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
 /// for step in 0..2 {
 ///     let batch = make_batch(source.as_ref(), &order, step)?;
-///     let pass = learner.pass(batch, step)?;
+///     let pass = learner.pass(&batch, step)?;
 ///     assert_eq!(pass.projections.dims(), [source.spec().views(), 8, 64]);
 ///     learner = learner.update(1e-3, pass.gradients);
 /// }
@@ -89,7 +89,7 @@ impl Learner {
     ///
     /// # Errors
     /// Embeddings that are not finite; views that the encoder does not take.
-    pub fn pass(&self, batch: Batch, step: u64) -> Result<Pass> {
+    pub fn pass(&self, batch: &Batch, step: u64) -> Result<Pass> {
         self.precision.scope(|| match self.parts {
             0 | 1 => self.whole(batch, step),
             parts => self.in_parts(batch, step, parts),
@@ -108,8 +108,8 @@ impl Learner {
         (self.model, self.optimizer)
     }
 
-    fn whole(&self, batch: Batch, step: u64) -> Result<Pass> {
-        let embeddings = self.embed(batch, &[step])?;
+    fn whole(&self, batch: &Batch, step: u64) -> Result<Pass> {
+        let embeddings = self.embed(batch.whole(), &[step])?;
         let projections = self.model.project(embeddings);
         let losses = self.loss(&projections, step)?;
         let gradients = losses.total.clone().backward();
@@ -117,12 +117,12 @@ impl Learner {
         Ok(Pass { losses, projections, gradients })
     }
 
-    fn in_parts(&self, batch: Batch, step: u64, parts: usize) -> Result<Pass> {
-        let parts = batch.split(&self.views, parts);
-        let mut embeddings = Vec::with_capacity(parts.len());
-        for (i, part) in parts.iter().enumerate() {
+    fn in_parts(&self, batch: &Batch, step: u64, parts: usize) -> Result<Pass> {
+        let split = || batch.split(&self.views, parts).into_iter();
+        let mut embeddings = Vec::with_capacity(parts);
+        for (i, part) in split().enumerate() {
             // Detached, so that what the part's way back would need is let go.
-            embeddings.push(self.embed(part.clone(), &[step, i as u64])?.detach());
+            embeddings.push(self.embed(part, &[step, i as u64])?.detach());
         }
         let counts: Vec<usize> = embeddings.iter().map(|e| e.dims()[1]).collect();
         let embeddings = Tensor::cat(embeddings, 1).require_grad();
@@ -134,7 +134,7 @@ impl Learner {
         sum.accumulate(&self.model, GradientsParams::from_grads(gradients, &self.model));
         if let Some(towards) = towards {
             let mut first = 0;
-            for (i, (part, count)) in parts.into_iter().zip(counts).enumerate() {
+            for (i, (part, count)) in split().zip(counts).enumerate() {
                 // The same draws as the first time.
                 let embeddings = self.embed(part, &[step, i as u64])?;
                 let towards = towards.clone().narrow(1, first, count);
@@ -148,9 +148,9 @@ impl Learner {
     }
 
     /// Whatever the encoder draws is addressed by the step, like all else.
-    fn embed(&self, batch: Batch, address: &[u64]) -> Result<Tensor<3>> {
+    fn embed(&self, part: Part<'_>, address: &[u64]) -> Result<Tensor<3>> {
         self.device.seed(self.seed.derive(Purpose::Encoder, address));
-        self.model.embed_views(batch, &self.views, &self.device)
+        self.model.embed_part(part, &self.views, &self.device)
     }
 
     /// A tensor without a history beside those that have one.
@@ -180,7 +180,7 @@ fn optimizer(t: &TrainConfig, model: &Model) -> ModuleOptimizer {
 #[cfg(test)]
 mod tests {
     use burn::tensor::GradientCheckpointingStrategy;
-    use lejepa_core::{Registry, Source};
+    use lejepa_core::{Registry, Source, View};
     use lejepa_image as _;
     use lejepa_nn as _;
 
@@ -203,9 +203,9 @@ mod tests {
             assert_eq!(learner.parts, 3);
             assert_eq!(learner.device.gradient_checkpointing_strategy(), Some(strategy));
             // The weights have to live on that device too, or operations would mix strategies.
-            let rows = views.global.iter().product::<usize>();
-            let embedded =
-                learner.model.embed(vec![0.0; rows].into(), &views.global, &learner.device);
+            let numbers = vec![0.0; views.global.iter().product()];
+            let view = View::new(views.global.clone(), numbers).unwrap();
+            let embedded = learner.model.embed(&[&view], &learner.device);
             assert_eq!(embedded.unwrap().gradient_checkpointing_strategy(), Some(strategy));
         }
     }

@@ -178,7 +178,7 @@ fn train_and_probe(
         account(&batch, &loader, &order, settings, &mut state.skipped, observer)?;
 
         let Pass { losses, projections: z, gradients } =
-            learner.pass(batch, step).map_err(|e| not_finite(e, &learner.model, step + 1, run))?;
+            learner.pass(&batch, step).map_err(|e| not_finite(e, &learner.model, step + 1, run))?;
         let numbers = read(&losses, step + 1, run)?;
         if step == 0 {
             for text in unreached(&learner, &gradients, &z, views.globals, seed)? {
