@@ -1,30 +1,17 @@
 //! What applications take from a run: exports and embeddings, by the command line and as a library.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
 
 use burn::tensor::Device;
+use common::{json, run, stderr};
 use lejepa_core::Registry;
 // Linked for what it registers.
 use lejepa_image as _;
 use lejepa_nn as _;
 use lejepa_train::{Embedder, RunDir, Silent};
 use serde_json::Value;
-
-fn run(dir: &Path, words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lejepa")).current_dir(dir).args(words).output().unwrap()
-}
-
-fn stderr(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-#[track_caller]
-fn json(dir: &Path, words: &[&str]) -> Value {
-    let out = run(dir, &[words, &["--json"]].concat());
-    assert!(out.status.success(), "{words:?}: {}", stderr(&out));
-    serde_json::from_slice(&out.stdout).unwrap()
-}
 
 fn train(dir: &Path) {
     let mut words = vec!["train", "--modality", "image", "--steps", "5", "--output", "r"];

@@ -1,19 +1,11 @@
 //! The command line: what it says, what it refuses, and how it ends.
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn lejepa(dir: &Path, words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lejepa")).current_dir(dir).args(words).output().unwrap()
-}
-
-fn stderr(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-fn stdout(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stdout).into_owned()
-}
+use common::{run as lejepa, stderr, stdout};
 
 /// A refusal: this exit code, one `error:` line that says this, and a hint that says that.
 #[track_caller]

@@ -1,10 +1,13 @@
 //! Runs that survive: kills at any moment, damaged checkpoints, full disks, wrong folders.
 #![cfg(unix)]
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use common::{json_on_cpu as json, run, stderr};
 // Linked for what they register.
 use lejepa_audio as _;
 use lejepa_core::{Purpose, Seed};
@@ -13,23 +16,6 @@ use lejepa_nn as _;
 use lejepa_video as _;
 use rand::RngExt;
 use serde_json::Value;
-
-fn run(dir: &Path, words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lejepa")).current_dir(dir).args(words).output().unwrap()
-}
-
-fn stderr(out: &Output) -> String {
-    String::from_utf8_lossy(&out.stderr).into_owned()
-}
-
-/// Runs a command that must succeed and reads the JSON on its last line.
-#[track_caller]
-fn json(dir: &Path, words: &[&str]) -> Value {
-    let out = run(dir, &[words, &["--json", "--device", "cpu"]].concat());
-    assert!(out.status.success(), "{words:?}: {}", stderr(&out));
-    let text = String::from_utf8_lossy(&out.stdout);
-    serde_json::from_str(text.lines().last().unwrap()).unwrap()
-}
 
 /// A training that writes a checkpoint every few steps and takes milliseconds a step.
 fn tiny<'a>(modality: &'a str, steps: &'a str, output: &'a str) -> Vec<&'a str> {

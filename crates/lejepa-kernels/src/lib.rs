@@ -22,7 +22,7 @@
 //! | `groups` | sums in a fixed order |
 //! | `lanes` | elementwise and row-wise passes in vectors |
 //! | `matrix`, `bf16` | matrix products |
-//! | `rows`, `unit`, `weight` | the same with factors taken from where they lie |
+//! | `rows`, `joins`, `unit`, `weight` | the same with factors taken from where they lie |
 //! | `strassen` | matrix products in fewer multiplications |
 //! | `winograd` | 3 × 3 convolution in fewer multiplications |
 //! | `profile` | how long each operation takes: [`profile()`] |
@@ -49,6 +49,7 @@ mod dense;
 mod extension;
 mod groups;
 mod halves;
+mod joins;
 mod lanes;
 mod matrix;
 mod memory;

@@ -3,6 +3,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::unit::Word;
+
 /// Values of any content that go back to a common pool when they are dropped.
 ///
 /// ```
@@ -61,6 +63,13 @@ impl Buffer {
     /// The same, to write to.
     pub(crate) fn halves_mut(&mut self) -> &mut [u16] {
         // SAFETY: as above, and any bits are a value.
+        unsafe { self.slice().align_to_mut().1 }
+    }
+
+    /// The values' memory as words, to write to.
+    pub(crate) fn words<W: Word>(&mut self) -> &mut [W] {
+        const { assert!(size_of::<W>() == 4 && align_of::<W>() == 4) };
+        // SAFETY: words have 32 bits, any of which are valid, as those of a number.
         unsafe { self.slice().align_to_mut().1 }
     }
 

@@ -62,6 +62,22 @@ pub(crate) trait Unit: Copy {
     /// `sums` + `a`·`b`
     fn add_product(self, a: Self::Vector, b: Self::Vector, sums: Self::Sums) -> Self::Sums;
 
+    /// The words that lie one after the other in memory: [`Word::FACTORS`] numbers each.
+    ///
+    /// # Safety
+    /// `at` points to as many numbers as go into a vector.
+    unsafe fn along(self, at: *const f32) -> Self::Vector;
+
+    /// Words of a number from each of two rows; a word of one factor is from the first row.
+    ///
+    /// # Safety
+    /// Both point to as many numbers as there are lanes.
+    unsafe fn across(self, first: *const f32, second: *const f32) -> Self::Vector;
+
+    /// # Safety
+    /// `at` points to room for as many words as there are lanes.
+    unsafe fn put(self, words: Self::Vector, at: *mut Self::Word);
+
     /// −`sums`
     fn negated(self, sums: Self::Sums) -> Self::Sums;
 
@@ -139,6 +155,19 @@ impl<S: Simd> Unit for Numbers<S> {
     #[inline(always)]
     fn add_product(self, a: Self::Vector, b: Self::Vector, sums: Self::Sums) -> Self::Sums {
         self.0.mul_add_e_f32s(a, b, sums)
+    }
+    #[inline(always)]
+    unsafe fn along(self, at: *const f32) -> Self::Vector {
+        // SAFETY: by the caller's promise; so for the next two.
+        unsafe { self.load(at) }
+    }
+    #[inline(always)]
+    unsafe fn across(self, first: *const f32, _: *const f32) -> Self::Vector {
+        unsafe { self.load(first) }
+    }
+    #[inline(always)]
+    unsafe fn put(self, words: Self::Vector, at: *mut f32) {
+        unsafe { at.cast::<S::f32s>().write_unaligned(words) }
     }
     #[inline(always)]
     fn negated(self, sums: Self::Sums) -> Self::Sums {
@@ -243,6 +272,37 @@ mod pairs {
         fn add_product(self, a: __m512bh, b: __m512bh, sums: __m512) -> __m512 {
             // SAFETY: see `Pairs`.
             unsafe { _mm512_dpbf16_ps(sums, a, b) }
+        }
+        #[inline(always)]
+        unsafe fn along(self, at: *const f32) -> __m512bh {
+            // SAFETY: the caller's promise; the instruction puts its last argument first.
+            unsafe { _mm512_cvtne2ps_pbh(_mm512_loadu_ps(at.add(16)), _mm512_loadu_ps(at)) }
+        }
+        #[inline(always)]
+        unsafe fn across(self, first: *const f32, second: *const f32) -> __m512bh {
+            // SAFETY: the caller's promise, and 512 bits of any content are pairs.
+            unsafe {
+                let rows = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(second), _mm512_loadu_ps(first));
+                // In turn a number of the first half and one of the second: as words of 32 bits, the
+                // indices 0 and 16, 1 and 17, ...
+                let step = _mm512_set1_epi32(0x0001_0001);
+                let lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+                let turns = _mm512_add_epi32(
+                    _mm512_mullo_epi32(lanes, step),
+                    _mm512_set1_epi32(0x0010_0000),
+                );
+                let rows = std::mem::transmute::<__m512bh, __m512i>(rows);
+                let rows = _mm512_permutexvar_epi16(turns, rows);
+                std::mem::transmute::<__m512i, __m512bh>(rows)
+            }
+        }
+        #[inline(always)]
+        unsafe fn put(self, words: __m512bh, at: *mut Pair) {
+            // SAFETY: the caller's promise, and 512 bits of any content are pairs.
+            unsafe {
+                let words = std::mem::transmute::<__m512bh, __m512i>(words);
+                _mm512_storeu_si512(at.cast(), words);
+            }
         }
         #[inline(always)]
         fn negated(self, sums: __m512) -> __m512 {

@@ -1,9 +1,10 @@
 //! Products with the weights of a layer, packed once for all chunks of rows.
 
-use crate::rows::{Across, Along, BLOCK, Blocked, NONE, Outer, Panels, Sweep, following, width};
+use crate::joins::{Across, Along, Blocked, NONE};
+use crate::rows::{BLOCK, Outer, Panels, Sweep, following, width};
 use crate::strassen::{self, Quartered};
 use crate::unit::{Pair, Word};
-use crate::{Matrix, Precision, bf16, product};
+use crate::{Buffer, Matrix, Precision, bf16, product};
 
 /// Rows whose gradients are summed at a time: they should stay in the cache.
 const SUMMED: usize = 256;
@@ -56,9 +57,10 @@ impl<'a> Weight<'a> {
             Packed::Numbers(right) => sweep(right, self.inner, left, into, add),
             Packed::Quarters(right) => right.times(into, left, add),
             Packed::Pairs(right) => {
-                let mut words = vec![Pair::default(); left.len() / self.inner * right.length];
-                Pair::run(Along { numbers: left, factors: self.inner, words: &mut words });
-                sweep(right, right.length, &words, into, add);
+                let mut words = Buffer::take(left.len() / self.inner * right.length);
+                let words = words.words::<Pair>();
+                Pair::run(Along { numbers: left, factors: self.inner, words });
+                sweep(right, right.length, words, into, add);
             }
             Packed::Tiles => {
                 let (n, k) = (self.columns, self.inner);
@@ -106,8 +108,8 @@ fn gradient<W: Word>(into: &mut [f32], left: &[f32], right: &[f32], m: usize, n:
     let width = width::<W>();
     let blocks = m.div_ceil(BLOCK);
     let at_once = SUMMED.min(count.div_ceil(W::FACTORS));
-    let mut words = vec![W::default(); at_once * blocks * BLOCK];
-    let mut panel = vec![W::default(); at_once * width];
+    let mut room = Buffer::take(at_once * (blocks * BLOCK + width));
+    let (words, panel) = room.words::<W>().split_at_mut(at_once * blocks * BLOCK);
     let (mut joints, mut shifted, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for start in (0..count).step_by(SUMMED * W::FACTORS) {
         let end = count.min(start + SUMMED * W::FACTORS);
@@ -118,7 +120,7 @@ fn gradient<W: Word>(into: &mut [f32], left: &[f32], right: &[f32], m: usize, n:
             joints.extend((start..end).step_by(W::FACTORS).map(|r| [at(r), at(r + 1)]));
         };
         join(&mut joints, m, 0);
-        W::run(Blocked { numbers: left, rows: &joints, columns: m, words: &mut words });
+        W::run(Blocked { numbers: left, rows: &joints, columns: m, words: &mut *words });
         let joined = joints.len();
         rows.clear();
         rows.extend(words[..blocks * joined * BLOCK].chunks_exact(BLOCK).map(<[W]>::as_ptr));

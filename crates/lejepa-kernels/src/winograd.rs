@@ -16,9 +16,10 @@ use rayon::prelude::*;
 use crate::batch::{self, Moments};
 use crate::groups::summed;
 use crate::halves::Numbers;
+use crate::joins::{Along, NONE};
 use crate::lanes::{arch, load, store};
 use crate::memory::fresh;
-use crate::rows::{Along, NONE, Panels, Sweep, following, width};
+use crate::rows::{Panels, Sweep, following, width};
 use crate::unit::{Pair, Word};
 use crate::weight::{add_gradient, packs_tiles};
 use crate::{Buffer, Matrix, Precision, product};
@@ -206,9 +207,10 @@ impl Tiled {
         match filters {
             Filters::Numbers(right) => products(right, v, input, m, count),
             Filters::Pairs(right) => {
-                let mut words = vec![Pair::default(); PRODUCTS * count * right.length];
-                Pair::run(Along { numbers: v, factors: input, words: &mut words });
-                products(right, &words, right.length, m, count);
+                let mut words = Buffer::take(PRODUCTS * count * right.length);
+                let words = words.words::<Pair>();
+                Pair::run(Along { numbers: v, factors: input, words });
+                products(right, words, right.length, m, count);
             }
             Filters::Tiles(right) => {
                 for (k, m) in m.chunks_exact_mut(count * output).enumerate() {
@@ -255,11 +257,8 @@ impl Tiled {
             let at = || taken.as_flattened().iter().copied().filter(|at| *at != NONE);
             let start = at().min().unwrap_or(0);
             let end = at().max().map_or(start, |last| last + input);
-            taken
-                .as_flattened_mut()
-                .iter_mut()
-                .filter(|at| **at != NONE)
-                .for_each(|at| *at -= start);
+            let known = taken.as_flattened_mut().iter_mut().filter(|at| **at != NONE);
+            known.for_each(|at| *at -= start);
             let mut room = x.room(end - start);
             let x = x.part(start..end, &mut room);
             arch().dispatch(Pictures { x, tiles: &taken, channels: input, v });
