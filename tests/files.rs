@@ -6,8 +6,14 @@ use std::path::Path;
 #[cfg(feature = "ffmpeg")]
 use std::process::Command;
 
-use common::{json_on_cpu as json, run, small, stderr};
+use common::{json_on_cpu, run, small, stderr};
 use serde_json::Value;
+
+/// What a small training with these words reports.
+#[track_caller]
+fn trained(dir: &Path, words: &str) -> Value {
+    json_on_cpu(dir, &small(&[&["train"], &*words.split(' ').collect::<Vec<_>>()].concat()))
+}
 
 /// Pictures of two classes: bright squares at the left or at the right.
 fn pictures(dir: &Path, count: usize) {
@@ -33,20 +39,7 @@ fn bad_files_are_counted_named_and_left_out() {
     std::fs::write(data.join("left/cut.jpg"), &whole[..whole.len() / 2]).unwrap();
     std::fs::write(data.join("left/empty.png"), b"").unwrap();
     std::fs::write(data.join("right/text.png"), b"this is not a picture").unwrap();
-    let out = json(
-        d.path(),
-        &small(&[
-            "train",
-            "--modality",
-            "image",
-            "--data",
-            "pictures",
-            "--steps",
-            "4",
-            "--output",
-            "r",
-        ]),
-    );
+    let out = trained(d.path(), "--modality image --data pictures --steps 4 --output r");
     let skipped: Vec<&str> =
         out["skipped"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
     assert_eq!(skipped.len(), 3, "{skipped:?}");
@@ -77,22 +70,7 @@ fn bad_sounds_and_videos_are_left_out_too() {
     }
     std::fs::write(sounds.join("zero.wav"), b"").unwrap();
     std::fs::write(sounds.join("text.mp3"), b"this is not a sound at all, only text").unwrap();
-    let out = json(
-        d.path(),
-        &small(&[
-            "train",
-            "--modality",
-            "audio",
-            "--data",
-            "sounds",
-            "--steps",
-            "3",
-            "--batch",
-            "8",
-            "--output",
-            "a",
-        ]),
-    );
+    let out = trained(d.path(), "--modality audio --data sounds --steps 3 --batch 8 --output a");
     assert_eq!(out["skipped"].as_array().unwrap().len(), 2, "{}", out["skipped"]);
     assert_eq!(out["probe"], Value::Null, "no labels, no probe");
 
@@ -110,22 +88,7 @@ fn bad_sounds_and_videos_are_left_out_too() {
             gif.encode_frame(image::Frame::new(frame)).unwrap();
         }
     }
-    let out = json(
-        d.path(),
-        &small(&[
-            "train",
-            "--modality",
-            "video",
-            "--data",
-            "videos",
-            "--steps",
-            "3",
-            "--batch",
-            "8",
-            "--output",
-            "v",
-        ]),
-    );
+    let out = trained(d.path(), "--modality video --data videos --steps 3 --batch 8 --output v");
     let skipped = out["skipped"].as_array().unwrap();
     assert_eq!(skipped.len(), 1, "{skipped:?}");
     assert!(skipped[0]["reason"].as_str().unwrap().contains("1 frame"), "{skipped:?}");
@@ -155,20 +118,7 @@ fn a_manifest_names_labels_and_splits() {
         rows += &format!("p/{class}/{i}.{},{class},{split}\n", ["png", "jpg", "bmp"][i % 3]);
     }
     std::fs::write(d.path().join("m.csv"), rows).unwrap();
-    let out = json(
-        d.path(),
-        &small(&[
-            "train",
-            "--modality",
-            "image",
-            "--data",
-            "m.csv",
-            "--steps",
-            "2",
-            "--output",
-            "r",
-        ]),
-    );
+    let out = trained(d.path(), "--modality image --data m.csv --steps 2 --output r");
     assert_eq!(out["probe"]["fitted_on"], 14);
     assert_eq!(out["probe"]["scored_on"], 6);
 }
@@ -194,21 +144,6 @@ fn video_files_train() {
         }
     }
     std::fs::write(dir.join("text.mp4"), "not a video").unwrap();
-    let out = json(
-        d.path(),
-        &small(&[
-            "train",
-            "--modality",
-            "video",
-            "--data",
-            "clips",
-            "--steps",
-            "2",
-            "--batch",
-            "4",
-            "--output",
-            "r",
-        ]),
-    );
+    let out = trained(d.path(), "--modality video --data clips --steps 2 --batch 4 --output r");
     assert_eq!(out["skipped"].as_array().unwrap().len(), 1, "{}", out["skipped"]);
 }

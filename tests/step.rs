@@ -1,8 +1,12 @@
 //! What changes how a step is computed must not change what it computes.
 
+mod common;
+
 use std::path::Path;
 use std::process::Command;
 
+use common::stderr;
+use lejepa_kernels::{NARROWER, SIMD_VARIABLE};
 use serde_json::Value;
 
 /// Total loss, prediction loss and SIGReg of four steps.
@@ -87,8 +91,8 @@ fn the_number_of_threads_changes_no_bit() {
 fn narrower_vectors_give_nearly_the_same() {
     for (encoder, words) in [("vit", &[][..]), ("vit", &WIDE), ("resnet18", &[])] {
         let widest = losses(encoder, words, None);
-        for width in lejepa_kernels::NARROWER {
-            let narrow = losses(encoder, words, Some(("LEJEPA_SIMD", width)));
+        for width in NARROWER {
+            let narrow = losses(encoder, words, Some((SIMD_VARIABLE, width)));
             // That they are narrower shows in the order of sums.
             #[cfg(target_arch = "x86_64")]
             if width == "scalar" && is_x86_feature_detected!("avx2") {
@@ -115,28 +119,26 @@ fn bf16_is_near_to_32_bits() {
     }
 }
 
+/// How a command ends under an environment variable, and what it says.
+fn ends(word: &str, variable: (&str, &str)) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lejepa"));
+    let out = command.arg(word).envs([variable]).output().unwrap();
+    (out.status.code(), stderr(&out))
+}
+
 #[test]
 fn unknown_vectors_are_refused() {
-    let out = Command::new(env!("CARGO_BIN_EXE_lejepa"))
-        .arg("modalities")
-        .env("LEJEPA_SIMD", "avx1024")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stderr);
-    assert_eq!(out.status.code(), Some(2), "{text}");
+    let (code, text) = ends("modalities", (SIMD_VARIABLE, "avx1024"));
+    assert_eq!(code, Some(2), "{text}");
     assert!(text.contains("`avx1024`") && text.contains("`avx2` or `scalar`"), "{text}");
+    assert_eq!(ends("modalities", (SIMD_VARIABLE, "scalar")).0, Some(0));
 }
 
 /// The allocator tells what it was told.
 #[test]
 #[cfg(target_os = "linux")]
 fn free_pages_are_kept() {
-    let out = Command::new(env!("CARGO_BIN_EXE_lejepa"))
-        .arg("--version")
-        .env("_RJEM_MALLOC_CONF", "confirm_conf:true")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stderr);
+    let (_, text) = ends("--version", ("_RJEM_MALLOC_CONF", "confirm_conf:true"));
     assert!(text.contains("Set conf value: dirty_decay_ms:-1"), "{text}");
 }
 

@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use crate::args::{Args, Command, ConfigArgs, ConfigCommand};
 use crate::error::CliError;
 
-/// An error where `LEJEPA_SIMD` asks for vectors that there are not: a word that means nothing would be
+/// An error where the environment asks for vectors that there are not: a word that means nothing would be
 /// taken for the widest ones.
 fn known_vectors() -> Result<(), CliError> {
-    const KEY: &str = "LEJEPA_SIMD";
-    let Some(word) = std::env::var_os(KEY) else { return Ok(()) };
+    let key = lejepa_kernels::SIMD_VARIABLE;
+    let Some(word) = std::env::var_os(key) else { return Ok(()) };
     let known = lejepa_kernels::NARROWER;
     if word.is_empty() || known.iter().any(|known| word == *known) {
         return Ok(());
     }
-    let message = format!("the environment variable {KEY} is `{}`", word.to_string_lossy());
+    let message = format!("the environment variable {key} is `{}`", word.to_string_lossy());
     let hint = format!(
         "use {}, or unset it for the widest vectors",
         known.map(|k| format!("`{k}`")).join(" or ")

@@ -12,13 +12,13 @@
 //!
 //! One file per command: `train`, `resume`, `probe`, `modalities`, `encoders`, `config`, `completions`.
 
+#[cfg(target_os = "linux")]
+mod allocator;
 mod args;
 mod cmd;
 mod console;
 mod device;
 mod error;
-#[cfg(target_os = "linux")]
-mod memory;
 
 use std::process::ExitCode;
 

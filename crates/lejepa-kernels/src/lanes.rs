@@ -11,17 +11,19 @@ use crate::unit::rounded;
 
 pub(crate) use norms::*;
 
-/// What the environment variable `LEJEPA_SIMD` may ask for instead of the widest vectors: those of AVX2,
-/// or none.
+/// The environment variable that may ask for narrower vectors than the widest; see [`NARROWER`].
+pub const SIMD_VARIABLE: &str = "LEJEPA_SIMD";
+
+/// What [`SIMD_VARIABLE`] may ask for: vectors of AVX2, or none.
 ///
 /// ```
+/// assert_eq!(lejepa_kernels::SIMD_VARIABLE, "LEJEPA_SIMD");
 /// assert_eq!(lejepa_kernels::NARROWER, ["avx2", "scalar"]);
 /// ```
 pub const NARROWER: [&str; 2] = ["avx2", "scalar"];
 
-/// The widest vectors this processor has, found once, unless the environment variable `LEJEPA_SIMD` asks
-/// for narrower ones ([`NARROWER`]), to compare or to repeat what another processor does. Another word
-/// there is as none.
+/// The widest vectors this processor has, found once, unless [`SIMD_VARIABLE`] asks for narrower ones, to
+/// compare or to repeat what another processor does. A word there that means nothing is as none.
 ///
 /// ```
 /// use pulp::{Simd, WithSimd};
@@ -39,7 +41,7 @@ pub const NARROWER: [&str; 2] = ["avx2", "scalar"];
 /// ```
 pub fn arch() -> pulp::Arch {
     static ARCH: std::sync::OnceLock<pulp::Arch> = std::sync::OnceLock::new();
-    *ARCH.get_or_init(|| match std::env::var("LEJEPA_SIMD").as_deref() {
+    *ARCH.get_or_init(|| match std::env::var(SIMD_VARIABLE).as_deref() {
         Ok(word) if word == NARROWER[1] => pulp::Arch::Scalar,
         #[cfg(target_arch = "x86_64")]
         Ok(word) if word == NARROWER[0] => {

@@ -66,7 +66,7 @@ mod winograd;
 pub use adamw::{AdamWStep, adamw};
 pub use block::BlockShape;
 pub use extension::supports;
-pub use lanes::{NARROWER, arch};
+pub use lanes::{NARROWER, SIMD_VARIABLE, arch};
 pub use matrix::{Matrix, product};
 pub use memory::Buffer;
 pub use ops::{layer_norm, linear, thinned_transformer_block, transformer_block};

@@ -46,10 +46,39 @@ impl<W: Word> Panels<W> {
         factors: usize,
         fill: impl Fn(usize, &mut [W]) + Sync,
     ) -> Self {
-        use rayon::prelude::*;
+        let (length, size) = Self::sizes(taps, factors);
+        let lines = vec![Line([0; 16]); columns.div_ceil(width::<W>()) * size / 16];
+        Self::filled(lines, size, length, columns, fill)
+    }
+
+    /// The same for a `fill` that writes all words, which hold anything before.
+    pub(crate) fn written(
+        columns: usize,
+        taps: usize,
+        factors: usize,
+        fill: impl Fn(usize, &mut [W]) + Sync,
+    ) -> Self {
+        let (length, size) = Self::sizes(taps, factors);
+        let lines = Box::<[Line]>::new_uninit_slice(columns.div_ceil(width::<W>()) * size / 16);
+        // SAFETY: any bits are a line, and who fills them writes before anything reads.
+        let lines = unsafe { lines.assume_init() }.into_vec();
+        Self::filled(lines, size, length, columns, fill)
+    }
+
+    /// Words along the common axis for each tap, and words of a panel.
+    fn sizes(taps: usize, factors: usize) -> (usize, usize) {
         let length = factors.div_ceil(W::FACTORS);
-        let size = (taps * length * width::<W>()).next_multiple_of(16);
-        let mut lines = vec![Line([0; 16]); columns.div_ceil(width::<W>()) * size / 16];
+        (length, (taps * length * width::<W>()).next_multiple_of(16))
+    }
+
+    fn filled(
+        mut lines: Vec<Line>,
+        size: usize,
+        length: usize,
+        columns: usize,
+        fill: impl Fn(usize, &mut [W]) + Sync,
+    ) -> Self {
+        use rayon::prelude::*;
         lines.par_chunks_exact_mut((size / 16).max(1)).enumerate().for_each(|(j, lines)| {
             const { assert!(size_of::<W>() == 4 && align_of::<W>() == 4) };
             // SAFETY: words have 32 bits, any of which are valid, as those of a line.

@@ -54,7 +54,7 @@ const ROWS: usize = 128;
 const DEPTH: usize = 256;
 /// The fewest, for which what is saved is worth the sums.
 const WORTH: usize = 64;
-/// Rows that are asked for ahead.
+/// Rows, or columns, that are asked for ahead.
 const AHEAD: usize = 16;
 /// Columns of a gradient's left factors that lie together; a multiple of every vector's.
 const TOGETHER: usize = 16;
@@ -75,7 +75,7 @@ impl Quartered {
         if !columns.is_multiple_of(2 * width) || inner != pieces * 2 * half || half < WORTH {
             return None;
         }
-        let panels = Panels::new(columns / 2, pieces * PRODUCTS, half, |pair, words| {
+        let panels = Panels::written(columns / 2, pieces * PRODUCTS, half, |pair, words| {
             let mut rows = vec![0.0; if matrix.column == 1 { 0 } else { 4 * half * width }];
             let words = words.chunks_exact_mut(PRODUCTS * half * width).take(pieces);
             for (piece, words) in words.enumerate() {
@@ -131,6 +131,9 @@ fn transpose(matrix: Matrix<'_>, rows: usize, columns: usize, into: &mut [f32]) 
     for i in (0..rows).step_by(TOGETHER) {
         for j in 0..columns {
             let column = &matrix.data[j * matrix.column..];
+            if let Some(next) = matrix.data.get((j + AHEAD) * matrix.column + i..) {
+                fetch(&next[..next.len().min(TOGETHER)]);
+            }
             for i in i..rows.min(i + TOGETHER) {
                 into[i * columns + j] = column[i * matrix.row];
             }
