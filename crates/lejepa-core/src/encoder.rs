@@ -43,9 +43,16 @@ pub trait Encoder<const RANK: usize>: Module + Sync + 'static {
     /// Embeds views of one shape.
     ///
     /// # Shapes
-    /// `[B, C, ...grid] -> [B, dim]`. Global and local views come in separate calls with their own
-    /// grids, so an encoder must take both.
+    /// `[B, C, ...grid] -> [B, dim]`. Global and local views have their own grids, so an encoder must
+    /// take both.
     fn encode(&self, views: Tensor<RANK>) -> Tensor<2>;
+
+    /// Embeds views of several shapes: the embeddings of [`Encoder::encode`], one after the other.
+    /// There is at least one shape. An encoder that does better on all of them at once has a method of
+    /// its own.
+    fn encode_all(&self, views: Vec<Tensor<RANK>>) -> Tensor<2> {
+        Tensor::cat(views.into_iter().map(|views| self.encode(views)).collect(), 0)
+    }
 
     /// Width of the embedding.
     fn dim(&self) -> usize;
@@ -126,7 +133,43 @@ impl BoxedEncoder {
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn encode(&self, views: Tensor<2>, shape: &[usize]) -> Result<Tensor<2>> {
-        self.0.encode(views, shape)
+        self.encode_all(vec![(views, shape)])
+    }
+
+    /// Embeds views of several shapes, of which there is at least one, each given flat with its shape:
+    /// their embeddings, one after the other.
+    ///
+    /// # Errors
+    /// As [`BoxedEncoder::encode`].
+    ///
+    /// ```
+    /// # use burn::module::Module;
+    /// # use burn::nn::{Linear, LinearConfig};
+    /// # use burn::tensor::{Device, Tensor};
+    /// # use lejepa_core::{BoxedEncoder, Encoder};
+    /// # #[derive(Module, Debug)]
+    /// # struct Means {
+    /// #     linear: Linear,
+    /// # }
+    /// # impl Encoder<3> for Means {
+    /// #     fn encode(&self, views: Tensor<3>) -> Tensor<2> {
+    /// #         self.linear.forward(views.mean_dim(2).squeeze_dim::<2>(2))
+    /// #     }
+    /// #     fn dim(&self) -> usize {
+    /// #         4
+    /// #     }
+    /// # }
+    /// # let device = Device::flex();
+    /// # let means = Means { linear: LinearConfig::new(2, 4).init(&device) };
+    /// // `means` is an `Encoder<3>`: it takes `[B, C, T]`.
+    /// let boxed = BoxedEncoder::new::<3>(means);
+    /// let (global, local) = (Tensor::ones([5, 2 * 16], &device), Tensor::ones([3, 2 * 8], &device));
+    /// let embeddings = boxed.encode_all(vec![(global, &[2, 16]), (local, &[2, 8])])?;
+    /// assert_eq!(embeddings.dims(), [8, 4]);
+    /// # Ok::<(), lejepa_core::Error>(())
+    /// ```
+    pub fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>> {
+        self.0.encode_all(views)
     }
 }
 
@@ -174,7 +217,7 @@ impl burn::module::ModuleDisplay for BoxedEncoder {}
 /// What [`BoxedEncoder`] needs of an encoder, in a form that can be a trait object.
 trait DynEncoder: Debug + Send + Sync {
     fn dim(&self) -> usize;
-    fn encode(&self, views: Tensor<2>, shape: &[usize]) -> Result<Tensor<2>>;
+    fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>>;
     fn clone_dyn(&self) -> Box<dyn DynEncoder>;
     fn collect_devices_dyn(&self, devices: Devices) -> Devices;
     fn fork_dyn(self: Box<Self>, device: &Device) -> Box<dyn DynEncoder>;
@@ -193,18 +236,21 @@ impl<E: Encoder<RANK>, const RANK: usize> DynEncoder for Ranked<E, RANK> {
     fn dim(&self) -> usize {
         self.0.dim()
     }
-    fn encode(&self, views: Tensor<2>, shape: &[usize]) -> Result<Tensor<2>> {
-        let [batch, _] = views.dims();
-        let mut dims = [batch; RANK];
-        if shape.len() + 1 != RANK {
-            return Err(Error::Shape {
-                what: "the encoder's input".into(),
-                expected: format!("{} axes without the batch", RANK - 1),
-                got: shape.to_vec(),
-            });
-        }
-        dims[1..].copy_from_slice(shape);
-        Ok(self.0.encode(views.reshape(dims)))
+    fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>> {
+        let shaped = views.into_iter().map(|(views, shape)| {
+            let [batch, _] = views.dims();
+            let mut dims = [batch; RANK];
+            if shape.len() + 1 != RANK {
+                return Err(Error::Shape {
+                    what: "the encoder's input".into(),
+                    expected: format!("{} axes without the batch", RANK - 1),
+                    got: shape.to_vec(),
+                });
+            }
+            dims[1..].copy_from_slice(shape);
+            Ok(views.reshape(dims))
+        });
+        Ok(self.0.encode_all(shaped.collect::<Result<_>>()?))
     }
     fn clone_dyn(&self) -> Box<dyn DynEncoder> {
         Box::new(self.clone())

@@ -5,8 +5,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use lejepa_kernels::{
-    Activation, AdamWStep, BlockShape, ChannelNorm, Matrix, Precision, adamw, batch_norm,
-    channel_statistics, conv2d, layer_norm, product, transformer_block,
+    Activation, AdamWStep, BlockShape, ChannelNorm, Matrix, Precision, Sequences, adamw,
+    batch_norm, channel_statistics, conv2d, layer_norm, product, transformer_block,
 };
 
 fn main() {
@@ -66,16 +66,18 @@ fn block<const BF16: usize>(
 ) {
     let device = Device::flex().autodiff();
     let hidden = 4 * width;
-    let shape = BlockShape { tokens, width, heads, hidden, epsilon: 1e-5 };
+    let shape = BlockShape { width, heads, hidden, epsilon: 1e-5 };
     let matrices = [[width, 3 * width], [width, width], [width, hidden], [hidden, width]]
         .map(|shape| noise(shape, &device).require_grad());
     let vectors = [width, width, 3 * width, width, width, width, hidden, width]
         .map(|n| noise([n], &device).require_grad());
-    let x = noise([samples, tokens, width], &device).require_grad();
+    let x = noise([samples * tokens, width], &device).require_grad();
+    let sequences = [Sequences { samples, tokens }];
     let multiplied = samples * tokens * (12 * width * width + 2 * tokens * width) * 3;
     bencher.counter(ItemsCount::new(multiplied)).bench_local(|| {
         PRECISIONS[BF16].scope(|| {
-            let y = transformer_block(x.clone(), matrices.clone(), vectors.clone(), shape);
+            let y =
+                transformer_block(x.clone(), matrices.clone(), vectors.clone(), shape, &sequences);
             black_box(y.sum().backward())
         })
     });

@@ -142,20 +142,19 @@ impl Norm<'_> {
         let starts = (0..x.len()).step_by(size);
         let chunks = starts.map(|s| (s..x.len().min(s + size), targets.next())).collect();
         type Chunk<'a> = (std::ops::Range<usize>, Option<&'a mut [f32]>);
-        let sums: Buffer = summed(chunks, 2 * channels, |(part, dz): Chunk<'_>, sums| {
+        let work = |(part, dz): Chunk<'_>, [along, plain]: [&mut [f32]; 2]| {
             let (start, mut room) = (part.start, x.room(part.len()));
             let mut own = Buffer::take(if dz.is_some() { 0 } else { part.len() });
             let (x, dz) = (x.part(part, &mut room), dz.unwrap_or(own.slice()));
             cut(start, x, dz);
-            let (along, plain) = sums.split_at_mut(channels);
             lanes::add_products(dz, x, self.mean, &rate, along, plain);
-        });
-        let (dgamma, dbeta) = sums.values().split_at(channels);
+        };
+        let [dgamma, dbeta] = summed(chunks, [channels; 2], work);
         let rows = (x.len() / channels).max(1) as f32;
         let share = |sums: &[f32]| -> Vec<f32> {
             sums.iter().map(|s| if batch { s / rows } else { 0.0 }).collect()
         };
-        let (along, plain) = (share(dgamma), share(dbeta));
+        let (along, plain) = (share(&dgamma), share(&dbeta));
         let mut dx = fresh(x.len());
         dx.par_chunks_mut(size).enumerate().for_each(|(i, dx)| {
             let (start, mut room) = (i * size, x.room(dx.len()));
@@ -169,7 +168,7 @@ impl Norm<'_> {
             };
             lanes::unscale(dz, x, self.mean, &rate, &a, &along, &plain, dx);
         });
-        (dx, dgamma.to_vec(), dbeta.to_vec(), signs.map(|_| dz))
+        (dx, dgamma, dbeta, signs.map(|_| dz))
     }
 }
 

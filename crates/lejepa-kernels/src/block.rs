@@ -10,17 +10,16 @@
 
 use rayon::prelude::*;
 
+use crate::attention::Attention;
 use crate::groups::{GROUPS, summed};
 use crate::lanes;
-use crate::memory::fresh;
+use crate::memory::{cut, fresh, split};
 use crate::weight::{Weight, add_gradient};
-use crate::{Buffer, Matrix, Precision, product};
+use crate::{Buffer, Matrix, Precision};
 
 /// Shape and settings of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockShape {
-    /// Tokens of a sample.
-    pub tokens: usize,
     /// Width of a token, a multiple of `heads`.
     pub width: usize,
     /// Attention heads.
@@ -31,6 +30,46 @@ pub struct BlockShape {
     pub epsilon: f32,
 }
 
+/// Samples of one length, whose tokens follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sequences {
+    /// How many samples there are.
+    pub samples: usize,
+    /// Tokens of each.
+    pub tokens: usize,
+}
+
+impl Sequences {
+    /// Tokens of all samples.
+    pub(crate) fn rows(&self) -> usize {
+        self.samples * self.tokens
+    }
+}
+
+/// Samples that go through the block together.
+#[derive(Clone, Copy)]
+struct Chunk {
+    of: Sequences,
+    first_sample: usize,
+    first_row: usize,
+}
+
+impl Chunk {
+    /// Its rows of a tensor.
+    fn rows<'a>(&self, all: &'a [f32], width: usize) -> &'a [f32] {
+        &all[self.first_row * width..][..self.of.rows() * width]
+    }
+}
+
+/// A chunk's work on one way.
+struct Work<'a> {
+    chunk: Chunk,
+    /// Where the result goes.
+    out: &'a mut [f32],
+    /// Where what is kept of it lies, if it is.
+    kept: Option<&'a mut [f32]>,
+}
+
 /// Names of a block's weights, in the order in which they are passed: layer norm before attention,
 /// queries-keys-values (`[width, 3·width]`), output (`[width, width]`), layer norm before the
 /// perceptron, up (`[width, hidden]`) and down (`[hidden, width]`), each with its shift.
@@ -38,8 +77,6 @@ pub(crate) const WEIGHTS: usize = 12;
 
 /// Tokens in a chunk, at most, unless a sample has more.
 const CHUNK: usize = 512;
-/// Queries that attend at once.
-const QUERIES: usize = 128;
 
 /// Lengths, in values, of what a chunk keeps for its way back.
 #[derive(Clone, Copy)]
@@ -59,11 +96,6 @@ struct Parts<'a> {
 }
 
 impl Kept {
-    fn of(shape: &BlockShape, rows: usize) -> Self {
-        let BlockShape { width, heads, hidden, .. } = *shape;
-        Self { lengths: [3 * width, width, heads, width, hidden, 4].map(|n| n * rows) }
-    }
-
     fn total(&self) -> usize {
         self.lengths.iter().sum()
     }
@@ -72,15 +104,6 @@ impl Kept {
         let [qkv, attended, logs, middle, up, stats] = split(all, self.lengths);
         Parts { qkv, attended, logs, middle, up, stats }
     }
-}
-
-/// Cuts a slice into parts of the given lengths.
-fn split<const N: usize>(mut all: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
-    lengths.map(|n| {
-        let (part, rest) = std::mem::take(&mut all).split_at_mut(n);
-        all = rest;
-        part
-    })
 }
 
 /// Weights of a block.
@@ -109,10 +132,11 @@ struct Packed<'a> {
     down: Weight<'a>,
 }
 
-/// A block at work on samples of one shape.
+/// A block at work on samples, of which those of one length follow each other.
 #[derive(Clone, Copy)]
 pub(crate) struct Block<'a> {
     shape: BlockShape,
+    sequences: &'a [Sequences],
     weights: Weights<'a>,
     precision: Precision,
     factors: Option<Factors<'a>>,
@@ -140,17 +164,17 @@ fn scaled(base: Option<&[f32]>, branch: &[f32], factors: &[f32], sample: usize, 
 impl<'a> Block<'a> {
     pub(crate) fn new(
         shape: BlockShape,
+        sequences: &'a [Sequences],
         weights: [&'a [f32]; WEIGHTS],
         precision: Precision,
         factors: Option<Factors<'a>>,
     ) -> Self {
-        Self { shape, weights: Weights::of(weights), precision, factors }
+        Self { shape, sequences, weights: Weights::of(weights), precision, factors }
     }
 
-    /// The factors of the samples of chunk `n`, where a chunk has `rows` rows.
-    fn factors_of(&self, n: usize, rows: usize) -> Option<Factors<'a>> {
-        let first = n * rows / self.shape.tokens;
-        self.factors.map(|factors| factors.map(|all| &all[first.min(all.len())..]))
+    /// The factors of a chunk's samples.
+    fn factors_of(&self, chunk: Chunk) -> Option<Factors<'a>> {
+        self.factors.map(|all| all.map(|all| &all[chunk.first_sample..][..chunk.of.samples]))
     }
 
     /// The matrices as a way takes them: forward, or back and so transposed.
@@ -172,49 +196,68 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Rows of a chunk of `rows` in all: whole samples, and chunks in a number that as many threads
-    /// share evenly.
-    fn chunk_rows(&self, rows: usize) -> usize {
-        let samples = rows / self.shape.tokens;
-        let chunks = rows.div_ceil(CHUNK).next_multiple_of(GROUPS).min(samples).max(1);
-        self.shape.tokens * samples.div_ceil(chunks).max(1)
+    /// The work of all chunks. The first chunks of all lengths are one item, the second ones the next,
+    /// and so on, so that items take about as long; there are as many as threads share evenly.
+    fn items<'b>(
+        &self,
+        mut out: &'b mut [f32],
+        mut kept: Option<&'b mut [f32]>,
+    ) -> Vec<Vec<Work<'b>>> {
+        let wanted =
+            |of: &Sequences| of.rows().div_ceil(CHUNK).next_multiple_of(GROUPS).min(of.samples);
+        let count = self.sequences.iter().map(wanted).max().unwrap_or(0).max(1);
+        let mut items: Vec<Vec<Work<'b>>> = (0..count).map(|_| Vec::new()).collect();
+        let (mut first_sample, mut first_row) = (0, 0);
+        for of in self.sequences {
+            let at_once = of.samples.div_ceil(count).max(1);
+            for (done, item) in (0..of.samples).step_by(at_once).zip(&mut items) {
+                let of = Sequences { samples: at_once.min(of.samples - done), ..*of };
+                let kept = kept.as_mut().map(|kept| cut(kept, self.kept(of).total()));
+                let out = cut(&mut out, of.rows() * self.shape.width);
+                item.push(Work { chunk: Chunk { of, first_sample, first_row }, out, kept });
+                (first_sample, first_row) = (first_sample + of.samples, first_row + of.rows());
+            }
+        }
+        items
+    }
+
+    /// What is kept of samples.
+    fn kept(&self, of: Sequences) -> Kept {
+        let BlockShape { width, heads, hidden, .. } = self.shape;
+        Kept { lengths: [3 * width, width, heads, width, hidden, 4].map(|n| n * of.rows()) }
     }
 
     /// The result for `x`, and what the way back needs where `keep` says so.
     pub(crate) fn forward(&self, x: &[f32], keep: bool) -> (Vec<f32>, Option<Buffer>) {
-        let rows = self.chunk_rows(x.len() / self.shape.width);
-        let (size, kept) = (rows * self.shape.width, Kept::of(&self.shape, rows).total());
         let packed = &self.packed(false);
         let mut y = fresh(x.len());
-        let chunks = x.par_chunks(size).zip(y.par_chunks_mut(size)).enumerate();
-        if !keep {
-            chunks.for_each(|(n, (x, y))| {
-                let mut kept = Buffer::take(kept);
-                self.chunk(packed, x, self.factors_of(n, rows), kept.slice(), Some(y));
+        let kept: usize = self.sequences.iter().map(|of| self.kept(*of).total()).sum();
+        let mut kept = keep.then(|| Buffer::take(kept));
+        let items = self.items(&mut y, kept.as_mut().map(Buffer::slice));
+        items.into_par_iter().flatten_iter().for_each(|Work { chunk, out, kept }| {
+            let mut room = Buffer::take(match kept {
+                Some(_) => 0,
+                None => self.kept(chunk.of).total(),
             });
-            return (y, None);
-        }
-        let mut all = Buffer::take(x.len().div_ceil(size) * kept);
-        let parts: Vec<&mut [f32]> = all.slice().chunks_exact_mut(kept).collect();
-        chunks.zip(parts).for_each(|((n, (x, y)), kept)| {
-            self.chunk(packed, x, self.factors_of(n, rows), kept, Some(y));
+            let kept = kept.unwrap_or_else(|| room.slice());
+            self.chunk(packed, chunk, chunk.rows(x, self.shape.width), kept, Some(out));
         });
-        (y, Some(all))
+        (y, kept)
     }
 
     /// One chunk forward; without `y`, only what is kept of it.
     fn chunk(
         &self,
         packed: &Packed<'_>,
+        chunk: Chunk,
         x: &[f32],
-        factors: Option<Factors<'_>>,
         kept: &mut [f32],
         y: Option<&mut [f32]>,
     ) {
-        let BlockShape { tokens, width, hidden, epsilon, .. } = self.shape;
-        let sample = tokens * width;
-        let (w, rows) = (&self.weights, x.len() / width);
-        let kept = Kept::of(&self.shape, rows).split(kept);
+        let BlockShape { width, hidden, epsilon, .. } = self.shape;
+        let (sample, factors) = (chunk.of.tokens * width, self.factors_of(chunk));
+        let (w, rows) = (&self.weights, chunk.of.rows());
+        let kept = self.kept(chunk.of).split(kept);
         let (stats1, stats2) = kept.stats.split_at_mut(2 * rows);
         let mut scratch = Buffer::take(rows * (width + hidden));
         let (normal, active) = scratch.slice().split_at_mut(rows * width);
@@ -222,7 +265,7 @@ impl<'a> Block<'a> {
         lanes::normalize(x, w.norm1[0], w.norm1[1], epsilon, normal, stats1);
         lanes::repeat_row(w.qkv[1], kept.qkv);
         packed.qkv.times(kept.qkv, normal, true);
-        self.attend(kept.qkv, kept.attended, kept.logs);
+        self.attention(chunk).forward(kept.qkv, kept.attended, kept.logs);
         if let Some([first, _]) = factors {
             lanes::repeat_row(w.out[1], normal);
             packed.out.times(normal, kept.attended, true);
@@ -256,32 +299,31 @@ impl<'a> Block<'a> {
         dy: &[f32],
         kept: Option<&mut Buffer>,
     ) -> (Vec<f32>, [Vec<f32>; WEIGHTS]) {
-        let rows = self.chunk_rows(x.len() / self.shape.width);
-        let (size, per_chunk) = (rows * self.shape.width, Kept::of(&self.shape, rows).total());
-        let lengths = self.lengths();
+        let width = self.shape.width;
         let again = kept.is_none().then(|| self.packed(false));
         let packed = &self.packed(true);
         let mut dx = fresh(x.len());
-        let mut kept: Vec<Option<&mut [f32]>> = match kept {
-            Some(all) => all.slice().chunks_exact_mut(per_chunk).map(Some).collect(),
-            None => (0..x.len().div_ceil(size)).map(|_| None).collect(),
-        };
-        let chunks = x.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size));
-        let chunks = chunks.zip(kept.iter_mut()).enumerate().collect();
-        let mut sums = summed(chunks, lengths.iter().sum(), |(n, (((x, dy), dx), kept)), sums| {
-            let mut sums = split(sums, lengths);
-            let factors = self.factors_of(n, rows);
-            match (kept, &again) {
-                (Some(kept), _) => self.chunk_back(packed, x, dy, factors, kept, dx, &mut sums),
-                (None, Some(again)) => {
-                    let mut kept = Buffer::take(per_chunk);
-                    self.chunk(again, x, factors, kept.slice(), None);
-                    self.chunk_back(packed, x, dy, factors, kept.slice(), dx, &mut sums);
+        let items = self.items(&mut dx, kept.map(Buffer::slice));
+        let sums = summed(items, self.lengths(), |item, mut sums| {
+            for Work { chunk, out, kept } in item {
+                let (x, dy) = (chunk.rows(x, width), chunk.rows(dy, width));
+                let mut room = Buffer::take(match kept {
+                    Some(_) => 0,
+                    None => self.kept(chunk.of).total(),
+                });
+                let kept = kept.unwrap_or_else(|| room.slice());
+                if let Some(again) = &again {
+                    self.chunk(again, chunk, x, kept, None);
                 }
-                (None, None) => unreachable!("what is not kept is made again"),
+                self.chunk_back(packed, chunk, x, dy, kept, out, &mut sums);
             }
         });
-        (dx, split(sums.slice(), lengths).map(|part| part.to_vec()))
+        (dx, sums)
+    }
+
+    fn attention(&self, chunk: Chunk) -> Attention {
+        let BlockShape { width, heads, .. } = self.shape;
+        Attention { tokens: chunk.of.tokens, width, heads, precision: self.precision }
     }
 
     fn lengths(&self) -> [usize; WEIGHTS] {
@@ -295,16 +337,17 @@ impl<'a> Block<'a> {
     fn chunk_back(
         &self,
         packed: &Packed<'_>,
+        chunk: Chunk,
         x: &[f32],
         dy: &[f32],
-        factors: Option<Factors<'_>>,
         kept: &mut [f32],
         dx: &mut [f32],
         sums: &mut [&mut [f32]; WEIGHTS],
     ) {
-        let BlockShape { tokens, width, hidden, .. } = self.shape;
-        let (w, rows) = (&self.weights, x.len() / width);
-        let kept = Kept::of(&self.shape, rows).split(kept);
+        let BlockShape { width, hidden, .. } = self.shape;
+        let (sample, factors) = (chunk.of.tokens * width, self.factors_of(chunk));
+        let (w, rows) = (&self.weights, chunk.of.rows());
+        let kept = self.kept(chunk.of).split(kept);
         let (stats1, stats2) = kept.stats.split_at_mut(2 * rows);
         // What comes to a branch, where it is not what comes to the sum.
         let mut thinned = Buffer::take(if factors.is_some() { rows * width } else { 0 });
@@ -319,7 +362,7 @@ impl<'a> Block<'a> {
         // The perceptron.
         let branch = match factors {
             Some([_, second]) => {
-                scaled(None, dy, second, tokens * width, thinned.slice());
+                scaled(None, dy, second, sample, thinned.slice());
                 thinned.values()
             }
             None => dy,
@@ -338,7 +381,7 @@ impl<'a> Block<'a> {
         // Attention.
         let branch = match factors {
             Some([first, _]) => {
-                scaled(None, dmiddle, first, tokens * width, thinned.slice());
+                scaled(None, dmiddle, first, sample, thinned.slice());
                 thinned.values()
             }
             None => &*dmiddle,
@@ -347,84 +390,13 @@ impl<'a> Block<'a> {
         lanes::add_rows(branch, bout);
         packed.out.times(dnormal, branch, false);
         let mut dqkv = Buffer::take(rows * 3 * width);
-        self.attend_back(kept.qkv, kept.attended, kept.logs, dnormal, dqkv.slice());
+        let attention = self.attention(chunk);
+        attention.backward(kept.qkv, kept.attended, kept.logs, dnormal, dqkv.slice());
         lanes::normalize_again(x, stats1, w.norm1[0], w.norm1[1], normal);
         into(wqkv, normal, dqkv.values(), width, 3 * width);
         lanes::add_rows(dqkv.values(), bqkv);
         packed.qkv.times(dnormal, dqkv.values(), false);
         dx.copy_from_slice(dmiddle);
         lanes::normalize_back(dnormal, x, stats1, w.norm1[0], dx, g1, b1);
-    }
-
-    /// Attention of each sample of a chunk.
-    fn attend(&self, qkv: &[f32], out: &mut [f32], logs: &mut [f32]) {
-        let BlockShape { tokens, width, heads, .. } = self.shape;
-        let depth = width / heads;
-        let scale = (depth as f32).powf(-0.5);
-        let mut scores = Buffer::take(QUERIES.min(tokens) * tokens);
-        let samples =
-            qkv.chunks_exact(tokens * 3 * width).zip(out.chunks_exact_mut(tokens * width));
-        for ((qkv, out), logs) in samples.zip(logs.chunks_exact_mut(tokens * heads)) {
-            let all = Matrix::rows(qkv, 3 * width);
-            for (head, logs) in logs.chunks_exact_mut(tokens).enumerate() {
-                let first = head * depth;
-                let (k, v) = (all.at(0, width + first), all.at(0, 2 * width + first));
-                for (part, logs) in logs.chunks_mut(QUERIES).enumerate() {
-                    let (from, count) = (part * QUERIES, logs.len());
-                    let scores = &mut scores.slice()[..count * tokens];
-                    let (q, shape) = (all.at(from, first), [count, tokens, depth]);
-                    product(scores, tokens, false, q, k.transposed(), shape, self.precision);
-                    lanes::softmax(scores, tokens, scale, logs);
-                    let (p, shape) = (Matrix::rows(scores, tokens), [count, depth, tokens]);
-                    let out = &mut out[from * width + first..];
-                    product(out, width, false, p, v, shape, self.precision);
-                }
-            }
-        }
-    }
-
-    /// The gradient of queries, keys and values from that of attention's result.
-    fn attend_back(&self, qkv: &[f32], out: &[f32], logs: &[f32], dout: &[f32], dqkv: &mut [f32]) {
-        let BlockShape { tokens, width, heads, .. } = self.shape;
-        let (depth, stride) = (width / heads, 3 * width);
-        let scale = (depth as f32).powf(-0.5);
-        let at_once = QUERIES.min(tokens);
-        let mut scratch = Buffer::take(2 * at_once * tokens + at_once);
-        let [p, d, dots] = split(scratch.slice(), [at_once * tokens, at_once * tokens, at_once]);
-        let size = tokens * width;
-        let samples = qkv.chunks_exact(3 * size).zip(dqkv.chunks_exact_mut(3 * size));
-        let results = out.chunks_exact(size).zip(dout.chunks_exact(size));
-        let logs = logs.chunks_exact(tokens * heads);
-        for (((qkv, dqkv), (out, dout)), logs) in samples.zip(results).zip(logs) {
-            let all = Matrix::rows(qkv, stride);
-            for (head, logs) in logs.chunks_exact(tokens).enumerate() {
-                let first = head * depth;
-                let (k, v) = (all.at(0, width + first), all.at(0, 2 * width + first));
-                for (part, logs) in logs.chunks(QUERIES).enumerate() {
-                    let (from, count) = (part * QUERIES, logs.len());
-                    let (p, d) = (&mut p[..count * tokens], &mut d[..count * tokens]);
-                    let (q, dout_at) =
-                        (all.at(from, first), Matrix::rows(dout, width).at(from, first));
-                    let scores = [count, tokens, depth];
-                    product(p, tokens, false, q, k.transposed(), scores, self.precision);
-                    lanes::softmax_again(p, tokens, scale, logs);
-                    product(d, tokens, false, dout_at, v.transposed(), scores, self.precision);
-                    let rows = from * width..(from + count) * width;
-                    let dots = &mut dots[..count];
-                    lanes::dots(&out[rows.clone()], &dout[rows], width, first, depth, dots);
-                    // Keys and values gather from all queries.
-                    let (adds, to_keys) = (part > 0, [tokens, depth, count]);
-                    let pt = Matrix::rows(p, tokens).transposed();
-                    let dv = &mut dqkv[2 * width + first..];
-                    product(dv, stride, adds, pt, dout_at, to_keys, self.precision);
-                    lanes::softmax_back(p, d, tokens, scale, dots);
-                    let ds = Matrix::rows(d, tokens);
-                    let dk = &mut dqkv[width + first..];
-                    product(dk, stride, adds, ds.transposed(), q, to_keys, self.precision);
-                    let dq = &mut dqkv[from * stride + first..];
-                    product(dq, stride, false, ds, k, [count, depth, tokens], self.precision);
-                }
-            }
-        }
     }
 }

@@ -40,16 +40,15 @@ pub(crate) fn linear_back(
     let mut targets = dx.chunks_mut(CHUNK * input);
     let chunks = x.chunks(CHUNK * input).zip(dy.chunks(CHUNK * output));
     let chunks = chunks.map(|(x, dy)| (x, dy, targets.next())).collect();
-    let sums = summed(chunks, weight.len() + output, |(x, dy, dx), sums| {
-        let (dweight, dbias) = sums.split_at_mut(weight.len());
+    let lengths = [weight.len(), output];
+    let [dweight, dbias] = summed(chunks, lengths, |(x, dy, dx), [dweight, dbias]| {
         add_gradient(dweight, x, dy, input, output, precision);
         lanes::add_rows(dy, dbias);
         if let (Some(dx), Some(packed)) = (dx, &packed) {
             packed.times(dx, dy, false);
         }
     });
-    let (dweight, dbias) = sums.values().split_at(weight.len());
-    (wants_input.then_some(dx), dweight.to_vec(), dbias.to_vec())
+    (wants_input.then_some(dx), dweight, dbias)
 }
 
 /// Layer norm of rows; keeps means and rates.
@@ -76,10 +75,9 @@ pub(crate) fn norm_back(
     let size = CHUNK * width;
     let chunks = x.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size));
     let chunks = chunks.zip(stats.chunks(CHUNK * 2)).collect();
-    let sums = summed(chunks, 2 * width, |(((x, dy), dx), stats), sums| {
-        let (dgamma, dbeta) = sums.split_at_mut(width);
+    let lengths = [width; 2];
+    let [dgamma, dbeta] = summed(chunks, lengths, |(((x, dy), dx), stats), [dgamma, dbeta]| {
         lanes::normalize_back(dy, x, stats, gamma, dx, dgamma, dbeta);
     });
-    let (dgamma, dbeta) = sums.values().split_at(width);
-    (dx, dgamma.to_vec(), dbeta.to_vec())
+    (dx, dgamma, dbeta)
 }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::memory::{fresh, split};
 use crate::{Buffer, lanes};
 
 /// Most groups that are summed apart, and so most threads that work at once.
@@ -11,14 +12,15 @@ const MOST: usize = 1 << 23;
 /// Values that a thread adds up at a time at the end.
 const PART: usize = 1 << 14;
 
-/// Lets `work` add what each item gives to `length` sums. Items are dealt to groups by their number
-/// alone; a group's sums are made in order, and those of the groups are added in order.
-pub(crate) fn summed<T: Send>(
+/// Lets `work` add what each item gives to sums of the given lengths. Items are dealt to groups by their
+/// number alone; a group's sums are made in order, and those of the groups are added in order.
+pub(crate) fn summed<T: Send, const N: usize>(
     items: Vec<T>,
-    length: usize,
-    work: impl Fn(T, &mut [f32]) + Sync,
-) -> Buffer {
-    let most = (MOST / length.max(1)).clamp(2, GROUPS);
+    lengths: [usize; N],
+    work: impl Fn(T, [&mut [f32]; N]) + Sync,
+) -> [Vec<f32>; N] {
+    let length = lengths.iter().sum::<usize>().max(1);
+    let most = (MOST / length).clamp(2, GROUPS);
     let per_group = items.len().div_ceil(most).max(1);
     let mut groups: Vec<Vec<T>> = Vec::new();
     for (i, item) in items.into_iter().enumerate() {
@@ -27,16 +29,29 @@ pub(crate) fn summed<T: Send>(
         }
         groups[i / per_group].push(item);
     }
-    let mut sums = Buffer::take(groups.len().max(1) * length);
-    if groups.is_empty() {
-        sums.slice().fill(0.0);
-    }
+    let mut sums = Buffer::take(groups.len() * length);
     sums.slice().par_chunks_exact_mut(length).zip(groups).for_each(|(sums, items)| {
         sums.fill(0.0);
-        items.into_iter().for_each(|item| work(item, sums));
+        items.into_iter().for_each(|item| work(item, split(sums, lengths)));
     });
-    add_up(&mut sums, length);
-    sums
+    let mut totals = lengths.map(fresh);
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for total in &mut totals {
+        for part in total.chunks_mut(PART) {
+            let length = part.len();
+            parts.push((start, part));
+            start += length;
+        }
+    }
+    let sums = sums.values();
+    parts.into_par_iter().for_each(|(start, part)| {
+        part.fill(0.0);
+        for group in sums.chunks_exact(length) {
+            lanes::add(&group[start..][..part.len()], part);
+        }
+    });
+    totals
 }
 
 /// Adds groups of `length` sums to the first one, in order, and keeps that.

@@ -16,7 +16,7 @@
 //! | `ops` | the operations on tensors: [`transformer_block`], [`linear`], [`layer_norm`] |
 //! | `pictures` | those on pictures: [`conv2d`], [`batch_norm`], [`norm_conv2d`] |
 //! | `extension` | how they become burn's, with autodiff; [`supports`] |
-//! | `block`, `dense`, `conv`, `batch` | the same on slices |
+//! | `block`, `attention`, `dense`, `conv`, `batch` | the same on slices |
 //! | `adamw` | an optimizer's step in one pass: [`adamw()`] |
 //! | `halves` | numbers kept in half the memory |
 //! | `groups` | sums in a fixed order |
@@ -40,7 +40,7 @@
 //! ```
 
 mod adamw;
-
+mod attention;
 mod batch;
 mod bf16;
 mod block;
@@ -64,7 +64,7 @@ mod weight;
 mod winograd;
 
 pub use adamw::{AdamWStep, adamw};
-pub use block::BlockShape;
+pub use block::{BlockShape, Sequences};
 pub use extension::supports;
 pub use lanes::{NARROWER, SIMD_VARIABLE, arch};
 pub use matrix::{Matrix, product};

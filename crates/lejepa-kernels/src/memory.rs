@@ -106,3 +106,15 @@ pub(crate) fn fresh(n: usize) -> Vec<f32> {
     // would be an arbitrary number.
     unsafe { values.assume_init() }.into_vec()
 }
+
+/// Cuts the first `n` values off.
+pub(crate) fn cut<'a>(all: &mut &'a mut [f32], n: usize) -> &'a mut [f32] {
+    let (part, rest) = std::mem::take(all).split_at_mut(n);
+    *all = rest;
+    part
+}
+
+/// Cuts a slice into parts of the given lengths.
+pub(crate) fn split<const N: usize>(mut all: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
+    lengths.map(|n| cut(&mut all, n))
+}

@@ -2,13 +2,14 @@
 
 use burn::tensor::Tensor;
 
-use crate::block::{Block, BlockShape, WEIGHTS};
+use crate::block::{Block, BlockShape, Sequences, WEIGHTS};
 use crate::extension::{Input, Keep, Operation, Output, run};
 use crate::{Buffer, Precision, dense};
 
 #[derive(Debug)]
 struct TransformerBlock {
     shape: BlockShape,
+    sequences: Vec<Sequences>,
     precision: Precision,
     factors: Option<[Vec<f32>; 2]>,
 }
@@ -17,7 +18,7 @@ impl TransformerBlock {
     fn block<'a>(&'a self, inputs: &[Input<'a>]) -> Block<'a> {
         let weights: [&[f32]; WEIGHTS] = std::array::from_fn(|i| inputs[1 + i].data);
         let factors = self.factors.as_ref().map(|[first, second]| [&**first, &**second]);
-        Block::new(self.shape, weights, self.precision, factors)
+        Block::new(self.shape, &self.sequences, weights, self.precision, factors)
     }
 }
 
@@ -48,39 +49,44 @@ impl Operation for TransformerBlock {
 /// x₁ = x + Wₒ·attention(LN₁(x)) + bₒ (Dosovitskiy et al., arXiv 2010.11929).
 ///
 /// # Shapes
-/// `x` and the result are `[samples, tokens, width]`. `matrices` are those of queries, keys and
+/// `x` and the result are `[tokens of all samples, width]`. Those of a sample follow each other; `sequences`
+/// says how many tokens the samples have, in the order in which they lie. `matrices` are those of queries, keys and
 /// values in one (`[width, 3·width]`), of attention's output (`[width, width]`), and the
 /// perceptron's two (`[width, hidden]`, `[hidden, width]`); `vectors` are, in the order of use, scale
 /// and shift of the first layer norm, the shifts of the first two matrices, scale and shift of the
 /// second layer norm, and the shifts of the last two matrices.
 ///
 /// # Panics
-/// If shapes disagree with `shape`, or [`supports`](crate::supports) is false.
+/// If shapes disagree with `shape` and `sequences`, or [`supports`](crate::supports) is false.
 ///
 /// ```
 /// use burn::tensor::{Device, Distribution, Tensor};
-/// use lejepa_kernels::{BlockShape, transformer_block};
+/// use lejepa_kernels::{BlockShape, Sequences, transformer_block};
 ///
 /// let device = Device::flex();
 /// let matrix = |a, b| Tensor::<2>::random([a, b], Distribution::Normal(0.0, 0.1), &device);
 /// let (one, zero) = (|n| Tensor::<1>::ones([n], &device), |n| Tensor::<1>::zeros([n], &device));
-/// let shape = BlockShape { tokens: 5, width: 8, heads: 2, hidden: 16, epsilon: 1e-5 };
-/// let x = Tensor::<3>::random([3, 5, 8], Distribution::Default, &device);
+/// let shape = BlockShape { width: 8, heads: 2, hidden: 16, epsilon: 1e-5 };
+/// // Three samples of five tokens, then one of two.
+/// let sequences = [Sequences { samples: 3, tokens: 5 }, Sequences { samples: 1, tokens: 2 }];
+/// let x = Tensor::<2>::random([17, 8], Distribution::Default, &device);
 /// let y = transformer_block(
 ///     x,
 ///     [matrix(8, 24), matrix(8, 8), matrix(8, 16), matrix(16, 8)],
 ///     [one(8), zero(8), zero(24), zero(8), one(8), zero(8), zero(16), zero(8)],
 ///     shape,
+///     &sequences,
 /// );
-/// assert_eq!(y.dims(), [3, 5, 8]);
+/// assert_eq!(y.dims(), [17, 8]);
 /// ```
 pub fn transformer_block(
-    x: Tensor<3>,
+    x: Tensor<2>,
     matrices: [Tensor<2>; 4],
     vectors: [Tensor<1>; 8],
     shape: BlockShape,
-) -> Tensor<3> {
-    block(x, matrices, vectors, shape, None)
+    sequences: &[Sequences],
+) -> Tensor<2> {
+    block(x, matrices, vectors, shape, sequences, None)
 }
 
 /// [`transformer_block`] with a factor for each branch of each sample: attention and the perceptron are
@@ -92,42 +98,45 @@ pub fn transformer_block(
 ///
 /// ```
 /// # use burn::tensor::{Device, Distribution, Tensor};
-/// # use lejepa_kernels::{BlockShape, thinned_transformer_block};
+/// # use lejepa_kernels::{BlockShape, Sequences, thinned_transformer_block};
 /// # let device = Device::flex();
 /// # let matrix = |a, b| Tensor::<2>::random([a, b], Distribution::Normal(0.0, 0.1), &device);
 /// # let (one, zero) = (|n| Tensor::<1>::ones([n], &device), |n| Tensor::<1>::zeros([n], &device));
-/// let shape = BlockShape { tokens: 5, width: 8, heads: 2, hidden: 16, epsilon: 1e-5 };
-/// let x = Tensor::<3>::random([2, 5, 8], Distribution::Default, &device);
+/// let shape = BlockShape { width: 8, heads: 2, hidden: 16, epsilon: 1e-5 };
+/// let sequences = [Sequences { samples: 2, tokens: 5 }];
+/// let x = Tensor::<2>::random([10, 8], Distribution::Default, &device);
 /// let matrices = [matrix(8, 24), matrix(8, 8), matrix(8, 16), matrix(16, 8)];
 /// let vectors = [one(8), zero(8), zero(24), zero(8), one(8), zero(8), zero(16), zero(8)];
 /// // The second sample passes as it is.
 /// let factors = [vec![1.0, 0.0], vec![1.0, 0.0]];
-/// let y = thinned_transformer_block(x.clone(), matrices, vectors, shape, factors);
-/// y.clone().narrow(0, 1, 1).into_data().assert_eq(&x.clone().narrow(0, 1, 1).into_data(), true);
-/// assert_ne!(y.narrow(0, 0, 1).into_data(), x.narrow(0, 0, 1).into_data());
+/// let y = thinned_transformer_block(x.clone(), matrices, vectors, shape, &sequences, factors);
+/// y.clone().narrow(0, 5, 5).into_data().assert_eq(&x.clone().narrow(0, 5, 5).into_data(), true);
+/// assert_ne!(y.narrow(0, 0, 5).into_data(), x.narrow(0, 0, 5).into_data());
 /// ```
 pub fn thinned_transformer_block(
-    x: Tensor<3>,
+    x: Tensor<2>,
     matrices: [Tensor<2>; 4],
     vectors: [Tensor<1>; 8],
     shape: BlockShape,
+    sequences: &[Sequences],
     factors: [Vec<f32>; 2],
-) -> Tensor<3> {
-    let [samples, _, _] = x.dims();
+) -> Tensor<2> {
+    let samples: usize = sequences.iter().map(|of| of.samples).sum();
     assert_eq!(factors.each_ref().map(Vec::len), [samples; 2], "a factor for each sample");
-    block(x, matrices, vectors, shape, Some(factors))
+    block(x, matrices, vectors, shape, sequences, Some(factors))
 }
 
 fn block(
-    x: Tensor<3>,
+    x: Tensor<2>,
     matrices: [Tensor<2>; 4],
     vectors: [Tensor<1>; 8],
     shape: BlockShape,
+    sequences: &[Sequences],
     factors: Option<[Vec<f32>; 2]>,
-) -> Tensor<3> {
-    let BlockShape { tokens, width, heads, hidden, .. } = shape;
-    let [_, n, d] = x.dims();
-    assert_eq!([n, d], [tokens, width], "the block's input");
+) -> Tensor<2> {
+    let BlockShape { width, heads, hidden, .. } = shape;
+    let rows: usize = sequences.iter().map(Sequences::rows).sum();
+    assert_eq!(x.dims(), [rows, width], "the block's input");
     assert!(heads > 0 && width.is_multiple_of(heads), "{heads} heads do not divide {width}");
     let want = [[width, 3 * width], [width, width], [width, hidden], [hidden, width]];
     assert_eq!(matrices.each_ref().map(|m| m.dims()), want, "the block's matrices");
@@ -150,7 +159,8 @@ fn block(
         down.into(),
         down_bias.into(),
     ];
-    run(inputs, TransformerBlock { shape, precision: Precision::now(), factors })
+    let (sequences, precision) = (sequences.to_vec(), Precision::now());
+    run(inputs, TransformerBlock { shape, sequences, precision, factors })
 }
 
 #[derive(Debug)]

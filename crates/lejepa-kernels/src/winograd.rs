@@ -238,7 +238,7 @@ impl Tiled {
         let (input, output, [rows, columns]) = (self.input, self.output, self.tiles());
         let (total, size) = (self.batch * rows * columns, input * output);
         let chunks = (0..total).step_by(SUMMED).map(|s| s..total.min(s + SUMMED)).collect();
-        let sums = summed(chunks, PRODUCTS * size, |tiles: std::ops::Range<usize>, sums| {
+        let [sums] = summed(chunks, [PRODUCTS * size], |tiles: std::ops::Range<usize>, [sums]| {
             let count = tiles.len();
             let mut scratch = Buffer::take(PRODUCTS * count * (input + output));
             let (v, q) = scratch.slice().split_at_mut(PRODUCTS * count * input);
@@ -269,7 +269,6 @@ impl Tiled {
                 add_gradient(sums, left, right, input, output, precision);
             }
         });
-        let sums = sums.values();
         // [input, output, 9], then outputs first.
         let mut nine = fresh(9 * size);
         nine.par_chunks_exact_mut(9 * output).enumerate().for_each(|(c, nine)| {

@@ -17,28 +17,24 @@ pub(crate) fn as_volume<const RANK: usize>(views: Tensor<RANK>) -> Tensor<5> {
     views.reshape([dims[0], dims[1], t, h, w])
 }
 
-/// Makes `$kind` build `$encoder` for views of one, two or three axes.
+/// Makes `$encoder` an [`Encoder`](lejepa_core::Encoder) of views of one, two or three axes. It has
+/// `forward_all` for views of several shapes.
 macro_rules! encoder_of_any_grid {
     ($encoder:ty) => {
-        impl lejepa_core::Encoder<3> for $encoder {
-            fn encode(&self, views: burn::tensor::Tensor<3>) -> burn::tensor::Tensor<2> {
-                self.forward($crate::grid::as_volume(views))
+        $crate::grid::encoder_of_any_grid!($encoder, 3);
+        $crate::grid::encoder_of_any_grid!($encoder, 4);
+        $crate::grid::encoder_of_any_grid!($encoder, 5);
+    };
+    ($encoder:ty, $rank:literal) => {
+        impl lejepa_core::Encoder<$rank> for $encoder {
+            fn encode(&self, views: burn::tensor::Tensor<$rank>) -> burn::tensor::Tensor<2> {
+                self.forward_all(vec![$crate::grid::as_volume(views)])
             }
-            fn dim(&self) -> usize {
-                self.width()
-            }
-        }
-        impl lejepa_core::Encoder<4> for $encoder {
-            fn encode(&self, views: burn::tensor::Tensor<4>) -> burn::tensor::Tensor<2> {
-                self.forward($crate::grid::as_volume(views))
-            }
-            fn dim(&self) -> usize {
-                self.width()
-            }
-        }
-        impl lejepa_core::Encoder<5> for $encoder {
-            fn encode(&self, views: burn::tensor::Tensor<5>) -> burn::tensor::Tensor<2> {
-                self.forward(views)
+            fn encode_all(
+                &self,
+                views: Vec<burn::tensor::Tensor<$rank>>,
+            ) -> burn::tensor::Tensor<2> {
+                self.forward_all(views.into_iter().map($crate::grid::as_volume).collect())
             }
             fn dim(&self) -> usize {
                 self.width()

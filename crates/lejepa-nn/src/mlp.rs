@@ -44,12 +44,15 @@ impl Mlp {
         self.width
     }
 
-    /// `[B, C, T, H, W] -> [B, width]`
-    pub(crate) fn forward(&self, views: Tensor<5>) -> Tensor<2> {
-        let [b, c, t, h, w] = views.dims();
-        let pooled =
-            if [t, h, w] == self.grid { views } else { adaptive_avg_pool3d(views, self.grid) };
-        let mut x = pooled.reshape([b, c * self.grid.iter().product::<usize>()]);
+    /// `[B, C, T, H, W] -> [B, width]` for views of each shape, one after the other.
+    pub(crate) fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
+        let pooled = |views: Tensor<5>| {
+            let [b, c, t, h, w] = views.dims();
+            let pooled =
+                if [t, h, w] == self.grid { views } else { adaptive_avg_pool3d(views, self.grid) };
+            pooled.reshape([b, c * self.grid.iter().product::<usize>()])
+        };
+        let mut x = Tensor::cat(views.into_iter().map(pooled).collect(), 0);
         let last = self.layers.len() - 1;
         for (i, (layer, norm)) in self.layers.iter().zip(&self.norms).enumerate() {
             x = layer.forward(norm.forward(x));

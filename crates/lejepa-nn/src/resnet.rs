@@ -133,8 +133,14 @@ impl ResNet {
         self.width
     }
 
+    /// `[B, C, T, H, W] -> [B, 8·width]` for views of each shape, one after the other: batch norm sees
+    /// those of a shape as a batch.
+    pub(crate) fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
+        Tensor::cat(views.into_iter().map(|views| self.forward(views)).collect(), 0)
+    }
+
     /// `[B, C, T, H, W] -> [B, 8·width]`
-    pub(crate) fn forward(&self, views: Tensor<5>) -> Tensor<2> {
+    fn forward(&self, views: Tensor<5>) -> Tensor<2> {
         let [b, c, t, h, w] = views.dims();
         let frames = if t == 1 {
             views.reshape([b, c, h, w])

@@ -6,7 +6,8 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
 use lejepa_kernels::{
-    BlockShape, layer_norm, linear, supports, thinned_transformer_block, transformer_block,
+    BlockShape, Sequences, layer_norm, linear, supports, thinned_transformer_block,
+    transformer_block,
 };
 use serde::{Deserialize, Serialize};
 
@@ -184,8 +185,15 @@ impl Vit {
         self.width
     }
 
-    /// `[B, C, T, H, W] -> [B, width]`
-    pub(crate) fn forward(&self, views: Tensor<5>) -> Tensor<2> {
+    /// `[B, C, T, H, W] -> [B, width]` for views of each shape, one after the other.
+    pub(crate) fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
+        let tokens = views.into_iter().map(|views| self.tokens(views)).collect();
+        let through = self.through_blocks(tokens).into_iter();
+        Tensor::cat(through.map(|tokens| self.pooled(tokens)).collect(), 0)
+    }
+
+    /// `[B, C, T, H, W] -> [B, tokens, width]`
+    fn tokens(&self, views: Tensor<5>) -> Tensor<3> {
         let device = views.device();
         let [b, _, t, h, w] = views.dims();
         let [pt, ph, pw] = self.patch;
@@ -195,13 +203,31 @@ impl Vit {
         let n = grid.iter().product::<usize>();
         let positions =
             Tensor::<3>::from_data(TensorData::new(positions, [1, n, self.width]), &device);
-        let mut x = tokens + positions;
-        if let Some(cls) = &self.cls {
-            x = Tensor::cat(vec![cls.val().expand([b, 1, self.width]), x], 1);
+        let tokens = tokens + positions;
+        match &self.cls {
+            Some(cls) => Tensor::cat(vec![cls.val().expand([b, 1, self.width]), tokens], 1),
+            None => tokens,
         }
-        for block in &self.blocks {
-            x = block.forward(x);
+    }
+
+    /// Samples of each length through all blocks: together, where the fused way is, so that weights are
+    /// prepared and their gradients summed once for all of them.
+    fn through_blocks(&self, samples: Vec<Tensor<3>>) -> Vec<Tensor<3>> {
+        let fused = samples.iter().all(|x| supports(&x.device(), x.dtype()));
+        let weights = self.blocks.iter().map(Block::weights).collect::<Option<Vec<_>>>();
+        let Some(weights) = weights.filter(|_| fused) else {
+            let through = |x: Tensor<3>| self.blocks.iter().fold(x, |x, b| b.forward_plain(x));
+            return samples.into_iter().map(through).collect();
+        };
+        let (mut x, sequences) = joined(samples);
+        for (block, weights) in self.blocks.iter().zip(weights) {
+            x = block.forward_fused(x, weights, &sequences);
         }
+        parted(x, &sequences)
+    }
+
+    /// `[B, tokens, width] -> [B, width]`
+    fn pooled(&self, x: Tensor<3>) -> Tensor<2> {
         match self.cls {
             // Normalising a token and taking it commute; one token is less work than all.
             Some(_) => self.normalize(x.narrow(1, 0, 1)).squeeze_dim::<2>(1),
@@ -228,26 +254,52 @@ impl Vit {
     }
 }
 
+/// What [`transformer_block`] takes.
+type Weights = ([Tensor<2>; 4], [Tensor<1>; 8]);
+
+/// Tokens of all samples one after the other, `[tokens, width]`.
+fn joined(samples: Vec<Tensor<3>>) -> (Tensor<2>, Vec<Sequences>) {
+    let parts = samples.into_iter().map(|x| {
+        let [samples, tokens, width] = x.dims();
+        (x.reshape([samples * tokens, width]), Sequences { samples, tokens })
+    });
+    let (rows, sequences): (Vec<_>, _) = parts.unzip();
+    (Tensor::cat(rows, 0), sequences)
+}
+
+/// What [`joined`] joined.
+fn parted(x: Tensor<2>, sequences: &[Sequences]) -> Vec<Tensor<3>> {
+    let mut first = 0;
+    let part = |of: &Sequences| {
+        let (start, rows) = (first, of.samples * of.tokens);
+        first += rows;
+        x.clone().narrow(0, start, rows).reshape([of.samples as isize, of.tokens as isize, -1])
+    };
+    sequences.iter().map(part).collect()
+}
+
 impl Block {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        match self.weights().filter(|_| supports(&x.device(), x.dtype())) {
-            Some((matrices, vectors)) => {
-                let [samples, tokens, width] = x.dims();
-                let [_, hidden] = self.up.weight.dims();
-                let heads = self.attention.heads;
-                let shape = BlockShape { tokens, width, heads, hidden, epsilon: EPSILON as f32 };
-                // Drawn in the order in which the plain way needs them.
-                let draw = || self.kept(samples, &x.device()).map(|k| k.try_into_vec_as::<f32>());
-                match (draw(), draw()) {
-                    (Some(Ok(first)), Some(Ok(second))) => {
-                        let factors = [first, second];
-                        thinned_transformer_block(x, matrices, vectors, shape, factors)
-                    }
-                    (None, None) => transformer_block(x, matrices, vectors, shape),
-                    _ => self.forward_plain(x),
-                }
+    fn forward_fused(
+        &self,
+        x: Tensor<2>,
+        (matrices, vectors): Weights,
+        sequences: &[Sequences],
+    ) -> Tensor<2> {
+        let ([_, width], [_, hidden]) = (x.dims(), self.up.weight.dims());
+        let heads = self.attention.heads;
+        let shape = BlockShape { width, heads, hidden, epsilon: EPSILON as f32 };
+        let samples = sequences.iter().map(|of| of.samples).sum();
+        // Drawn in the order in which the plain way needs them.
+        let draw = || {
+            let kept = self.kept(samples, &x.device())?.try_into_vec_as::<f32>();
+            Some(kept.unwrap_or_else(|_| unreachable!("what is drawn are numbers")))
+        };
+        match (draw(), draw()) {
+            (Some(first), Some(second)) => {
+                let factors = [first, second];
+                thinned_transformer_block(x, matrices, vectors, shape, sequences, factors)
             }
-            None => self.forward_plain(x),
+            _ => transformer_block(x, matrices, vectors, shape, sequences),
         }
     }
 
@@ -260,7 +312,7 @@ impl Block {
     }
 
     /// What [`transformer_block`] takes; `None` where a layer has no shift, which none of ours lacks.
-    fn weights(&self) -> Option<([Tensor<2>; 4], [Tensor<1>; 8])> {
+    fn weights(&self) -> Option<Weights> {
         let layers = [&self.attention.qkv, &self.attention.out, &self.up, &self.down];
         let shift = |layer: &Linear| layer.bias.as_ref().map(|b| b.val());
         let norm = |norm: &LayerNorm| Some((norm.gamma.val(), norm.beta.as_ref()?.val()));

@@ -83,10 +83,16 @@ fn drop_path_is_for_training_only() {
 fn the_fused_block_is_the_plain_one() {
     use burn::optim::GradientsParams;
     let device = Device::flex().autodiff();
-    // More samples than one chunk of the fused way holds, and more tokens than it takes at once.
-    for (samples, tokens, width, heads, drop_path) in
-        [(37, 17, 24, 2, 0.0), (3, 200, 16, 4, 0.0), (2, 1, 6, 1, 0.0), (37, 17, 24, 2, 0.4)]
-    {
+    // More samples than one chunk of the fused way holds, more tokens than it takes at once, and samples
+    // of several lengths.
+    let of = |samples: usize, tokens: usize| Sequences { samples, tokens };
+    for (sequences, width, heads, drop_path) in [
+        (vec![of(37, 17)], 24, 2, 0.0),
+        (vec![of(3, 200)], 16, 4, 0.0),
+        (vec![of(2, 1)], 6, 1, 0.0),
+        (vec![of(37, 17)], 24, 2, 0.4),
+        (vec![of(40, 17), of(3, 60), of(1, 1)], 24, 2, 0.0),
+    ] {
         let config = VitConfig { width, depth: 2, heads, drop_path, ..Default::default() };
         let make = |device: &Device| {
             device.seed(7);
@@ -98,9 +104,9 @@ fn the_fused_block_is_the_plain_one() {
         let vit = make(&device);
         // The last one, which drops most.
         let block = &vit.blocks[1];
-        let x = Tensor::<3>::random([samples, tokens, width], Distribution::Default, &device)
-            .require_grad();
-        let weight = Tensor::<3>::random([samples, tokens, width], Distribution::Default, &device);
+        let rows = sequences.iter().map(|of| of.samples * of.tokens).sum();
+        let noise = || Tensor::<2>::random([rows, width], Distribution::Default, &device);
+        let (x, weight) = (noise().require_grad(), noise());
         let spare = device.clone().gradient_checkpointing();
         let spared = make(&spare);
         let [plain, fused, spared] = [0, 1, 2].map(|way| {
@@ -109,8 +115,12 @@ fn the_fused_block_is_the_plain_one() {
                 _ => (x.clone(), block),
             };
             device.seed(11);
-            let y =
-                if way == 0 { block.forward_plain(x.clone()) } else { block.forward(x.clone()) };
+            let y = if way == 0 {
+                let parts = parted(x.clone(), &sequences).into_iter();
+                joined(parts.map(|x| block.forward_plain(x)).collect()).0
+            } else {
+                block.forward_fused(x.clone(), block.weights().unwrap(), &sequences)
+            };
             let weight = Tensor::from_data(weight.to_data(), &x.device());
             let mut gradients = (y.clone() * weight).sum().backward();
             let dx = x.grad_remove(&mut gradients).unwrap().into_data();
@@ -130,6 +140,23 @@ fn the_fused_block_is_the_plain_one() {
         for ((plain, fused), spared) in plain.iter().zip(&fused).zip(&spared) {
             fused.assert_approx_eq::<f32>(plain, burn::tensor::Tolerance::rel_abs(1e-4, 1e-4));
             fused.assert_eq(spared, true);
+        }
+    }
+}
+
+#[test]
+fn views_of_several_shapes_are_embedded_as_by_themselves() {
+    use lejepa_core::Encoder;
+    for device in [Device::flex()] {
+        for pool in [Pool::Cls, Pool::Mean] {
+            let config = VitConfig { width: 24, depth: 2, heads: 2, pool, ..Default::default() };
+            let vit = config.init(3, &[4, 4], &device);
+            let noise = |shape| Tensor::<4>::random(shape, Distribution::Default, &device);
+            let (global, local) = (noise([5, 3, 16, 16]), noise([7, 3, 8, 8]));
+            let apart = [vit.encode(global.clone()), vit.encode(local.clone())];
+            let together = vit.encode_all(vec![global, local]).into_data();
+            let near = burn::tensor::Tolerance::rel_abs(1e-5, 1e-5);
+            together.assert_approx_eq::<f32>(&Tensor::cat(apart.to_vec(), 0).into_data(), near);
         }
     }
 }

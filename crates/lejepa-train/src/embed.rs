@@ -89,7 +89,8 @@ pub(crate) fn embed_indices(
             }
         }
         if !rows.is_empty() {
-            let embedded = model::embed(&frozen, &rows.iter().collect::<Vec<_>>(), &device)?;
+            let views: Vec<_> = rows.iter().collect();
+            let embedded = model::embed(&frozen, &[&views], &device)?;
             out.values.extend(embedded.try_into_vec_as::<f32>()?);
         }
         observer.event(Event::Embedding {

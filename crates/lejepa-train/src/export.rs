@@ -297,7 +297,7 @@ impl Embedder {
                 got: view.shape().to_vec(),
             }));
         }
-        let embedded = model::embed(&self.encoder.valid(), &[view], &self.device)?;
+        let embedded = model::embed(&self.encoder.valid(), &[&[view]], &self.device)?;
         Ok(embedded.try_into_vec_as::<f32>()?)
     }
 }

@@ -96,11 +96,11 @@ impl Model {
         if together {
             globals.extend(&locals);
         }
-        let mut embeddings = vec![self.embed(&globals, device)?];
+        let mut all: Vec<&[&View]> = vec![&globals];
         if !together && views.locals > 0 {
-            embeddings.push(self.embed(&locals, device)?);
+            all.push(&locals);
         }
-        let embeddings = Tensor::cat(embeddings, 0);
+        let embeddings = embed(&self.encoder, &all, device)?;
         let [rows, dim] = embeddings.dims();
         Ok(embeddings.reshape([views.views(), rows / views.views(), dim]))
     }
@@ -124,7 +124,7 @@ impl Model {
     /// # Shapes
     /// `[views, embedding]`
     pub fn embed(&self, views: &[&View], device: &Device) -> Result<Tensor<2>> {
-        embed(&self.encoder, views, device)
+        embed(&self.encoder, &[views], device)
     }
 
     /// Dotted names of vectors and scalars: biases, norms and the like, which are not decayed.
@@ -135,14 +135,23 @@ impl Model {
     }
 }
 
-/// Embeds views of one shape with an encoder.
-pub(crate) fn embed(encoder: &BoxedEncoder, views: &[&View], device: &Device) -> Result<Tensor<2>> {
-    let shape = views.first().map_or(&[][..], |view| view.shape());
-    if let Some(other) = views.iter().find(|view| view.shape() != shape) {
-        let (what, expected) = ("view among others".into(), format!("{shape:?}, as the first one"));
-        return Err(Error::Shape { what, expected, got: other.shape().to_vec() }.into());
+/// Embeds views with an encoder, of which those of a shape are together.
+pub(crate) fn embed(
+    encoder: &BoxedEncoder,
+    views: &[&[&View]],
+    device: &Device,
+) -> Result<Tensor<2>> {
+    let mut all = Vec::with_capacity(views.len());
+    for views in views {
+        let shape = views.first().map_or(&[][..], |view| view.shape());
+        if let Some(other) = views.iter().find(|view| view.shape() != shape) {
+            let what = "view among others".into();
+            let expected = format!("{shape:?}, as the first one");
+            return Err(Error::Shape { what, expected, got: other.shape().to_vec() }.into());
+        }
+        all.push((on_device(views, device)?, shape));
     }
-    Ok(encoder.encode(on_device(views, device)?, shape)?)
+    Ok(encoder.encode_all(all)?)
 }
 
 /// Views of one shape as numbers on the device, `[views, width]`. They are read where the sampler left
