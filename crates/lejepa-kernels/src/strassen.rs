@@ -2,10 +2,11 @@
 //!
 //! Both factors are cut into quarters, and seven products of sums of quarters take the place of eight
 //! products of quarters (Strassen, "Gaussian elimination is not optimal", Numerische Mathematik 13,
-//! 1969). A product is added to the quarters of the result that it belongs to while it is still in
-//! registers (as Huang et al. do, "Strassen's algorithm reloaded", SC16). One level is taken, and in 32
-//! bits alone: errors are then a small multiple of the plain product's, in relation to the norms of the
-//! factors (Higham, Accuracy and Stability of Numerical Algorithms, chapter 23).
+//! 1969), in the form of Winograd's, whose sums share parts (Higham, Accuracy and Stability of Numerical
+//! Algorithms, section 23.2.2). Products that come to the same quarters follow each other, so that their
+//! sum stays in registers from one to the next, and each product makes for one addition to a quarter
+//! instead of twelve for seven. One level is taken, and in 32 bits alone: errors are then a small multiple of the plain
+//! product's, in relation to the norms of the factors (Higham, section 23.2.2).
 
 // Loops are counted, so that they are unrolled and what they index stays in registers.
 #![allow(clippy::needless_range_loop)]
@@ -20,38 +21,36 @@ use crate::{Buffer, Matrix};
 /// Products, each of a sum of left quarters and one of right quarters.
 const PRODUCTS: usize = 7;
 
-/// The left sums of quarters 11, 12, 21 and 22.
+/// The left factors of all products, of quarters 11, 12, 21 and 22.
 #[inline(always)]
 fn left_sums<S: Simd>(s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; PRODUCTS] {
-    let sum = [s.add_f32s(a, d), s.add_f32s(c, d), s.add_f32s(a, b)];
-    [sum[0], sum[1], a, d, sum[2], s.sub_f32s(c, a), s.sub_f32s(b, d)]
+    let lower = s.add_f32s(c, d);
+    let most = s.sub_f32s(lower, a);
+    [a, most, s.sub_f32s(a, c), d, lower, s.sub_f32s(b, most), b]
 }
 
 /// The right ones.
 #[inline(always)]
 fn right_sums<S: Simd>(s: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; PRODUCTS] {
-    let sum = [s.add_f32s(a, d), s.add_f32s(a, b), s.add_f32s(c, d)];
-    [sum[0], a, s.sub_f32s(b, d), s.sub_f32s(c, a), d, sum[1], sum[2]]
+    let upper = s.sub_f32s(b, a);
+    let most = s.sub_f32s(d, upper);
+    [a, most, s.sub_f32s(d, b), s.sub_f32s(c, most), upper, d, c]
 }
 
-/// Whether each product is added to the quarters of the result (1), subtracted (−1) or neither.
-const RESULTS: [[i8; 4]; PRODUCTS] = [
-    [1, 0, 0, 1],
-    [0, 0, 1, -1],
-    [0, 1, 0, 1],
-    [1, 0, 1, 0],
-    [-1, 1, 0, 0],
-    [0, 0, 0, 1],
-    [1, 0, 0, 0],
-];
+/// Products in the order in which they are summed, and the quarter of the result that the sum so far is
+/// added to: the first four make one sum, the next two another, the last one is by itself.
+const SUMS: [&[(usize, usize)]; 3] =
+    [&[(0, 0), (1, 1), (2, 3), (3, 2)], &[(4, 3), (5, 1)], &[(6, 0)]];
 
-/// Left sums that are quarters, and so need no place of their own: of products 2 and 3.
-const OWN: [usize; PRODUCTS - 2] = [0, 1, 4, 5, 6];
+/// Left factors that are sums, and so need a place of their own: of these products.
+const OWN: [usize; PRODUCTS - 3] = [1, 2, 4, 5];
 
 /// Rows of a half that go through all columns together: their sums should stay in the cache.
 const ROWS: usize = 128;
-/// The most factors of a half along the common axis: a panel of them should stay in the nearest cache.
-const DEPTH: usize = 256;
+/// Rows that a half's are a multiple of: a smaller block, for where there are no more rows or registers.
+const LEAST: usize = BLOCK / 2;
+/// The most factors of a half along the common axis: the panels of all products should stay in the cache.
+const DEPTH: usize = 384;
 /// The fewest, for which what is saved is worth the sums.
 const WORTH: usize = 64;
 /// Rows, or columns, that are asked for ahead.
@@ -95,30 +94,26 @@ impl Quartered {
         let half = self.panels.length;
         let (inner, columns) = (2 * self.pieces * half, 2 * self.panels.columns);
         let count = left.len() / inner;
-        let into = &mut into[..count * columns];
-        if !add {
-            into.fill(0.0);
-        }
         let mut scratch = Buffer::take(OWN.len() * ROWS * half);
         let mut start = 0;
         while start < count {
             // A rest of too few rows for two halves goes by itself.
             let rows = match (count - start).min(2 * ROWS) {
-                few if few < 2 * BLOCK => few,
-                rows => rows / (2 * BLOCK) * (2 * BLOCK),
+                few if few < 2 * LEAST => few,
+                rows => rows / (2 * LEAST) * (2 * LEAST),
             };
             let into = &mut into[start * columns..][..rows * columns];
             for piece in 0..self.pieces {
                 let left =
                     &left[start * inner + piece * 2 * half..][..(rows - 1) * inner + 2 * half];
                 let (right, left) = (Piece { of: self, piece }, Matrix::rows(left, inner));
-                if rows < 2 * BLOCK {
-                    let sums = &mut scratch.slice()[..rows * half];
-                    few_rows(right, left, rows, sums, into);
+                let (into, add) = (&mut *into, add || piece > 0);
+                if rows < 2 * LEAST {
+                    f32::run(FewRows { right, left, rows, add, into });
                 } else {
                     let sums = &mut scratch.slice()[..OWN.len() * rows / 2 * half];
                     arch().dispatch(LeftSums { rows: left, half, sums });
-                    f32::run(Rows { right, left, sums, into });
+                    f32::run(Rows { right, left, sums, add, into });
                 }
             }
             start += rows;
@@ -227,31 +222,26 @@ impl Piece<'_> {
     }
 }
 
-/// `into` += rows · a piece of the matrix; both halves are of whole blocks of rows.
+/// `into` (+)= rows · a piece of the matrix; both halves are a multiple of [`LEAST`] rows.
 struct Rows<'a> {
     right: Piece<'a>,
     left: Matrix<'a>,
     sums: &'a [f32],
+    add: bool,
     into: &'a mut [f32],
 }
 
 impl Task<f32> for Rows<'_> {
     #[inline(always)]
     fn run<U: Unit<Word = f32>>(self, u: U) {
-        if U::WIDE { self.blocks::<U, BLOCK>(u) } else { self.blocks::<U, { BLOCK / 2 }>(u) }
-    }
-}
-
-impl Rows<'_> {
-    #[inline(always)]
-    fn blocks<U: Unit<Word = f32>, const R: usize>(self, u: U) {
         let panels = &self.right.of.panels;
         let (half, columns, width) = (panels.length, 2 * panels.columns, 2 * U::LANES);
         let rows = self.sums.len() / (OWN.len() * half);
         let inner = self.left.row;
         let lefts: [(*const f32, usize); PRODUCTS] = std::array::from_fn(|p| match p {
-            2 => (self.left.data.as_ptr(), inner),
+            0 => (self.left.data.as_ptr(), inner),
             3 => (self.left.at(rows, half).data.as_ptr(), inner),
+            6 => (self.left.at(0, half).data.as_ptr(), inner),
             _ => {
                 let own = OWN.iter().position(|x| *x == p).unwrap_or(0);
                 (self.sums[own * rows * half..].as_ptr(), half)
@@ -261,111 +251,116 @@ impl Rows<'_> {
             let corner =
                 |lower: usize, right: usize| lower * rows * columns + first + right * width;
             let corners = [corner(0, 0), corner(0, 1), corner(1, 0), corner(1, 1)];
-            for (p, (left, stride)) in lefts.into_iter().enumerate() {
-                let panel = self.right.panel(first / (2 * width), p);
-                for r in (0..rows).step_by(R) {
-                    let target = Target {
-                        signs: RESULTS[p],
-                        corners: corners.map(|c| c + r * columns),
-                        stride: columns,
-                    };
-                    target.fetch::<R>(width, self.into);
-                    // SAFETY: rows of sums and of the matrix hold `half` factors, as the panel does.
-                    let sums = unsafe {
-                        let rows = std::array::from_fn(|i| left.add((r + i) * stride));
-                        add_products::<U, R, 1>(u, rows, half, panel, [[u.zero(); 2]; R])
-                    };
-                    target.put(u, sums, self.into);
+            let panels: [_; PRODUCTS] =
+                std::array::from_fn(|p| self.right.panel(first / (2 * width), p));
+            let mut r = 0;
+            while r < rows {
+                let corners = corners.map(|c| c + r * columns);
+                let lefts = lefts.map(|(left, stride)| (left.wrapping_add(r * stride), stride));
+                let quarters = Quarters { corners, stride: columns, into: self.into };
+                // SAFETY: rows of sums and of the matrix hold `half` factors, as panels do.
+                unsafe {
+                    if U::WIDE && r + BLOCK <= rows {
+                        quarters.sum::<U, BLOCK, 1>(u, lefts, panels, half, self.add);
+                        r += BLOCK;
+                    } else {
+                        quarters.sum::<U, LEAST, 1>(u, lefts, panels, half, self.add);
+                        r += LEAST;
+                    }
                 }
             }
         }
     }
 }
 
-/// Where in the result a block of a product belongs.
-struct Target {
-    signs: [i8; 4],
+/// A block of rows, two vectors wide, in each quarter of the result.
+struct Quarters<'a> {
+    /// Where they begin.
     corners: [usize; 4],
     /// From one row of the result to the next.
     stride: usize,
+    into: &'a mut [f32],
 }
 
-impl Target {
+impl Quarters<'_> {
+    /// The blocks (+)= all products of left factors and panels. Of the left ones, there is the first row
+    /// and how far it is to the next; from one factor to the next it is `STEP`.
+    ///
+    /// # Safety
+    /// `R` rows are readable for `half` such factors, panels for as many rows of two vectors.
     #[inline(always)]
-    fn fetch<const R: usize>(&self, width: usize, into: &[f32]) {
-        for (corner, sign) in self.corners.into_iter().zip(self.signs) {
-            if sign != 0 {
+    unsafe fn sum<U: Unit<Word = f32>, const R: usize, const STEP: usize>(
+        self,
+        u: U,
+        lefts: [(*const f32, usize); PRODUCTS],
+        panels: [*const f32; PRODUCTS],
+        half: usize,
+        add: bool,
+    ) {
+        let width = 2 * U::LANES;
+        for (n, products) in SUMS.into_iter().enumerate() {
+            let mut sums = [[u.zero(); 2]; R];
+            for &(p, quarter) in products {
+                let first = self.corners[quarter];
                 for r in 0..R {
-                    fetch(&into[corner + r * self.stride..][..width]);
+                    fetch(&self.into[first + r * self.stride..][..width]);
+                }
+                let (left, stride) = lefts[p];
+                // SAFETY: by the caller's promise.
+                sums = unsafe {
+                    let rows = std::array::from_fn(|r| left.add(r * stride));
+                    add_products::<U, R, STEP>(u, rows, half, panels[p], sums)
+                };
+                for r in 0..R {
+                    let row = &mut self.into[first + r * self.stride..][..width];
+                    // The first sum comes to all quarters before the others.
+                    put_row(u, sums[r], add || n > 0, row);
                 }
             }
         }
     }
-
-    #[inline(always)]
-    fn put<U: Unit, const R: usize>(&self, u: U, sums: [[U::Sums; 2]; R], into: &mut [f32]) {
-        for (corner, sign) in self.corners.into_iter().zip(self.signs) {
-            if sign == 0 {
-                continue;
-            }
-            for r in 0..R {
-                let row = &mut into[corner + r * self.stride..][..2 * U::LANES];
-                let sums = match sign < 0 {
-                    true => [u.negated(sums[r][0]), u.negated(sums[r][1])],
-                    false => sums[r],
-                };
-                put_row(u, sums, true, row);
-            }
-        }
-    }
 }
 
-/// `into` += rows that are too few for two halves times a piece of the matrix, by the plain four products:
-/// those of (a₁, a₂) with the quarters are a₁₂·b₁₁ + a₂·(b₂₁ − b₁₁) and a₁₂·b₂₂ + a₁·(b₁₂ − b₂₂), where
-/// a₁₂ = a₁ + a₂, and these right factors are among the sums.
-fn few_rows(right: Piece<'_>, left: Matrix<'_>, rows: usize, sums: &mut [f32], into: &mut [f32]) {
-    let half = right.of.panels.length;
-    for (r, sums) in sums.chunks_exact_mut(half).enumerate() {
-        let (a, b) = left.data[r * left.row..][..2 * half].split_at(half);
-        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum = a + b);
-    }
-    f32::run(FewRows { right, left, rows, sums, into });
-}
-
+/// `into` (+)= rows that are too few for two halves times a piece of the matrix, by the plain four products:
+/// with a₁ and a₂, those of the quarters are a₁·b₁₁ + a₂·b₂₁ and a₁·b₁₁ + a₁·(b₁₂ − b₁₁) + a₂·b₂₂.
 struct FewRows<'a> {
     right: Piece<'a>,
     left: Matrix<'a>,
     rows: usize,
-    sums: &'a [f32],
+    add: bool,
     into: &'a mut [f32],
 }
 
 impl Task<f32> for FewRows<'_> {
     #[inline(always)]
     fn run<U: Unit<Word = f32>>(self, u: U) {
-        const ROWS: usize = BLOCK / 2;
         let panels = &self.right.of.panels;
         let (half, columns, width) = (panels.length, 2 * panels.columns, 2 * U::LANES);
-        let whole = (self.left.data, self.left.row);
-        let lefts = [(self.sums, half), (&whole.0[half..], whole.1), whole, (self.sums, half)];
         for first in (0..columns).step_by(2 * width) {
-            for (p, (left, stride)) in lefts.into_iter().enumerate() {
-                // Products 1, 3, 2 and 4, of which the first two are for the first panel of the pair.
-                let panel = self.right.panel(first / (2 * width), [1, 3, 2, 4][p]);
-                for start in (0..self.rows).step_by(ROWS) {
-                    // Beyond the last row the first one stands in.
-                    let rows = std::array::from_fn(|i| {
-                        let row = if start + i < self.rows { start + i } else { 0 };
-                        left[row * stride..][..half].as_ptr()
-                    });
-                    // SAFETY: rows hold `half` factors, as the panel does.
-                    let sums = unsafe {
-                        add_products::<U, ROWS, 1>(u, rows, half, panel, [[u.zero(); 2]; ROWS])
-                    };
-                    for r in 0..ROWS {
+            let panel = |p: usize| self.right.panel(first / (2 * width), p);
+            let [upper, lower, across, last] = [panel(0), panel(6), panel(4), panel(5)];
+            for start in (0..self.rows).step_by(LEAST) {
+                // Beyond the last row the first one stands in.
+                let left: [*const f32; LEAST] = std::array::from_fn(|i| {
+                    let row = if start + i < self.rows { start + i } else { 0 };
+                    self.left.data[row * self.left.row..][..2 * half].as_ptr()
+                });
+                // SAFETY: rows hold twice `half` factors, a panel `half`.
+                let sums = unsafe {
+                    let right = left.map(|row| row.add(half));
+                    let zero = [[u.zero(); 2]; LEAST];
+                    let both = add_products::<U, LEAST, 1>(u, left, half, upper, zero);
+                    let second = add_products::<U, LEAST, 1>(u, left, half, across, both);
+                    [
+                        add_products::<U, LEAST, 1>(u, right, half, lower, both),
+                        add_products::<U, LEAST, 1>(u, right, half, last, second),
+                    ]
+                };
+                for (i, sums) in sums.into_iter().enumerate() {
+                    for r in 0..LEAST {
                         if start + r < self.rows {
-                            let at = (start + r) * columns + first + p / 2 * width;
-                            put_row(u, sums[r], true, &mut self.into[at..][..width]);
+                            let at = (start + r) * columns + first + i * width;
+                            put_row(u, sums[r], self.add, &mut self.into[at..][..width]);
                         }
                     }
                 }
@@ -402,7 +397,7 @@ pub(crate) fn gradient(into: &mut [f32], left: &[f32], right: &[f32], m: usize, 
 }
 
 /// The most rows of a half that a gradient is summed over at a time.
-const GRADIENT: usize = 200;
+const GRADIENT: usize = 256;
 
 /// The left sums of both halves of the columns and both halves of the rows: for each product, for each
 /// [`TOGETHER`] columns, for each row of a half, those columns.
@@ -419,21 +414,33 @@ impl WithSimd for LeftColumns<'_> {
         let m = self.m;
         let size = self.sums.len() / PRODUCTS;
         let half = size / (m / 2);
-        for r in 0..half {
-            let (a, c) = self.left[r * m..][..m].split_at(m / 2);
-            let lower = self.left.get((half + r) * m..(half + r + 1) * m).unwrap_or(&[]);
-            let (b, d) = lower.split_at(lower.len() / 2);
-            for j in (0..m / 2).step_by(S::F32_LANES) {
-                let quarters = [
-                    load(s, a, j),
-                    load(s, b, j.min(b.len())),
-                    load(s, c, j),
-                    load(s, d, j.min(d.len())),
-                ];
-                let sums = left_sums(s, quarters);
-                let at = (j / TOGETHER * half + r) * TOGETHER + j % TOGETHER;
-                for p in 0..PRODUCTS {
-                    store(s, self.sums, p * size + at, sums[p]);
+        let rows = self.left.len() / m;
+        // Reads are far apart, so that each product's sums are written one after the other.
+        for j in (0..m / 2).step_by(TOGETHER) {
+            for r in 0..half {
+                for ahead in [r + AHEAD, half + r + AHEAD] {
+                    if ahead < rows {
+                        fetch(&self.left[ahead * m + j..][..TOGETHER]);
+                        fetch(&self.left[ahead * m + m / 2 + j..][..TOGETHER]);
+                    }
+                }
+                let upper = &self.left[r * m..][..m];
+                let lower = match half + r < rows {
+                    true => &self.left[(half + r) * m..][..m],
+                    false => &[],
+                };
+                for i in (j..j + TOGETHER).step_by(S::F32_LANES) {
+                    let quarters = [
+                        load(s, upper, i),
+                        load(s, lower, i.min(lower.len())),
+                        load(s, upper, m / 2 + i),
+                        load(s, lower, (m / 2 + i).min(lower.len())),
+                    ];
+                    let sums = left_sums(s, quarters);
+                    let at = (j * half) + r * TOGETHER + i - j;
+                    for p in 0..PRODUCTS {
+                        store(s, self.sums, p * size + at, sums[p]);
+                    }
                 }
             }
         }
@@ -452,7 +459,7 @@ struct Columns<'a> {
 impl Task<f32> for Columns<'_> {
     #[inline(always)]
     fn run<U: Unit<Word = f32>>(self, u: U) {
-        if U::WIDE { self.blocks::<U, BLOCK>(u) } else { self.blocks::<U, { BLOCK / 2 }>(u) }
+        if U::WIDE { self.blocks::<U, BLOCK>(u) } else { self.blocks::<U, LEAST>(u) }
     }
 }
 
@@ -462,24 +469,17 @@ impl Columns<'_> {
         let width = 2 * U::LANES;
         let (m, stride) = (self.m / 2, self.stride);
         let half = self.rights.len() / (PRODUCTS * width);
-        let corners = [0, width, m * stride, m * stride + width];
-        for p in 0..PRODUCTS {
-            let lefts = &self.lefts[p * half * m..][..half * m];
-            let panel = &self.rights[p * half * width..][..half * width];
-            for i in (0..m).step_by(R) {
-                let target =
-                    Target { signs: RESULTS[p], corners: corners.map(|c| c + i * stride), stride };
-                target.fetch::<R>(width, self.into);
-                let block = &lefts[i / TOGETHER * TOGETHER * half..][..TOGETHER * half];
-                // SAFETY: a block has `half` rows of `TOGETHER`, the panel `half` of two vectors.
-                let sums = unsafe {
-                    let left = block.as_ptr().add(i % TOGETHER);
-                    let rows = std::array::from_fn(|r| left.add(r));
-                    let zero = [[u.zero(); 2]; R];
-                    add_products::<U, R, TOGETHER>(u, rows, half, panel.as_ptr(), zero)
-                };
-                target.put(u, sums, self.into);
-            }
+        let panels: [_; PRODUCTS] =
+            std::array::from_fn(|p| self.rights[p * half * width..].as_ptr());
+        for i in (0..m).step_by(R) {
+            let (block, column) = (i / TOGETHER * TOGETHER, i % TOGETHER);
+            let lefts = std::array::from_fn(|p| {
+                (self.lefts[p * half * m + block * half + column..].as_ptr(), 1)
+            });
+            let corners = [0, width, m * stride, m * stride + width].map(|c| c + i * stride);
+            let quarters = Quarters { corners, stride, into: self.into };
+            // SAFETY: blocks have `half` rows of `TOGETHER`, panels `half` of two vectors.
+            unsafe { quarters.sum::<U, R, TOGETHER>(u, lefts, panels, half, true) };
         }
     }
 }

@@ -78,9 +78,6 @@ pub(crate) trait Unit: Copy {
     /// `at` points to room for as many words as there are lanes.
     unsafe fn put(self, words: Self::Vector, at: *mut Self::Word);
 
-    /// −`sums`
-    fn negated(self, sums: Self::Sums) -> Self::Sums;
-
     /// # Safety
     /// `at` points to as many numbers as there are lanes.
     unsafe fn store(self, sums: Self::Sums, at: *mut f32, add: bool);
@@ -168,10 +165,6 @@ impl<S: Simd> Unit for Numbers<S> {
     #[inline(always)]
     unsafe fn put(self, words: Self::Vector, at: *mut f32) {
         unsafe { at.cast::<S::f32s>().write_unaligned(words) }
-    }
-    #[inline(always)]
-    fn negated(self, sums: Self::Sums) -> Self::Sums {
-        self.0.neg_f32s(sums)
     }
     #[inline(always)]
     unsafe fn store(self, sums: Self::Sums, at: *mut f32, add: bool) {
@@ -303,11 +296,6 @@ mod pairs {
                 let words = std::mem::transmute::<__m512bh, __m512i>(words);
                 _mm512_storeu_si512(at.cast(), words);
             }
-        }
-        #[inline(always)]
-        fn negated(self, sums: __m512) -> __m512 {
-            // SAFETY: see `Pairs`.
-            unsafe { _mm512_sub_ps(_mm512_setzero_ps(), sums) }
         }
         #[inline(always)]
         unsafe fn store(self, sums: __m512, at: *mut f32, add: bool) {
