@@ -13,7 +13,7 @@ use crate::joins::{Across, NONE, words_along};
 use crate::memory::fresh;
 use crate::rows::{BLOCK, Outer, Panels, Sweep, width};
 use crate::unit::{Pair, Word};
-use crate::winograd::Tiled;
+use crate::winograd::{Nines, Tiled};
 use crate::{Buffer, Precision};
 
 /// Positions that a thread makes at a time.
@@ -33,13 +33,6 @@ pub(crate) struct ConvShape {
     pub(crate) kernel: usize,
     pub(crate) stride: usize,
     pub(crate) pad: usize,
-}
-
-/// The values of one filter of nine.
-fn nine(filters: &[f32], n: usize) -> [f32; 9] {
-    let mut nine = [0.0; 9];
-    nine.copy_from_slice(&filters[9 * n..][..9]);
-    nine
 }
 
 /// Positions of what is made that meet the same taps.
@@ -173,8 +166,8 @@ impl ConvShape {
         // Taken of each chunk while it is in the cache.
         let (y, parts) = match self.tiled(Way::Forward) {
             Some(tiled) => {
-                let filter = |o: usize, c: usize| nine(filters, o * self.input + c);
-                tiled.correlate(x, filter, precision, statistics)
+                let filters = Nines { values: filters, turned: false };
+                tiled.correlate(x, filters, precision, statistics)
             }
             None if precision.is_narrow() => {
                 self.sweep::<Pair>(Way::Forward, x, filters, statistics)
@@ -213,11 +206,7 @@ impl ConvShape {
         let dx = wants_pictures.then(|| match self.tiled(Way::Back) {
             // Inputs and outputs change places, and kernels are turned by half a turn.
             Some(tiled) => {
-                let turned = |c: usize, o: usize| {
-                    let mut nine = nine(filters, o * self.input + c);
-                    nine.reverse();
-                    nine
-                };
+                let turned = Nines { values: filters, turned: true };
                 tiled.correlate(dy, turned, precision, false).0
             }
             None if narrow => self.sweep::<Pair>(Way::Back, dy, filters, false).0,

@@ -3,6 +3,7 @@
 use gemm::Parallelism;
 
 use crate::Precision;
+use crate::rows::fetch;
 
 /// A matrix in memory: element (i, j) at `data[i·row + j·column]`.
 ///
@@ -43,6 +44,25 @@ impl<'a> Matrix<'a> {
     /// The part from row `i` and column `j` on.
     pub fn at(self, i: usize, j: usize) -> Self {
         Self { data: &self.data[i * self.row + j * self.column..], ..self }
+    }
+
+    /// Copies so many rows and columns, row by row. Columns are read as if they were contiguous.
+    pub(crate) fn copied(self, rows: usize, columns: usize, into: &mut [f32]) {
+        /// Rows that lie together.
+        const LINE: usize = 16;
+        /// Columns that are asked for ahead.
+        const AHEAD: usize = 16;
+        for i in (0..rows).step_by(LINE) {
+            for j in 0..columns {
+                let column = &self.data[j * self.column..];
+                if let Some(next) = self.data.get((j + AHEAD) * self.column + i..) {
+                    fetch(&next[..next.len().min(LINE)]);
+                }
+                for i in i..rows.min(i + LINE) {
+                    into[i * columns + j] = column[i * self.row];
+                }
+            }
+        }
     }
 
     fn reach(&self, rows: usize, columns: usize) -> usize {

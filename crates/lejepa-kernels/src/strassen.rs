@@ -80,7 +80,7 @@ impl Quartered {
             for (piece, words) in words.enumerate() {
                 let mut part = matrix.at(piece * 2 * half, pair * 2 * width);
                 if part.column != 1 {
-                    transpose(part, 2 * half, 2 * width, &mut rows);
+                    part.copied(2 * half, 2 * width, &mut rows);
                     part = Matrix::rows(&rows, 2 * width);
                 }
                 arch().dispatch(RightSums { rows: part, count: 2 * half, words });
@@ -117,21 +117,6 @@ impl Quartered {
                 }
             }
             start += rows;
-        }
-    }
-}
-
-/// Rows of a matrix whose columns are contiguous.
-fn transpose(matrix: Matrix<'_>, rows: usize, columns: usize, into: &mut [f32]) {
-    for i in (0..rows).step_by(TOGETHER) {
-        for j in 0..columns {
-            let column = &matrix.data[j * matrix.column..];
-            if let Some(next) = matrix.data.get((j + AHEAD) * matrix.column + i..) {
-                fetch(&next[..next.len().min(TOGETHER)]);
-            }
-            for i in i..rows.min(i + TOGETHER) {
-                into[i * columns + j] = column[i * matrix.row];
-            }
         }
     }
 }

@@ -10,22 +10,32 @@
 // Loops are counted, so that they are unrolled and what they index stays in registers.
 #![allow(clippy::needless_range_loop)]
 
-use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::batch::{self, Moments};
 use crate::groups::summed;
 use crate::halves::Numbers;
-use crate::joins::{Along, NONE};
-use crate::lanes::{arch, load, store};
+use crate::joins::{Across, Along, NONE};
+use crate::lanes::arch;
 use crate::memory::fresh;
 use crate::rows::{Panels, Sweep, following, width};
 use crate::unit::{Pair, Word};
 use crate::weight::{add_gradient, packs_tiles};
 use crate::{Buffer, Matrix, Precision, product};
 
+mod transforms;
+
+use transforms::{Gradients, Nine, Pictures, Results, Sixteen};
+
 /// Products of a tile.
 const PRODUCTS: usize = 16;
+/// Numbers of each product that are made at a time before they are joined into words: those of all products
+/// should stay in the nearest cache.
+const JOINED: usize = 512;
+/// Outputs whose filters a thread puts in order at a time.
+const TURNED: usize = 16;
 /// Tiles whose gradients are summed at a time.
 const SUMMED: usize = 128;
 
@@ -48,18 +58,13 @@ enum Filters {
     Tiles(Vec<f32>),
 }
 
-/// G·g·Gᵀ of one filter.
-fn transformed(g: [f32; 9]) -> [f32; PRODUCTS] {
-    let side = |a: f32, b: f32, c: f32| {
-        let (even, odd) = (0.5 * (a + c), 0.5 * b);
-        [a, even + odd, even - odd, c]
-    };
-    let by = [0, 1, 2].map(|j| side(g[j], g[3 + j], g[6 + j]));
-    let mut all = [0.0; PRODUCTS];
-    for (i, row) in all.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        *row = side(by[0][i], by[1][i], by[2][i]);
-    }
-    all
+/// The filters as a convolution has them, nine values each.
+#[derive(Clone, Copy)]
+pub(crate) struct Nines<'a> {
+    /// `[output, input, 9]`; turned, inputs and outputs have changed places.
+    pub(crate) values: &'a [f32],
+    /// Whether they are meant turned by half a turn.
+    pub(crate) turned: bool,
 }
 
 /// All 16 products, `m` = rows of `length` words times the filters.
@@ -88,16 +93,16 @@ impl Tiled {
         self.made.map(|n| n.div_ceil(2))
     }
 
-    /// The convolution with filters of which `filter(o, c)` gives the nine values, and the moments of
-    /// chunks of its result with their rows, where they are wanted; see [`batch::moments`].
+    /// The convolution with the filters, and the moments of chunks of its result with their rows, where
+    /// they are wanted; see [`batch::moments`].
     pub(crate) fn correlate(
         &self,
         x: &[f32],
-        filter: impl Fn(usize, usize) -> [f32; 9] + Sync,
+        filters: Nines<'_>,
         precision: Precision,
         moments: bool,
     ) -> (Vec<f32>, Vec<Moments>) {
-        self.correlated(x, &self.transformed(filter, precision), moments)
+        self.correlated(x, &self.transformed(filters, precision), moments)
     }
 
     fn correlated(&self, x: &[f32], filters: &Filters, moments: bool) -> (Vec<f32>, Vec<Moments>) {
@@ -127,54 +132,69 @@ impl Tiled {
     }
 
     /// G·g·Gᵀ of all filters, packed for what multiplies.
-    fn transformed(
-        &self,
-        filter: impl Fn(usize, usize) -> [f32; 9] + Sync,
-        precision: Precision,
-    ) -> Filters {
+    fn transformed(&self, filters: Nines<'_>, precision: Precision) -> Filters {
         if packs_tiles(precision) {
-            return Filters::Tiles(self.transformed_plain(filter));
+            return Filters::Tiles(self.transformed_plain(filters));
         }
         match precision.is_narrow() {
-            true => Filters::Pairs(self.transformed_panels(filter)),
-            false => Filters::Numbers(self.transformed_panels(filter)),
+            true => Filters::Pairs(self.transformed_panels(filters)),
+            false => Filters::Numbers(self.transformed_panels(filters)),
         }
     }
 
     /// A tap for each of the products.
-    fn transformed_panels<W: Word>(
-        &self,
-        filter: impl Fn(usize, usize) -> [f32; 9] + Sync,
-    ) -> Panels<W> {
+    fn transformed_panels<W: Word>(&self, filters: Nines<'_>) -> Panels<W> {
         let (width, length) = (width::<W>(), self.input.div_ceil(W::FACTORS));
         Panels::new(self.output, PRODUCTS, self.input, |panel, words| {
+            let outputs = panel * width..self.output.min((panel + 1) * width);
+            let columns = outputs.len();
+            let size = PRODUCTS * columns;
+            let (mut numbers, mut nine) = (vec![0.0; W::FACTORS * size], vec![0.0; 9 * columns]);
             for i in 0..length {
-                for o in 0..width.min(self.output - panel * width) {
-                    let of = |c: usize| match c < self.input {
-                        true => transformed(filter(panel * width + o, c)),
-                        false => [0.0; PRODUCTS],
-                    };
-                    let first = of(i * W::FACTORS);
-                    let second = if W::FACTORS == 2 { of(2 * i + 1) } else { first };
-                    for k in 0..PRODUCTS {
-                        words[(k * length + i) * width + o] = W::of([first[k], second[k]]);
-                    }
+                let inputs = i * W::FACTORS..self.input.min((i + 1) * W::FACTORS);
+                let second = if inputs.len() == 2 { size } else { NONE };
+                for (input, numbers) in inputs.zip(numbers.chunks_exact_mut(size)) {
+                    self.transformed_input(filters, input, outputs.clone(), &mut nine, numbers);
                 }
+                let rows: [[usize; 2]; PRODUCTS] = std::array::from_fn(|k| {
+                    [k * columns, if second == NONE { NONE } else { k * columns + second }]
+                });
+                let (numbers, words) = (&*numbers, &mut words[i * width..]);
+                W::run(Across { numbers, rows: &rows, columns, stride: length * width, words });
             }
         })
     }
 
     /// `[input, 16, output]`
-    fn transformed_plain(&self, filter: impl Fn(usize, usize) -> [f32; 9] + Sync) -> Vec<f32> {
-        let mut all = vec![0.0; self.input * PRODUCTS * self.output];
-        all.par_chunks_exact_mut(PRODUCTS * self.output).enumerate().for_each(|(c, all)| {
-            for o in 0..self.output {
-                for (k, value) in transformed(filter(o, c)).into_iter().enumerate() {
-                    all[k * self.output + o] = value;
-                }
-            }
+    fn transformed_plain(&self, filters: Nines<'_>) -> Vec<f32> {
+        let mut all = fresh(self.input * PRODUCTS * self.output);
+        all.par_chunks_exact_mut(PRODUCTS * self.output).enumerate().for_each(|(input, all)| {
+            let mut nine = vec![0.0; 9 * self.output];
+            self.transformed_input(filters, input, 0..self.output, &mut nine, all);
         });
         all
+    }
+
+    /// `[16, outputs]` of one input; `nine` is room for what they are made from.
+    fn transformed_input(
+        &self,
+        filters: Nines<'_>,
+        input: usize,
+        outputs: Range<usize>,
+        nine: &mut [f32],
+        into: &mut [f32],
+    ) {
+        let channels = outputs.len();
+        for (j, output) in outputs.enumerate() {
+            let at = match filters.turned {
+                false => output * self.input + input,
+                true => input * self.output + output,
+            };
+            for (k, value) in filters.values[9 * at..][..9].iter().enumerate() {
+                nine[if filters.turned { 8 - k } else { k } * channels + j] = *value;
+            }
+        }
+        arch().dispatch(Sixteen { nine, channels, sixteen: into });
     }
 
     /// Where the 16 positions of a tile begin in pictures of `channels` channels.
@@ -197,22 +217,40 @@ impl Tiled {
     fn chunk(&self, x: &[f32], filters: &Filters, rows: &mut [TileRow<'_>]) {
         let [_, columns] = self.tiles();
         let (input, output, count) = (self.input, self.output, rows.len() * columns);
-        let mut scratch = Buffer::take(PRODUCTS * count * (input + output));
-        let (v, m) = scratch.slice().split_at_mut(PRODUCTS * count * input);
+        let at_once = match filters {
+            Filters::Pairs(_) => (JOINED / input).clamp(1, count),
+            _ => count,
+        };
+        let mut scratch = Buffer::take(PRODUCTS * (at_once * input + count * output));
+        let (v, m) = scratch.slice().split_at_mut(PRODUCTS * at_once * input);
         let tiles: Vec<[usize; 16]> = rows
             .iter()
             .flat_map(|(picture, i, _)| (0..columns).map(|j| self.taken(*picture, [*i, j], input)))
             .collect();
-        arch().dispatch(Pictures { x, tiles: &tiles, channels: input, v });
+        let pictures =
+            |tiles: &[_], v: &mut [f32]| arch().dispatch(Pictures { x, tiles, channels: input, v });
         match filters {
-            Filters::Numbers(right) => products(right, v, input, m, count),
+            Filters::Numbers(right) => {
+                pictures(&tiles, v);
+                products(right, v, input, m, count);
+            }
             Filters::Pairs(right) => {
-                let mut words = Buffer::take(PRODUCTS * count * right.length);
+                let length = right.length;
+                let mut words = Buffer::take(PRODUCTS * count * length);
                 let words = words.words::<Pair>();
-                Pair::run(Along { numbers: v, factors: input, words });
-                products(right, words, right.length, m, count);
+                for (n, tiles) in tiles.chunks(at_once).enumerate() {
+                    let v = &mut v[..PRODUCTS * tiles.len() * input];
+                    pictures(tiles, v);
+                    for (k, numbers) in v.chunks_exact(tiles.len() * input).enumerate() {
+                        let words = &mut words[(k * count + n * at_once) * length..];
+                        let words = &mut words[..tiles.len() * length];
+                        Pair::run(Along { numbers, factors: input, words });
+                    }
+                }
+                products(right, words, length, m, count);
             }
             Filters::Tiles(right) => {
+                pictures(&tiles, v);
                 for (k, m) in m.chunks_exact_mut(count * output).enumerate() {
                     let left = Matrix::rows(&v[k * count * input..], input);
                     let right = Matrix::rows(&right[k * output..], PRODUCTS * output);
@@ -238,7 +276,7 @@ impl Tiled {
         let (input, output, [rows, columns]) = (self.input, self.output, self.tiles());
         let (total, size) = (self.batch * rows * columns, input * output);
         let chunks = (0..total).step_by(SUMMED).map(|s| s..total.min(s + SUMMED)).collect();
-        let [sums] = summed(chunks, [PRODUCTS * size], |tiles: std::ops::Range<usize>, [sums]| {
+        let [sums] = summed(chunks, [PRODUCTS * size], |tiles: Range<usize>, [sums]| {
             let count = tiles.len();
             let mut scratch = Buffer::take(PRODUCTS * count * (input + output));
             let (v, q) = scratch.slice().split_at_mut(PRODUCTS * count * input);
@@ -269,171 +307,18 @@ impl Tiled {
                 add_gradient(sums, left, right, input, output, precision);
             }
         });
-        // [input, output, 9], then outputs first.
+        // [input, 9, output], then outputs first.
         let mut nine = fresh(9 * size);
         nine.par_chunks_exact_mut(9 * output).enumerate().for_each(|(c, nine)| {
-            let of = |product: usize| &sums[product * size + c * output..][..output];
-            let products: [&[f32]; PRODUCTS] = std::array::from_fn(of);
-            for (o, nine) in nine.as_chunks_mut::<9>().0.iter_mut().enumerate() {
-                // Gᵀ·S, then times G.
-                let side = |s: [f32; 4]| {
-                    let (even, odd) = (0.5 * (s[1] + s[2]), 0.5 * (s[1] - s[2]));
-                    [s[0] + even, odd, even + s[3]]
-                };
-                let by = [0, 1, 2, 3].map(|j| side([0, 1, 2, 3].map(|i| products[4 * i + j][o])));
-                for i in 0..3 {
-                    let row = side([by[0][i], by[1][i], by[2][i], by[3][i]]);
-                    nine[3 * i..3 * i + 3].copy_from_slice(&row);
-                }
-            }
+            let (sums, apart) = (&sums[c * output..], size);
+            arch().dispatch(Nine { sums, apart, channels: output, nine });
         });
         let mut filters = fresh(9 * size);
-        filters.par_chunks_exact_mut(9 * input).enumerate().for_each(|(o, filter)| {
-            for (c, filter) in filter.chunks_exact_mut(9).enumerate() {
-                filter.copy_from_slice(&nine[(c * output + o) * 9..][..9]);
-            }
+        filters.par_chunks_mut(TURNED * 9 * input).enumerate().for_each(|(n, filters)| {
+            let turned = Matrix::rows(&nine, output).transposed().at(n * TURNED, 0);
+            turned.copied(filters.len() / (9 * input), 9 * input, filters);
         });
         filters
-    }
-}
-
-/// The vector from `at` on of what begins at `from`; 0 where that is [`NONE`].
-#[inline(always)]
-fn read<S: Simd>(s: S, x: &[f32], from: usize, channels: usize, at: usize) -> S::f32s {
-    if from == NONE { s.splat_f32s(0.0) } else { load(s, &x[from..from + channels], at) }
-}
-
-/// Bᵀ·d of four values: d₀ − d₂, d₁ + d₂, d₂ − d₁, d₁ − d₃.
-#[inline(always)]
-fn spread<S: Simd>(s: S, d: [S::f32s; 4]) -> [S::f32s; 4] {
-    [s.sub_f32s(d[0], d[2]), s.add_f32s(d[1], d[2]), s.sub_f32s(d[2], d[1]), s.sub_f32s(d[1], d[3])]
-}
-
-/// Bᵀ·d·B of each tile: `v` is `[16, tiles, channels]`.
-struct Pictures<'a> {
-    x: &'a [f32],
-    tiles: &'a [[usize; 16]],
-    channels: usize,
-    v: &'a mut [f32],
-}
-
-impl WithSimd for Pictures<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let Self { x, tiles, channels, v } = self;
-        let size = tiles.len() * channels;
-        for (n, tile) in tiles.iter().enumerate() {
-            for at in (0..channels).step_by(S::F32_LANES) {
-                let mut d = [[s.splat_f32s(0.0); 4]; 4];
-                for j in 0..4 {
-                    let mut column = [s.splat_f32s(0.0); 4];
-                    for i in 0..4 {
-                        column[i] = read(s, x, tile[4 * i + j], channels, at);
-                    }
-                    d[j] = spread(s, column);
-                }
-                for i in 0..4 {
-                    let row = spread(s, [d[0][i], d[1][i], d[2][i], d[3][i]]);
-                    for j in 0..4 {
-                        let v = &mut v[(4 * i + j) * size + n * channels..][..channels];
-                        store(s, v, at, row[j]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Aᵀ·m of four values: m₀ + m₁ + m₂, m₁ − m₂ − m₃.
-#[inline(always)]
-fn gather<S: Simd>(s: S, m: [S::f32s; 4]) -> [S::f32s; 2] {
-    let (plus, minus) = (s.add_f32s(m[1], m[2]), s.sub_f32s(m[1], m[2]));
-    [s.add_f32s(m[0], plus), s.sub_f32s(minus, m[3])]
-}
-
-/// Aᵀ·m·A of a row of tiles: `m` is `[16, count, channels]`, `y` one or two rows of `width` results.
-struct Results<'a> {
-    m: &'a [f32],
-    /// Of the row's tiles.
-    first: usize,
-    count: usize,
-    width: usize,
-    channels: usize,
-    y: &'a mut [f32],
-}
-
-impl WithSimd for Results<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let Self { m, first, count, width, channels, y } = self;
-        for tile in 0..width.div_ceil(2) {
-            for at in (0..channels).step_by(S::F32_LANES) {
-                let mut by = [[s.splat_f32s(0.0); 2]; 4];
-                for j in 0..4 {
-                    let mut column = [s.splat_f32s(0.0); 4];
-                    for i in 0..4 {
-                        let from = ((4 * i + j) * count + first + tile) * channels;
-                        column[i] = load(s, &m[from..from + channels], at);
-                    }
-                    by[j] = gather(s, column);
-                }
-                for i in 0..2 {
-                    let pair = gather(s, [by[0][i], by[1][i], by[2][i], by[3][i]]);
-                    for j in 0..2 {
-                        // Of an odd number of rows or columns, half of the last tile is not wanted.
-                        let to = (i * width + 2 * tile + j) * channels;
-                        if 2 * tile + j < width && to < y.len() {
-                            store(s, &mut y[to..to + channels], at, pair[j]);
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// A·d of two values: d₀, d₀ + d₁, d₀ − d₁, −d₁.
-#[inline(always)]
-fn scatter<S: Simd>(s: S, d: [S::f32s; 2]) -> [S::f32s; 4] {
-    [d[0], s.add_f32s(d[0], d[1]), s.sub_f32s(d[0], d[1]), s.sub_f32s(s.splat_f32s(0.0), d[1])]
-}
-
-/// A·dY·Aᵀ of each tile: `q` is `[16, tiles, channels]`.
-struct Gradients<'a> {
-    dy: &'a [f32],
-    tiles: &'a [[usize; 4]],
-    channels: usize,
-    q: &'a mut [f32],
-}
-
-impl WithSimd for Gradients<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, s: S) {
-        let Self { dy, tiles, channels, q } = self;
-        let size = tiles.len() * channels;
-        for (n, tile) in tiles.iter().enumerate() {
-            for at in (0..channels).step_by(S::F32_LANES) {
-                let mut d = [[s.splat_f32s(0.0); 4]; 2];
-                for j in 0..2 {
-                    let above = read(s, dy, tile[j], channels, at);
-                    let below = read(s, dy, tile[2 + j], channels, at);
-                    d[j] = scatter(s, [above, below]);
-                }
-                for i in 0..4 {
-                    let row = scatter(s, [d[0][i], d[1][i]]);
-                    for j in 0..4 {
-                        let q = &mut q[(4 * i + j) * size + n * channels..][..channels];
-                        store(s, q, at, row[j]);
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -452,9 +337,8 @@ mod tests {
             let x = noise(3 * source[0] * source[1] * input, 1);
             let filters = noise(output * input * 9, 2);
             let dy = noise(3 * made[0] * made[1] * output, 3);
-            let filter =
-                |o: usize, c: usize| std::array::from_fn(|n| filters[(o * input + c) * 9 + n]);
-            let (y, moments) = tiled.correlate(&x, filter, Precision::F32, true);
+            let nines = Nines { values: &filters, turned: false };
+            let (y, moments) = tiled.correlate(&x, nines, Precision::F32, true);
             assert_eq!(moments.iter().map(|(rows, _)| rows).sum::<usize>() * output, y.len());
             let (mut want, mut dwant) = (vec![0f64; y.len()], vec![0f64; filters.len()]);
             for (at, want) in want.iter_mut().enumerate() {
@@ -485,9 +369,9 @@ mod tests {
             assert!(off(&dfilters, &dwant) < 2e-5, "{}", off(&dfilters, &dwant));
             // In bf16: what 9·input products of factors with 2⁻⁹ of error add up to.
             let bound = |n: usize| 6.0 * (n as f64).sqrt() / 512.0;
-            let (y, _) = tiled.correlate(&x, filter, Precision::Bf16, false);
+            let (y, _) = tiled.correlate(&x, nines, Precision::Bf16, false);
             assert!(off(&y, &want) < bound(9 * input), "{}", off(&y, &want));
-            let plain = Filters::Tiles(tiled.transformed_plain(filter));
+            let plain = Filters::Tiles(tiled.transformed_plain(nines));
             let (y, _) = tiled.correlated(&x, &plain, false);
             assert!(off(&y, &want) < bound(9 * input), "{}", off(&y, &want));
             let dfilters = tiled.filters_back(Numbers::Full(&x), &dy, Precision::Bf16);
