@@ -375,8 +375,8 @@ impl<'a> Block<'a> {
         into(wup, normal, back, width, hidden);
         lanes::add_rows(back, bup);
         packed.up.times(dnormal, back, false);
-        dmiddle.copy_from_slice(dy);
-        lanes::normalize_back(dnormal, kept.middle, stats2, w.norm2[0], dmiddle, g2, b2);
+        let beside = Some(dy);
+        lanes::normalize_back(dnormal, kept.middle, stats2, w.norm2[0], beside, dmiddle, g2, b2);
 
         // Attention.
         let branch = match factors {
@@ -396,7 +396,7 @@ impl<'a> Block<'a> {
         into(wqkv, normal, dqkv.values(), width, 3 * width);
         lanes::add_rows(dqkv.values(), bqkv);
         packed.qkv.times(dnormal, dqkv.values(), false);
-        dx.copy_from_slice(dmiddle);
-        lanes::normalize_back(dnormal, x, stats1, w.norm1[0], dx, g1, b1);
+        let beside = Some(&*dmiddle);
+        lanes::normalize_back(dnormal, x, stats1, w.norm1[0], beside, dx, g1, b1);
     }
 }

@@ -71,13 +71,13 @@ pub(crate) fn norm_back(
     dy: &[f32],
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = gamma.len();
-    let mut dx = vec![0.0; x.len()];
+    let mut dx = fresh(x.len());
     let size = CHUNK * width;
     let chunks = x.chunks(size).zip(dy.chunks(size)).zip(dx.chunks_mut(size));
     let chunks = chunks.zip(stats.chunks(CHUNK * 2)).collect();
     let lengths = [width; 2];
     let [dgamma, dbeta] = summed(chunks, lengths, |(((x, dy), dx), stats), [dgamma, dbeta]| {
-        lanes::normalize_back(dy, x, stats, gamma, dx, dgamma, dbeta);
+        lanes::normalize_back(dy, x, stats, gamma, None, dx, dgamma, dbeta);
     });
     (dx, dgamma, dbeta)
 }

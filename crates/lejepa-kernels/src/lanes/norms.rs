@@ -78,12 +78,14 @@ pass! {
 }
 
 pass! {
-    /// From the gradient `dy` of [`normalize`]'s result: adds to those of its input, scale and shift.
+    /// From the gradient `dy` of [`normalize`]'s result: `dx` is that of its input and what comes from
+    /// `beside` it, and those of scale and shift are added to.
     fn normalize_back<'a>(
         dy: &'a [f32],
         x: &'a [f32],
         stats: &'a [f32],
         gamma: &'a [f32],
+        beside: Option<&'a [f32]>,
         dx: &'a mut [f32],
         dgamma: &'a mut [f32],
         dbeta: &'a mut [f32],
@@ -91,7 +93,8 @@ pass! {
         let (width, lanes) = (gamma.len(), S::F32_LANES);
         let rows = dy.chunks_exact(width).zip(x.chunks_exact(width));
         let rows = rows.zip(dx.chunks_exact_mut(width)).zip(stats.chunks_exact(2));
-        for (((dy, x), dx), stats) in rows {
+        for (row, (((dy, x), dx), stats)) in rows.enumerate() {
+            let beside = beside.map(|all| &all[row * width..][..width]);
             let (mean, rate) = (s.splat_f32s(stats[0]), s.splat_f32s(stats[1]));
             let (mut sum, mut along) = (s.splat_f32s(0.0), s.splat_f32s(0.0));
             for at in (0..width).step_by(lanes) {
@@ -111,7 +114,11 @@ pass! {
                 let unit = s.mul_f32s(s.sub_f32s(load(s, x, at), mean), rate);
                 let dunit = s.mul_f32s(load(s, dy, at), load(s, gamma, at));
                 let back = s.mul_add_f32s(unit, along, s.sub_f32s(dunit, sum));
-                store(s, dx, at, s.mul_add_f32s(back, rate, load(s, dx, at)));
+                let back = match beside {
+                    Some(beside) => s.mul_add_f32s(back, rate, load(s, beside, at)),
+                    None => s.mul_f32s(back, rate),
+                };
+                store(s, dx, at, back);
             }
         }
     }
