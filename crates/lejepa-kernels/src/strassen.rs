@@ -363,32 +363,43 @@ pub(crate) fn suits_gradient(count: usize, m: usize, n: usize) -> bool {
 pub(crate) fn gradient(into: &mut [f32], left: &[f32], right: &[f32], m: usize, n: usize) {
     let (count, width) = (right.len() / n, width::<f32>());
     let half = count.div_ceil(2 * count.div_ceil(2 * GRADIENT));
-    let mut scratch = Buffer::take(PRODUCTS * half * (m / 2 + width));
-    let (lefts, rights) = scratch.slice().split_at_mut(PRODUCTS * half * m / 2);
+    // Right sums that are needed again are kept.
+    let pairs = if m > COLUMNS { n / (2 * width) } else { 1 };
+    let (size, lefts) = (PRODUCTS * half * width, PRODUCTS * half * COLUMNS.min(m) / 2);
+    let mut scratch = Buffer::take(lefts + pairs * size);
+    let (lefts, rights) = scratch.slice().split_at_mut(lefts);
     for start in (0..count).step_by(2 * half) {
         let count = (count - start).min(2 * half);
         let half = count.div_ceil(2);
-        let lefts = &mut lefts[..PRODUCTS * half * m / 2];
-        let rights = &mut rights[..PRODUCTS * half * width];
-        let left = &left[start * m..][..count * m];
-        arch().dispatch(LeftColumns { left, m, sums: lefts });
-        for first in (0..n).step_by(2 * width) {
-            let rows = Matrix::rows(&right[start * n + first..], n);
-            arch().dispatch(RightSums { rows, count, words: rights });
-            let into = &mut into[first..];
-            f32::run(Columns { lefts, rights, m, stride: n, into });
+        for from in (0..m).step_by(COLUMNS) {
+            let columns = COLUMNS.min(m - from);
+            let lefts = &mut lefts[..PRODUCTS * half * columns / 2];
+            let rows = Matrix::rows(&left[start * m + from..], m);
+            arch().dispatch(LeftColumns { rows, count, columns, sums: &mut *lefts });
+            for (pair, first) in (0..n).step_by(2 * width).enumerate() {
+                let rights = &mut rights[pair % pairs * size..][..PRODUCTS * half * width];
+                if from == 0 || pairs == 1 {
+                    let rows = Matrix::rows(&right[start * n + first..], n);
+                    arch().dispatch(RightSums { rows, count, words: &mut *rights });
+                }
+                let into = &mut into[from * n + first..];
+                f32::run(Columns { lefts, rights, m: columns, stride: n, into });
+            }
         }
     }
 }
 
+/// Columns of a gradient's left factors whose sums stay in the cache; a multiple of twice [`TOGETHER`].
+const COLUMNS: usize = 384;
 /// The most rows of a half that a gradient is summed over at a time.
 const GRADIENT: usize = 256;
 
 /// The left sums of both halves of the columns and both halves of the rows: for each product, for each
 /// [`TOGETHER`] columns, for each row of a half, those columns.
 struct LeftColumns<'a> {
-    left: &'a [f32],
-    m: usize,
+    rows: Matrix<'a>,
+    count: usize,
+    columns: usize,
     sums: &'a mut [f32],
 }
 
@@ -396,24 +407,21 @@ impl WithSimd for LeftColumns<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        let m = self.m;
+        let m = self.columns;
         let size = self.sums.len() / PRODUCTS;
         let half = size / (m / 2);
-        let rows = self.left.len() / m;
+        let row = |r: usize| &self.rows.data[r * self.rows.row..][..m];
         // Reads are far apart, so that each product's sums are written one after the other.
         for j in (0..m / 2).step_by(TOGETHER) {
             for r in 0..half {
                 for ahead in [r + AHEAD, half + r + AHEAD] {
-                    if ahead < rows {
-                        fetch(&self.left[ahead * m + j..][..TOGETHER]);
-                        fetch(&self.left[ahead * m + m / 2 + j..][..TOGETHER]);
+                    if ahead < self.count {
+                        fetch(&row(ahead)[j..][..TOGETHER]);
+                        fetch(&row(ahead)[m / 2 + j..][..TOGETHER]);
                     }
                 }
-                let upper = &self.left[r * m..][..m];
-                let lower = match half + r < rows {
-                    true => &self.left[(half + r) * m..][..m],
-                    false => &[],
-                };
+                let upper = row(r);
+                let lower = if half + r < self.count { row(half + r) } else { &[] };
                 for i in (j..j + TOGETHER).step_by(S::F32_LANES) {
                     let quarters = [
                         load(s, upper, i),
