@@ -7,8 +7,9 @@ use crate::lanes;
 use crate::memory::split;
 use crate::{Buffer, Matrix, Precision, product};
 
-/// Queries that attend at once.
-const QUERIES: usize = 128;
+/// Scores of a head that are made at a time, at most, unless a query has more: they should stay in the
+/// cache.
+const SCORES: usize = 1 << 17;
 
 /// Attention over samples of one length.
 #[derive(Clone, Copy)]
@@ -20,12 +21,19 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
+    /// Queries that attend at once: of parts of about the same size.
+    fn at_once(&self) -> usize {
+        let most = (SCORES / self.tokens).max(1);
+        self.tokens.div_ceil(self.tokens.div_ceil(most))
+    }
+
     /// The result for queries, keys and values, and the logarithms.
     pub(crate) fn forward(&self, qkv: &[f32], out: &mut [f32], logs: &mut [f32]) {
         let Self { tokens, width, heads, precision } = *self;
         let depth = width / heads;
         let scale = (depth as f32).powf(-0.5);
-        let mut scores = Buffer::take(QUERIES.min(tokens) * tokens);
+        let at_once = self.at_once();
+        let mut scores = Buffer::take(at_once * tokens);
         let samples =
             qkv.chunks_exact(tokens * 3 * width).zip(out.chunks_exact_mut(tokens * width));
         for ((qkv, out), logs) in samples.zip(logs.chunks_exact_mut(tokens * heads)) {
@@ -33,8 +41,8 @@ impl Attention {
             for (head, logs) in logs.chunks_exact_mut(tokens).enumerate() {
                 let first = head * depth;
                 let (k, v) = (all.at(0, width + first), all.at(0, 2 * width + first));
-                for (part, logs) in logs.chunks_mut(QUERIES).enumerate() {
-                    let (from, count) = (part * QUERIES, logs.len());
+                for (part, logs) in logs.chunks_mut(at_once).enumerate() {
+                    let (from, count) = (part * at_once, logs.len());
                     let scores = &mut scores.slice()[..count * tokens];
                     let (q, shape) = (all.at(from, first), [count, tokens, depth]);
                     product(scores, tokens, false, q, k.transposed(), shape, precision);
@@ -59,7 +67,7 @@ impl Attention {
         let Self { tokens, width, heads, precision } = *self;
         let (depth, stride) = (width / heads, 3 * width);
         let scale = (depth as f32).powf(-0.5);
-        let at_once = QUERIES.min(tokens);
+        let at_once = self.at_once();
         let mut scratch = Buffer::take(2 * at_once * tokens + at_once);
         let [p, d, dots] = split(scratch.slice(), [at_once * tokens, at_once * tokens, at_once]);
         let size = tokens * width;
@@ -71,8 +79,8 @@ impl Attention {
             for (head, logs) in logs.chunks_exact(tokens).enumerate() {
                 let first = head * depth;
                 let (k, v) = (all.at(0, width + first), all.at(0, 2 * width + first));
-                for (part, logs) in logs.chunks(QUERIES).enumerate() {
-                    let (from, count) = (part * QUERIES, logs.len());
+                for (part, logs) in logs.chunks(at_once).enumerate() {
+                    let (from, count) = (part * at_once, logs.len());
                     let (p, d) = (&mut p[..count * tokens], &mut d[..count * tokens]);
                     let (q, dout_at) =
                         (all.at(from, first), Matrix::rows(dout, width).at(from, first));

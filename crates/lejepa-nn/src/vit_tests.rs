@@ -88,7 +88,7 @@ fn the_fused_block_is_the_plain_one() {
     let of = |samples: usize, tokens: usize| Sequences { samples, tokens };
     for (sequences, width, heads, drop_path) in [
         (vec![of(37, 17)], 24, 2, 0.0),
-        (vec![of(3, 200)], 16, 4, 0.0),
+        (vec![of(2, 600)], 16, 4, 0.0),
         (vec![of(2, 1)], 6, 1, 0.0),
         (vec![of(37, 17)], 24, 2, 0.4),
         (vec![of(40, 17), of(3, 60), of(1, 1)], 24, 2, 0.0),
