@@ -35,9 +35,10 @@ use crate::{Error, Result};
 /// let device = Device::flex();
 /// let means = Means { linear: LinearConfig::new(2, 4).init(&device) };
 /// let global = Tensor::<3>::ones([5, 2, 16], &device);
-/// assert_eq!(means.encode(global).dims(), [5, means.dim()]);
+/// assert_eq!(means.encode(global.clone()).dims(), [5, means.dim()]);
 /// let local = Tensor::<3>::ones([5, 2, 8], &device);
-/// assert_eq!(means.encode(local).dims(), [5, 4]);
+/// assert_eq!(means.encode(local.clone()).dims(), [5, 4]);
+/// assert_eq!(means.encode_all(vec![global, local]).dims(), [10, 4]);
 /// ```
 pub trait Encoder<const RANK: usize>: Module + Sync + 'static {
     /// Embeds views of one shape.
