@@ -130,7 +130,9 @@ impl BoxedEncoder {
     /// let boxed = BoxedEncoder::new::<3>(means);
     /// let flat = Tensor::<2>::ones([5, 2 * 16], &device);
     /// assert_eq!(boxed.encode(flat.clone(), &[2, 16])?.dims(), [5, 4]);
-    /// assert!(boxed.encode(flat, &[2, 4, 4]).is_err());
+    /// assert!(boxed.encode(flat.clone(), &[2, 4, 4]).is_err());
+    /// let local = Tensor::<2>::ones([3, 2 * 8], &device);
+    /// assert_eq!(boxed.encode_all(vec![(flat, &[2, 16]), (local, &[2, 8])])?.dims(), [8, 4]);
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn encode(&self, views: Tensor<2>, shape: &[usize]) -> Result<Tensor<2>> {
@@ -138,37 +140,10 @@ impl BoxedEncoder {
     }
 
     /// Embeds views of several shapes, of which there is at least one, each given flat with its shape:
-    /// their embeddings, one after the other.
+    /// their embeddings, one after the other. See [`BoxedEncoder::encode`] for an example.
     ///
     /// # Errors
     /// As [`BoxedEncoder::encode`].
-    ///
-    /// ```
-    /// # use burn::module::Module;
-    /// # use burn::nn::{Linear, LinearConfig};
-    /// # use burn::tensor::{Device, Tensor};
-    /// # use lejepa_core::{BoxedEncoder, Encoder};
-    /// # #[derive(Module, Debug)]
-    /// # struct Means {
-    /// #     linear: Linear,
-    /// # }
-    /// # impl Encoder<3> for Means {
-    /// #     fn encode(&self, views: Tensor<3>) -> Tensor<2> {
-    /// #         self.linear.forward(views.mean_dim(2).squeeze_dim::<2>(2))
-    /// #     }
-    /// #     fn dim(&self) -> usize {
-    /// #         4
-    /// #     }
-    /// # }
-    /// # let device = Device::flex();
-    /// # let means = Means { linear: LinearConfig::new(2, 4).init(&device) };
-    /// // `means` is an `Encoder<3>`: it takes `[B, C, T]`.
-    /// let boxed = BoxedEncoder::new::<3>(means);
-    /// let (global, local) = (Tensor::ones([5, 2 * 16], &device), Tensor::ones([3, 2 * 8], &device));
-    /// let embeddings = boxed.encode_all(vec![(global, &[2, 16]), (local, &[2, 8])])?;
-    /// assert_eq!(embeddings.dims(), [8, 4]);
-    /// # Ok::<(), lejepa_core::Error>(())
-    /// ```
     pub fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>> {
         self.0.encode_all(views)
     }
