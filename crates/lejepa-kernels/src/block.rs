@@ -227,6 +227,11 @@ impl<'a> Block<'a> {
         Kept { lengths: [3 * width, width, heads, width, hidden, 4].map(|n| n * of.rows()) }
     }
 
+    /// Room for what a chunk makes on its way, unless it is kept elsewhere.
+    fn room(&self, chunk: Chunk, kept: bool) -> Buffer {
+        Buffer::take(if kept { 0 } else { self.kept(chunk.of).total() })
+    }
+
     /// The result for `x`, and what the way back needs where `keep` says so.
     pub(crate) fn forward(&self, x: &[f32], keep: bool) -> (Vec<f32>, Option<Buffer>) {
         let packed = &self.packed(false);
@@ -235,10 +240,7 @@ impl<'a> Block<'a> {
         let mut kept = keep.then(|| Buffer::take(kept));
         let items = self.items(&mut y, kept.as_mut().map(Buffer::slice));
         items.into_par_iter().flatten_iter().for_each(|Work { chunk, out, kept }| {
-            let mut room = Buffer::take(match kept {
-                Some(_) => 0,
-                None => self.kept(chunk.of).total(),
-            });
+            let mut room = self.room(chunk, kept.is_some());
             let kept = kept.unwrap_or_else(|| room.slice());
             self.chunk(packed, chunk, chunk.rows(x, self.shape.width), kept, Some(out));
         });
@@ -307,10 +309,7 @@ impl<'a> Block<'a> {
         let sums = summed(items, self.lengths(), |item, mut sums| {
             for Work { chunk, out, kept } in item {
                 let (x, dy) = (chunk.rows(x, width), chunk.rows(dy, width));
-                let mut room = Buffer::take(match kept {
-                    Some(_) => 0,
-                    None => self.kept(chunk.of).total(),
-                });
+                let mut room = self.room(chunk, kept.is_some());
                 let kept = kept.unwrap_or_else(|| room.slice());
                 if let Some(again) = &again {
                     self.chunk(again, chunk, x, kept, None);

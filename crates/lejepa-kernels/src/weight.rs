@@ -157,6 +157,8 @@ mod tests {
                 [9, 64, 32],
                 [277, 192, 64],
                 [131, 128, 1600],
+                // Deeper and wider than what goes at a time, with a rest.
+                [600, 832, 128],
             ] {
                 let (a, b) = (noise(rows * m, 1), noise(m * n, 2));
                 let dy = noise(rows * n, 3);
