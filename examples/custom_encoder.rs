@@ -1,4 +1,4 @@
-//! An encoder of one's own, chosen by name like the built-in ones, for any modality.
+//! A custom encoder, chosen by name like the built-in ones.
 //!
 //! `cargo run --release -p lejepa --example custom-encoder`
 
@@ -7,14 +7,17 @@ use std::sync::atomic::AtomicBool;
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, Relu};
 use burn::tensor::{Device, Tensor};
-use lejepa::core::{BoxedEncoder, Encoder, EncoderKind, Result, ViewSpec, register_encoder};
+use lejepa::core::config::{Docs, check, field_docs};
+use lejepa::core::{
+    BoxedEncoder, BuildContext, Component, Encoder, EncoderKind, Result, kind, register,
+};
 use lejepa::prelude::{Registry, Request, RunDir, train};
 use lejepa::train::{Silent, Start};
-// Linked for what it registers: the modality `image`.
+// Linked to register the modality `image`.
 use lejepa_image as _;
 use serde::{Deserialize, Serialize};
 
-/// Looks at the mean brightness of each row and each column, and at nothing else.
+/// A perceptron on the means of rows and columns.
 #[derive(Module, Debug)]
 struct Margins {
     norm: LayerNorm,
@@ -26,11 +29,11 @@ struct Margins {
     dim: usize,
 }
 
-/// The keys that `[encoder]` has beside `name`.
+/// The keys of `[encoder]`, in addition to `name`.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct MarginsConfig {
-    /// Width of the embedding.
+    /// Width of the embedding, 1 to 4096.
     width: usize,
 }
 
@@ -42,7 +45,7 @@ impl Default for MarginsConfig {
 
 impl Encoder<4> for Margins {
     fn encode(&self, views: Tensor<4>) -> Tensor<2> {
-        // Global and local views differ in size; pooled to one grid they fit the same weights.
+        // Global and local views differ in size; pooled to one grid, they fit the same weights.
         let grid = [self.cells, self.cells];
         let x = burn::tensor::module::adaptive_avg_pool2d(views, grid);
         let [batch, channels, _, _] = x.dims();
@@ -57,26 +60,35 @@ impl Encoder<4> for Margins {
     }
 }
 
-impl EncoderKind for Margins {
+impl Component for Margins {
     const NAME: &'static str = "margins";
-    const ABOUT: &'static str = "row and column means of pictures";
-    const MODALITY: Option<&'static str> = Some("image");
+    const ABOUT: &'static str = "row and column means of images";
     type Config = MarginsConfig;
 
-    fn build(config: &MarginsConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
-        let cells = views.local[1];
-        let inputs = 2 * views.global[0] * cells;
+    fn docs() -> Docs {
+        field_docs(include_str!("custom_encoder.rs"), "MarginsConfig")
+    }
+}
+
+impl EncoderKind for Margins {
+    const MODALITY: Option<&'static str> = Some("image");
+
+    fn build(config: &MarginsConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+        check::within("encoder.width", config.width, 1..=4096)?;
+        // The side of the smallest views.
+        let cells = at.views.grids().iter().map(|grid| grid[0]).min().unwrap_or(1);
+        let inputs = 2 * at.views.channels() * cells;
         Ok(BoxedEncoder::new::<4>(Margins {
-            norm: LayerNormConfig::new(inputs).init(device),
-            first: LinearConfig::new(inputs, 2 * config.width).init(device),
-            second: LinearConfig::new(2 * config.width, config.width).init(device),
+            norm: LayerNormConfig::new(inputs).init(at.device),
+            first: LinearConfig::new(inputs, 2 * config.width).init(at.device),
+            second: LinearConfig::new(2 * config.width, config.width).init(at.device),
             cells,
             dim: config.width,
         }))
     }
 }
 
-register_encoder!(Margins);
+register!(kind::Encoder: Margins);
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let assignments =

@@ -1,5 +1,5 @@
-//! The objective inside a training loop of one's own, with a model and data of one's own: burn and
-//! `lejepa-objective`, no trainer, no modality.
+//! The objective in a custom training loop, with a custom model and custom data: burn and
+//! `lejepa-objective`, without the trainer and without a modality.
 //!
 //! `cargo run --release -p lejepa --example custom-training-loop`
 
@@ -7,12 +7,15 @@ use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, Relu};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Tensor};
-use lejepa::prelude::{ObjectiveConfig, Seed};
+use lejepa::prelude::{Centre, ObjectiveConfig, Seed, prediction_loss};
 
-/// Samples a batch, views of each of them (two are global), numbers of a sample and of its embedding.
+/// Samples per batch.
 const BATCH: usize = 128;
+/// Views per sample; prediction aims at the first two.
 const VIEWS: usize = 4;
+/// Dimensions of a sample.
 const INPUT: usize = 20;
+/// Dimensions of an embedding.
 const DIM: usize = 8;
 
 #[derive(Module, Debug)]
@@ -37,19 +40,19 @@ impl Net {
     }
 }
 
-/// Points on a curve in 20 dimensions: what two views share is the place on the curve, what differs
-/// is noise. `[samples] -> [samples, INPUT]`
-fn view(place: Tensor<1>, device: &Device) -> Tensor<2> {
-    let [samples] = place.dims();
+/// Noisy points on a curve: the views of a sample share the position on the curve and differ in the noise.
+/// `[samples] -> [samples, INPUT]`
+fn view(position: Tensor<1>, device: &Device) -> Tensor<2> {
+    let [samples] = position.dims();
     let waves = Tensor::<1>::from_floats(
         std::array::from_fn::<f32, INPUT, _>(|i| 0.3 + 0.2 * i as f32),
         device,
     );
-    let angles = place.reshape([samples, 1]) * waves.reshape([1, INPUT]);
+    let angles = position.reshape([samples, 1]) * waves.reshape([1, INPUT]);
     angles.sin() + Tensor::random([samples, INPUT], Distribution::Normal(0.0, 0.3), device)
 }
 
-/// Batch norm by its statistics over the batch, so no embedding can become a constant.
+/// All views in one batch, for the statistics of the batch norm. `[VIEWS, BATCH, DIM]`
 fn embed(net: &Net, views: &[Tensor<2>]) -> Tensor<3> {
     let z = net.forward(Tensor::cat(views.to_vec(), 0));
     z.reshape([VIEWS, BATCH, DIM])
@@ -62,26 +65,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", objective.convention());
     let gauge = objective.gauge(VIEWS, BATCH, DIM);
     println!(
-        "SIGReg lies between {:.2} (Gaussian) and {:.1} (collapse)",
+        "SIGReg is {:.2} for Gaussian embeddings and {:.1} for collapsed ones",
         gauge.gaussian, gauge.collapsed
     );
 
     let mut net = Net::new(&device);
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_weight_decay(0.01).init();
     for step in 0..=300u64 {
-        let place = Tensor::<1>::random([BATCH], Distribution::Uniform(-3.0, 3.0), &device);
-        let views: Vec<_> = (0..VIEWS).map(|_| view(place.clone(), &device)).collect();
+        let position = Tensor::<1>::random([BATCH], Distribution::Uniform(-3.0, 3.0), &device);
+        let views: Vec<_> = (0..VIEWS).map(|_| view(position.clone(), &device)).collect();
         let z = embed(&net, &views);
-        // New directions every step, the same ones wherever this seed and step are used.
-        let losses = objective.loss(z, 2, Seed(0), step)?;
+        let prediction = prediction_loss(z.clone(), &[0, 1], Centre::Targets)?;
+        // Every step draws new directions, which depend on the seed and the step alone.
+        let losses = objective.loss(z, prediction, Seed(0), step)?;
         if step % 100 == 0 {
             let number = |x: &Tensor<1>| x.clone().into_scalar::<f32>();
-            println!(
-                "step {step:3}  loss {:.4}  prediction {:.4}  SIGReg {:.3}",
-                number(&losses.total),
-                number(&losses.prediction),
-                number(&losses.sigreg)
-            );
+            print!("step {step:3}  loss {:.4}", number(&losses.total));
+            for (name, value) in &losses.terms {
+                print!("  {name} {:.4}", number(value));
+            }
+            println!();
         }
         let gradients = GradientsParams::from_grads(losses.total.backward(), &net);
         net = optimizer.step(3e-3, net, gradients);

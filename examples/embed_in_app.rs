@@ -1,7 +1,7 @@
-//! An application: open an exported encoder, embed samples, find the nearest ones.
+//! An application: opens an exported encoder, embeds samples and finds the nearest neighbours of one.
 //!
-//! `cargo run --release -p lejepa --example embed-in-app [EXPORT [DATA]]`; without words it trains a
-//! small encoder of the built-in digits first.
+//! `cargo run --release -p lejepa --example embed-in-app [EXPORT [DATA]]`; without arguments it first
+//! trains a small encoder on the built-in digits.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -9,27 +9,27 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use lejepa::prelude::{Registry, Request, RunDir, train};
 use lejepa::train::{Embedder, Silent, Start, checkpoint, export};
-// Linked for what it registers: the modality `image`.
+// Linked to register the modality `image`.
 use lejepa_image as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = Registry::discover()?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let scratch = tempfile::tempdir()?;
-    let folder = match words.first() {
+    let folder = match arguments.first() {
         Some(folder) => PathBuf::from(folder),
-        None => make_one(scratch.path().join("run"), &registry)?,
+        None => train_one(scratch.path().join("run"), &registry)?,
     };
-    let data = words.get(1).map_or("demo", String::as_str);
+    let data = arguments.get(1).map_or("demo", String::as_str);
 
     let embedder = Embedder::open(&folder, &registry, &Device::flex())?;
     let all = embedder.embed(data, &mut Silent)?;
     println!("{} samples of {data} in {} dimensions", all.names.len(), all.dim);
 
-    // One sample that comes in later, as a camera or a microphone would give it.
+    // A single sample, as a camera or a microphone would give it.
     let source = embedder.source(data)?;
     let query = embedder.embed_view(&source.eval_view(7)?)?;
-    println!("nearest to {}:", source.name(7));
+    println!("nearest neighbours of {}:", source.name(7));
     let mut ranked: Vec<(f32, &String)> = all
         .values
         .chunks_exact(all.dim)
@@ -49,7 +49,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Trains for a few seconds and exports.
-fn make_one(folder: PathBuf, registry: &Registry) -> Result<PathBuf, Box<dyn std::error::Error>> {
+fn train_one(folder: PathBuf, registry: &Registry) -> Result<PathBuf, Box<dyn std::error::Error>> {
     let assignments =
         ["modality=image", "train.steps=40", "encoder.width=48", "probe.enabled=false"];
     let request =

@@ -1,13 +1,13 @@
-//! SIGReg alone, on somebody's embeddings: pulls a lopsided cloud of points to a round Gaussian.
+//! SIGReg as the only loss: turns an anisotropic cloud of points into an isotropic Gaussian one.
 //!
-//! Run with `cargo run --release -p lejepa --example sigreg-as-loss`.
+//! `cargo run --release -p lejepa --example sigreg-as-loss`
 
 use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, Tensor};
 use lejepa::prelude::*;
 
-/// The points themselves are the parameters, so that nothing but SIGReg moves them.
+/// The points themselves are the parameters.
 #[derive(Module, Debug)]
 struct Points {
     at: Param<Tensor<2>>,
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex().autodiff();
     device.seed(0);
     let (count, dim) = (256, 8);
-    // Far from the origin, and stretched fivefold along the first axis.
+    // Off-centre, and stretched fivefold along the first axis.
     let round = Tensor::<2>::random([count, dim], Distribution::Normal(0.0, 1.0), &device);
     let stretch = Tensor::cat(
         vec![Tensor::<2>::full([1, 1], 5.0, &device), Tensor::ones([1, dim - 1], &device)],
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("SIGReg of a Gaussian cloud: about {:.3}", objective.gauge(1, count, dim).gaussian);
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_weight_decay(0.0).init();
     for step in 0..=300 {
-        // Few directions suffice, because every step draws new ones.
+        // Few directions are enough, since every step draws new ones.
         let axes = directions(Slicing::Gaussian, dim, 32, Seed(0), step, &device);
         let sigreg = objective.sigreg(points.at.val().unsqueeze::<3>(), axes)?;
         if step % 100 == 0 {

@@ -155,22 +155,22 @@ fn statistics_are_listed_chosen_and_strict() {
     };
     let (code, text, _) = show(&[]);
     assert_eq!(code, Some(0));
-    assert!(text.contains("statistic = \"epps_pulley\"") && text.contains("knots = 17"), "{text}");
-    let moments = "objective.statistic=moments";
-    let (code, text, _) = show(&["--set", moments, "--set", "objective.k_max=6"]);
+    assert!(text.contains("name = \"epps_pulley\"") && text.contains("knots = 17"), "{text}");
+    let moments = "statistic.name=moments";
+    let (code, text, _) = show(&["--set", moments, "--set", "statistic.k_max=6"]);
     assert_eq!(code, Some(0));
     assert!(text.contains("k_max = 6") && !text.contains("knots"), "{text}");
     // A configuration that was written is one that can be read, also for another statistic.
     std::fs::write(d.path().join("c.toml"), &text).unwrap();
     let (code, again, _) = show(&["--config", "c.toml"]);
     assert_eq!((code, &again), (Some(0), &text));
-    let (code, other, _) = show(&["--config", "c.toml", "--set", "objective.statistic=watson"]);
+    let (code, other, _) = show(&["--config", "c.toml", "--set", "statistic.name=watson"]);
     assert!(code == Some(0) && !other.contains("k_max"), "{other}");
 
     for (words, says) in [
-        (["--set", moments, "--set", "objective.knots=5"], "unknown configuration key"),
-        (["--set", moments, "--set", "objective.k_max=0"], "objective.k_max"),
-        (["--set", "objective.statistic=momens", "--set", "seed=1"], "did you mean `moments`"),
+        (["--set", moments, "--set", "statistic.knots=5"], "unknown configuration key"),
+        (["--set", moments, "--set", "statistic.k_max=0"], "statistic.k_max"),
+        (["--set", "statistic.name=momens", "--set", "seed=1"], "did you mean `moments`"),
         (["--set", "objective.clip=-1", "--set", "seed=1"], "objective.clip"),
     ] {
         let (code, _, error) = show(&words);
@@ -266,7 +266,7 @@ fn every_key_is_explained() {
     }
     for statistic in listed["statistics"].as_array().unwrap() {
         let name = statistic["name"].as_str().unwrap();
-        choices.push(vec![format!("objective.statistic={name}")]);
+        choices.push(vec![format!("statistic.name={name}")]);
     }
     for choice in choices {
         let words: Vec<&str> = choice.iter().flat_map(|c| ["--set", c.as_str()]).collect();

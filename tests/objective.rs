@@ -42,6 +42,11 @@ fn views(device: &Device) -> Tensor<3> {
     base.expand([3, SAMPLES, 12]) + noise
 }
 
+fn loss(objective: &Objective, z: Tensor<3>, step: u64) -> Losses {
+    let prediction = prediction_loss(z.clone(), &[0, 1], Centre::Targets).unwrap();
+    objective.loss(z, prediction, Seed(0), step).unwrap()
+}
+
 /// SIGReg of the last step and the mean over the last 20, of a model trained with this λ.
 fn train(lambda: f64, steps: u64) -> (f64, f64) {
     let device = Device::flex().autodiff();
@@ -50,8 +55,9 @@ fn train(lambda: f64, steps: u64) -> (f64, f64) {
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_weight_decay(0.0).init();
     let mut trail = Vec::new();
     for step in 0..steps {
-        let losses = objective.loss(model.project(views(&device)), 2, Seed(0), step).unwrap();
-        trail.push(losses.sigreg.clone().into_scalar::<f32>() as f64);
+        let losses = loss(&objective, model.project(views(&device)), step);
+        let sigreg = losses.term("sigreg").unwrap().clone();
+        trail.push(sigreg.into_scalar::<f32>() as f64);
         let gradients = GradientsParams::from_grads(losses.total.backward(), &model);
         model = optimizer.step(3e-3, model, gradients);
     }

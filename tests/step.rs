@@ -15,7 +15,7 @@ fn losses(encoder: &str, words: &[&str], variable: Option<(&str, &str)>) -> Vec<
     let mut command = Command::new(env!("CARGO_BIN_EXE_lejepa"));
     let fixed = "train --modality image --device cpu --steps 4 --batch 24 --output run --set \
                  train.log_every=1 --set probe.enabled=false --set objective.slices=64 --set \
-                 projector.hidden=48 --set train.warmup=0 --set encoder.width=24";
+                 projector.hidden=48 --set schedule.warmup=0 --set encoder.width=24";
     command.args(fixed.split_whitespace()).args(["--encoder", encoder]).args(words);
     command.envs(variable);
     let out = command.current_dir(folder.path()).output().unwrap();
@@ -44,14 +44,14 @@ fn assert_close(a: &[[f64; 3]], b: &[[f64; 3]], share: f64) {
 fn a_batch_in_parts_is_the_whole_batch() {
     let whole = losses("vit", &[], None);
     // 24 samples in 5 parts: not all of the same size.
-    assert_close(&losses("vit", &["--accumulate", "5"], None), &whole, 1e-4);
-    let both = ["--accumulate", "5", "--memory", "checkpoint"];
+    assert_close(&losses("vit", &["--microbatches", "5"], None), &whole, 1e-4);
+    let both = ["--microbatches", "5", "--memory", "checkpoint"];
     assert_close(&losses("vit", &both, None), &whole, 1e-4);
     // More parts than samples: one sample each.
-    assert_close(&losses("vit", &["--accumulate", "99"], None), &whole, 1e-4);
+    assert_close(&losses("vit", &["--microbatches", "99"], None), &whole, 1e-4);
     let vit = whole;
     // That there are parts shows in batch norm, which sees one at a time.
-    let [whole, parts] = [&[][..], &["--accumulate", "5"]].map(|w| losses("resnet18", w, None));
+    let [whole, parts] = [&[][..], &["--microbatches", "5"]].map(|w| losses("resnet18", w, None));
     assert!((parts[0][0] - whole[0][0]).abs() > 1e-3 * whole[0][0], "{parts:?} {whole:?}");
     // The mean of the parts' statistics would be far off: SIGReg grows with the samples.
     let small = losses("vit", &["--set", "train.batch=5"], None);
@@ -144,7 +144,7 @@ fn free_pages_are_kept() {
 
 #[test]
 fn unknown_ways_are_refused() {
-    for words in [["--precision", "fp8"], ["--memory", "none"], ["--accumulate", "0"]] {
+    for words in [["--precision", "fp8"], ["--memory", "none"], ["--microbatches", "0"]] {
         let out = Command::new(env!("CARGO_BIN_EXE_lejepa"))
             .args(["config", "show", "--modality", "image"])
             .args(words)

@@ -53,7 +53,7 @@ fn metrics(run: &Path) -> Vec<Vec<u64>> {
 fn weights(run: &Path, step: u64) -> Vec<u32> {
     use burn::module::{Module, ModuleVisitor, Param};
     use burn::tensor::{Device, Tensor};
-    use lejepa_core::{Registry, Source};
+    use lejepa_core::Registry;
     use lejepa_train::{Model, RunDir, checkpoint};
     struct Bits(Vec<u32>);
     impl ModuleVisitor for Bits {
@@ -63,8 +63,7 @@ fn weights(run: &Path, step: u64) -> Vec<u32> {
     }
     let run = RunDir::open(run).unwrap();
     let resolved = run.config(&Registry::discover().unwrap()).unwrap();
-    let source = (resolved.modality.open)(&resolved.modality_section(), Source::Demo, 0).unwrap();
-    let model = Model::init(&resolved, source.spec(), &Device::flex()).unwrap();
+    let model = Model::init(&resolved, &Device::flex()).unwrap();
     let model = checkpoint::load_model(&checkpoint::path(&run, step), model).unwrap();
     let mut bits = Bits(Vec::new());
     model.visit(&mut bits);
@@ -353,7 +352,7 @@ fn the_best_checkpoint_is_kept() {
     let d = tempfile::tempdir().unwrap();
     // A learning rate that is too high for a small model: the end is not the best.
     let mut words = tiny("image", "40", "r");
-    words.extend(["--set", "train.lr=0.3", "--set", "train.lr_end=1.0"]);
+    words.extend(["--set", "train.lr=0.3", "--set", "schedule.end=1.0"]);
     json(d.path(), &words);
     let all = d.path().join("r/checkpoints");
     let best = std::fs::read_to_string(all.join("best")).unwrap();
@@ -392,7 +391,7 @@ fn a_loss_that_reaches_nothing_is_told() {
     let out = json(d.path(), &words);
     let warnings = out["warnings"].to_string();
     assert!(warnings.contains("does not depend on the views [0, 1,"), "{warnings}");
-    assert!(warnings.contains("does not depend on the parameters encoder."), "{warnings}");
+    assert!(warnings.contains("does not depend on the parameters encoders.0."), "{warnings}");
     let out = json(d.path(), &tiny("image", "2", "healthy"));
     assert_eq!(out["warnings"].to_string(), "[]");
 }

@@ -132,7 +132,7 @@ fn a_run_stops_where_the_loss_is_no_number() {
             "--set",
             "train.lr=1e30",
             "--set",
-            "train.warmup=0.0",
+            "schedule.warmup=0.0",
             "--device",
             "cpu",
         ]),

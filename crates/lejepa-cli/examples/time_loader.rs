@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use image::codecs::gif::GifEncoder;
 use image::{Delay, Frame, Rgb, RgbImage, RgbaImage};
 use lejepa_audio as _;
-use lejepa_core::{Registry, Seed, Source};
+use lejepa_core::{Registry, Seed};
 use lejepa_image as _;
 use lejepa_nn as _;
-use lejepa_train::Request;
-use lejepa_train::loader::{Loader, Order};
+use lejepa_train::{Loader, Order, Request};
 use lejepa_video as _;
 use serde_json::json;
 
@@ -47,14 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         ];
         let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
         for workers in [1, 2] {
-            let rule = (resolved.modality.rule)();
-            let source = resolved.open(Source::resolve(&place, rule)?)?;
+            let source = resolved.open_configured()?;
             let views = source.spec().views();
-            let order = Order {
-                indices: (0..source.len()).collect::<Vec<_>>().into(),
-                batch: BATCH,
-                seed: Seed(0),
-            };
+            let order = Order::new((0..source.len()).collect(), BATCH, Seed(0));
             let mut loader = Loader::start(source.into(), order, 0..u64::MAX, workers, 4)?;
             // What is ready when the clock starts is not counted.
             for _ in 0..6 {
@@ -63,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let (start, mut batches, mut bytes) = (Instant::now(), 0, 0);
             while start.elapsed() < TIMED {
                 let batch = loader.next_batch()?;
-                let views = batch.globals.iter().chain(&batch.locals);
+                let views = batch.groups().iter().flatten();
                 bytes = views.map(|view| view.values().bytes()).sum::<usize>();
                 batches += 1;
             }

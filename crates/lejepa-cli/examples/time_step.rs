@@ -10,16 +10,18 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-// For its allocator.
-use lejepa_cli as _;
-use lejepa_core::register_modality;
 use lejepa_core::{
-    Dataset, Error, Modality, Registry, Result, Source, View, ViewSampler, ViewSpec,
+    Component, Dataset, Error, Modality, Registry, Result, Source, View, ViewRng, ViewSampler,
+    ViewSpec, Views, kind, register,
 };
 use lejepa_nn as _;
-use lejepa_train::loader::Batch;
-use lejepa_train::{Learner, Request};
+use lejepa_train::{Batch, Learner, Request};
 use serde::{Deserialize, Serialize};
+
+/// The allocator of the `lejepa` binary.
+#[cfg(target_os = "linux")]
+#[path = "../src/allocator.rs"]
+mod allocator;
 
 /// Name, samples, globals, locals, sizes of both, and the encoder.
 type Case = (&'static str, usize, [usize; 2], &'static [usize], &'static [usize], &'static str);
@@ -47,9 +49,14 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     };
     let case = CASES.into_iter().find(|c| c.0 == name).ok_or("no such case")?;
     let (_, samples, [globals, locals], global, local, encoder) = case;
-    let views = ViewSpec { globals, locals, global: global.to_vec(), local: local.to_vec() };
-    let mut assignments =
-        vec!["modality=noise".to_string(), format!("train.precision={precision}")];
+    let mut assignments = vec![
+        "modality=noise".to_string(),
+        format!("train.precision={precision}"),
+        format!("noise.globals={globals}"),
+        format!("noise.global={global:?}"),
+        format!("noise.locals={locals}"),
+        format!("noise.local={local:?}"),
+    ];
     if encoder.is_empty() {
         assignments.push("encoder.name=resnet18".into());
     } else {
@@ -68,15 +75,19 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             let numbers = Tensor::<1>::random(width, Distribution::Normal(0.0, 1.0), &device);
             Ok(View::new(shape, numbers.try_into_vec_as()?)?)
         };
-        (0..count * samples).map(view).collect()
+        (0..count).map(view).collect()
     };
-    let batch = Batch {
-        globals: noise(globals, global)?,
-        locals: noise(locals, local)?,
-        replaced: Vec::new(),
-    };
+    let views = (0..samples).map(|_| {
+        Ok::<_, Box<dyn std::error::Error>>(Views::multi_crop(
+            noise(globals, global)?,
+            noise(locals, local)?,
+        ))
+    });
+    let views = views.collect::<std::result::Result<Vec<_>, _>>()?;
+    let spec = std::sync::Arc::new(resolved.spec().clone());
+    let batch = Batch::new(spec, (0..samples).collect(), views)?;
     let before = memory("VmRSS");
-    let mut learner = Learner::new(&resolved, &views, &device)?;
+    let mut learner = Learner::new(&resolved, &device)?;
     let mut steps = 0;
     for line in std::io::stdin().lock().lines() {
         line?;
@@ -118,30 +129,64 @@ fn step(
     Ok((learner, elapsed))
 }
 
-/// A modality to have a name in the configuration; its views are made here.
+/// A modality of these views; they are made here, not by it.
 struct Noise;
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoKeys {}
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Shapes {
+    globals: usize,
+    global: Vec<usize>,
+    locals: usize,
+    local: Vec<usize>,
+}
 
-impl Modality for Noise {
-    const NAME: &'static str = "noise";
-    const ABOUT: &'static str = "random numbers";
-    const EXTENSIONS: &'static [&'static str] = &[];
-    type Config = NoKeys;
-    type Sample = ();
-
-    fn open(_: &NoKeys, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> {
-        Err(Error::Data { reason: "the views are made elsewhere".into(), hint: String::new() })
-    }
-
-    fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
-        Err(Error::Data { reason: "the views are made elsewhere".into(), hint: String::new() })
+impl Default for Shapes {
+    fn default() -> Self {
+        Self { globals: 2, global: vec![1, 16], locals: 0, local: vec![1, 16] }
     }
 }
 
-register_modality!(Noise);
+impl Component for Noise {
+    const NAME: &'static str = "noise";
+    const ABOUT: &'static str = "random numbers";
+    type Config = Shapes;
+}
+
+impl Modality for Noise {
+    const EXTENSIONS: &'static [&'static str] = &[];
+    type Sample = ();
+
+    fn open(_: &Shapes, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> {
+        Err(elsewhere())
+    }
+
+    fn sampler(config: &Shapes) -> Result<Box<dyn ViewSampler<Sample = ()>>> {
+        Ok(Box::new(config.clone()))
+    }
+}
+
+impl ViewSampler for Shapes {
+    type Sample = ();
+
+    fn spec(&self) -> ViewSpec {
+        ViewSpec::multi_crop(self.globals, self.global.clone(), self.locals, self.local.clone())
+    }
+
+    fn views(&self, (): &(), _: &mut ViewRng) -> Result<Views> {
+        Err(elsewhere())
+    }
+
+    fn eval_view(&self, (): &()) -> Result<View> {
+        Err(elsewhere())
+    }
+}
+
+fn elsewhere() -> Error {
+    Error::Data { reason: "the views are made elsewhere".into(), hint: String::new() }
+}
+
+register!(kind::Modality: Noise);
 
 /// MiB of this process; 0 where the system does not tell.
 fn memory(key: &str) -> f64 {

@@ -46,10 +46,13 @@ pub(crate) enum Command {
     Modalities,
     /// List the encoders this binary can train
     Encoders,
-    /// List the view samplers that can take the place of a modality's own
-    Samplers,
-    /// List the statistics that SIGReg can use: `--set objective.statistic=NAME`
+    /// List the statistics that SIGReg can use: `--set statistic.name=NAME`
     Statistics,
+    /// List the components of any kind that this binary has
+    List {
+        /// Which kind
+        kind: ListKind,
+    },
     /// Write a crate with a new modality in it: it compiles, passes its tests and trains
     NewPlugin(PluginArgs),
     /// Look at settings
@@ -63,6 +66,27 @@ pub(crate) enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// Kinds of components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ListKind {
+    /// Kinds of data
+    Modality,
+    /// Ways to make views of a modality's samples: `--views NAME`
+    Views,
+    /// Backbones: `--encoder NAME`
+    Encoder,
+    /// Statistics that SIGReg can use: `--set statistic.name=NAME`
+    Statistic,
+    /// Prediction terms: `--set prediction.name=NAME`
+    Prediction,
+    /// Optimizers: `--set optimizer.name=NAME`
+    Optimizer,
+    /// Learning-rate schedules: `--set schedule.name=NAME`
+    Schedule,
+    /// What happens after each step: `--set callbacks.NAME.enabled=true`
+    Callback,
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,9 +107,9 @@ pub(crate) struct ConfigArgs {
     /// Backbone: see `lejepa encoders`
     #[arg(long, short, value_name = "NAME")]
     pub(crate) encoder: Option<String>,
-    /// View sampler instead of the modality's own: see `lejepa samplers`
+    /// Ways to make views other than the modality's own: see `lejepa list views`
     #[arg(long, value_name = "NAME")]
-    pub(crate) sampler: Option<String>,
+    pub(crate) views: Option<String>,
     /// Settings in TOML, such as the config.toml of a run
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -113,15 +137,15 @@ pub(crate) struct ConfigArgs {
     /// Loader threads; 0 chooses
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
-    /// f32, or bf16: quicker matrix products where the processor has them
-    #[arg(long, value_name = "BITS", value_parser = ["f32", "bf16"])]
+    /// f32, or bf16: faster matrix products on processors that have it
+    #[arg(long, value_name = "PRECISION", value_parser = ["f32", "bf16"])]
     pub(crate) precision: Option<String>,
     /// full, or checkpoint: less memory for more time
     #[arg(long, value_name = "HOW", value_parser = ["full", "checkpoint"])]
     pub(crate) memory: Option<String>,
-    /// Parts in which the encoder works through a batch; the loss stays that of the whole
-    #[arg(long, value_name = "PARTS")]
-    pub(crate) accumulate: Option<usize>,
+    /// Microbatches in which the encoder works through a batch; the loss stays that of the whole
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) microbatches: Option<usize>,
     /// Start a new run from the weights of a run, a checkpoint folder or a file of weights
     #[arg(long, value_name = "RUN|FILE")]
     pub(crate) init: Option<String>,
@@ -133,22 +157,26 @@ impl ConfigArgs {
         fn word(key: &str, value: Option<&impl ToString>) -> Option<String> {
             value.map(|v| format!("{key}={}", v.to_string()))
         }
+        // Quoted as TOML, so that every text comes through as it is.
+        fn text(key: &str, value: Option<&String>) -> Option<String> {
+            value.map(|v| format!("{key}={}", lejepa_core::Value::String(v.clone())))
+        }
         [
-            word("modality", self.modality.as_ref()),
-            word("data.source", self.data.as_ref()),
-            word("encoder.name", self.encoder.as_ref()),
-            word("sampler.name", self.sampler.as_ref()),
-            word("device", self.device.as_ref()),
+            text("modality", self.modality.as_ref()),
+            text("data.source", self.data.as_ref()),
+            text("encoder.name", self.encoder.as_ref()),
+            text("views.name", self.views.as_ref()),
+            text("device", self.device.as_ref()),
             word("seed", self.seed.as_ref()),
             word("train.epochs", self.epochs.as_ref()),
             word("train.steps", self.steps.as_ref()),
             word("train.batch", self.batch.as_ref()),
             word("objective.lambda", self.lambda.as_ref()),
             word("data.workers", self.workers.as_ref()),
-            word("train.precision", self.precision.as_ref()),
-            word("train.memory", self.memory.as_ref()),
-            word("train.accumulate", self.accumulate.as_ref()),
-            word("train.init", self.init.as_ref()),
+            text("train.precision", self.precision.as_ref()),
+            text("train.memory", self.memory.as_ref()),
+            word("train.microbatches", self.microbatches.as_ref()),
+            text("train.init", self.init.as_ref()),
         ]
         .into_iter()
         .flatten()

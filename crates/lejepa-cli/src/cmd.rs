@@ -14,12 +14,11 @@ use lejepa_core::Registry;
 use lejepa_train::{RunDir, checkpoint};
 use serde_json::{Value, json};
 
-use crate::args::{Args, Command, ConfigArgs, ConfigCommand};
+use crate::args::{Args, Command, ConfigArgs, ConfigCommand, ListKind};
 use crate::error::CliError;
 
-/// An error where the environment asks for vectors that there are not: a word that means nothing would be
-/// taken for the widest ones.
-fn known_vectors() -> Result<(), CliError> {
+/// Rejects an unknown `LEJEPA_SIMD`, which would be ignored.
+fn check_simd_variable() -> Result<(), CliError> {
     let key = lejepa_kernels::SIMD_VARIABLE;
     let Some(word) = std::env::var_os(key) else { return Ok(()) };
     let known = lejepa_kernels::NARROWER;
@@ -48,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     if let Command::NewPlugin(words) = &args.command {
         return plugin::run(args, words);
     }
-    known_vectors()?;
+    check_simd_variable()?;
     let registry = Registry::discover()?;
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),
@@ -56,10 +55,10 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Export(words) => export::export_run(args, words, &registry),
         Command::Embed(words) => export::embed(args, words, &registry),
-        Command::Modalities => Ok(list::modalities(args, &registry)),
-        Command::Encoders => Ok(list::encoders(args, &registry)),
-        Command::Samplers => Ok(list::samplers(args, &registry)),
-        Command::Statistics => Ok(list::statistics(args, &registry)),
+        Command::Modalities => Ok(list::list(args, ListKind::Modality, &registry)),
+        Command::Encoders => Ok(list::list(args, ListKind::Encoder, &registry)),
+        Command::Statistics => Ok(list::list(args, ListKind::Statistic, &registry)),
+        Command::List { kind } => Ok(list::list(args, *kind, &registry)),
         Command::Config { command: ConfigCommand::Show(config) } => {
             show::run(args, config, &registry)
         }

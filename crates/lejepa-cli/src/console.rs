@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use lejepa_train::{Event, Observer, StepMetrics};
 
+use crate::error::with_flags;
+
 /// Prints the events of a run.
 pub(crate) struct Console {
     quiet: bool,
@@ -51,12 +53,30 @@ impl Console {
     }
 
     fn metrics(&mut self, m: &StepMetrics) {
-        let text = format!(
+        let mut text = format!(
             "loss {:.4}  prediction {:.4}  sigreg {:.3}{}  rank {:.1}",
-            m.loss, m.prediction, m.sigreg, self.gauge, m.effective_rank
+            m.get("loss"),
+            m.get("prediction"),
+            m.get("sigreg"),
+            self.gauge,
+            m.get("effective_rank")
         );
-        let waiting = m.loader_share * 100.0;
-        let speed = format!("{:.0} samples/s  waiting for data {waiting:.0}%", m.samples_per_s);
+        // What callbacks add.
+        let shown = [
+            "loss",
+            "prediction",
+            "sigreg",
+            "effective_rank",
+            "lr",
+            "samples_per_s",
+            "loader_share",
+        ];
+        for (name, value) in m.scalars.iter().filter(|(name, _)| !shown.contains(&name.as_str())) {
+            text.push_str(&format!("  {name} {value:.3}"));
+        }
+        let waiting = m.get("loader_share") * 100.0;
+        let speed =
+            format!("{:.0} samples/s  waiting for data {waiting:.0}%", m.get("samples_per_s"));
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{text}  {speed}"));
         } else if m.step == 1
@@ -69,7 +89,10 @@ impl Console {
                 * self.total.saturating_sub(m.step) as f64;
             self.line(&format!(
                 "step {}/{}  epoch {:.1}  {text}  lr {:.2e}  {speed}  {left:.0} s left",
-                m.step, self.total, m.epoch, m.lr
+                m.step,
+                self.total,
+                m.epoch,
+                m.get("lr")
             ));
         }
     }
@@ -87,7 +110,7 @@ impl Observer for Console {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Note(text) => self.line(text),
-            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            Event::Warning(text) => self.line(&format!("warning: {}", with_flags(text))),
             Event::Skipped(s) => {
                 self.named += 1;
                 if self.named <= NAMED {

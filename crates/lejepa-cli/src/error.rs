@@ -41,7 +41,7 @@ impl CliError {
     pub(crate) fn report(&self, json: bool) {
         let (message, hint) = match self {
             Self::Usage(message, hint) => (message.clone(), Some(hint.clone())),
-            Self::Train(e) => (e.to_string(), e.hint()),
+            Self::Train(e) => (e.to_string(), hint(e)),
         };
         eprintln!("error: {message}");
         if let Some(hint) = &hint {
@@ -51,4 +51,45 @@ impl CliError {
             println!("{}", serde_json::json!({ "error": message, "hint": hint }));
         }
     }
+}
+
+/// What to do next, in the words of the command line: libraries name keys of the configuration.
+fn hint(error: &TrainError) -> Option<String> {
+    match error {
+        TrainError::OutputExists(_) => {
+            Some("runs are never overwritten: choose another --output, or say --overwrite".into())
+        }
+        TrainError::NotARun { .. } => {
+            Some("give the folder that `lejepa train` named at its end, e.g. runs/image-001".into())
+        }
+        TrainError::Locked { .. } => {
+            Some("wait until it is done, or choose another --output".into())
+        }
+        TrainError::Interrupted { run, .. } => Some(format!("lejepa resume {}", run.display())),
+        TrainError::Io { source, .. } if is_read_only(source) => {
+            Some("choose a writable folder with --output".into())
+        }
+        error => error.hint().map(|hint| with_flags(&hint)),
+    }
+}
+
+fn is_read_only(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Keys that have a flag of their own.
+const FLAGS: [(&str, &str); 6] = [
+    ("data.source = \"demo\"", "--data demo"),
+    ("device = \"cpu\"", "--device cpu"),
+    ("data.source", "--data"),
+    ("data.workers", "--workers"),
+    ("objective.lambda", "--lambda"),
+    ("train.init", "--init"),
+];
+
+/// A text with the flags of the command line in place of the keys that have one.
+pub(crate) fn with_flags(text: &str) -> String {
+    let modality = text.replace(" and modality;", " and --modality;");
+    FLAGS.iter().fold(modality, |text, (key, flag)| text.replace(key, flag))
 }

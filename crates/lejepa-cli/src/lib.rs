@@ -8,12 +8,11 @@
 //! }
 //! ```
 //!
-//! On Linux it brings jemalloc as the program's allocator, so such a binary cannot name another one.
+//! A training step allocates and frees large tensors over and over: on Linux the `lejepa` binary uses
+//! jemalloc, told to keep its pages, and such a binary may do the same (see `crates/lejepa-cli/src/main.rs`).
 //!
-//! One file per command: `train`, `resume`, `probe`, `modalities`, `encoders`, `config`, `completions`.
+//! One file per command, in `cmd/`.
 
-#[cfg(target_os = "linux")]
-mod allocator;
 mod args;
 mod cmd;
 mod console;
@@ -37,10 +36,10 @@ use lejepa_nn as _;
 /// ```
 pub fn main() -> ExitCode {
     let args = args::Args::parse();
-    // A panic that is caught and told as a skipped sample needs no second telling.
+    // A panic that is caught becomes a skipped sample and is reported as one.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !lejepa_train::loader::is_guarded() {
+        if !lejepa_train::is_guarded() {
             print(panic);
         }
     }));

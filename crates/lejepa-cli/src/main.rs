@@ -1,5 +1,8 @@
 //! The `lejepa` binary: the plugins it links, and nothing else.
 
+#[cfg(target_os = "linux")]
+mod allocator;
+
 use std::process::ExitCode;
 
 #[cfg(feature = "audio")]

@@ -4,6 +4,8 @@
 //! recipe, a file, command-line overrides) may only touch keys that exist, so a typing error is an
 //! error with a suggestion and never a silently ignored option.
 
+pub mod check;
+
 use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
@@ -204,7 +206,7 @@ pub fn assign(base: &mut Table, assignment: &str) -> Result<()> {
     // `lookup` reports the unknown part of the path with its neighbours.
     let current = lookup(base, path)?;
     let value = match current {
-        Value::String(_) => Value::String(words.trim_matches('"').to_string()),
+        Value::String(_) => Value::String(text_value(words)),
         Value::Table(_) => {
             return Err(Error::bad_value(path, "is a section; set one of its keys"));
         }
@@ -227,6 +229,27 @@ pub fn assign(base: &mut Table, assignment: &str) -> Result<()> {
     match over {
         Value::Table(over) => overlay(base, &over, ""),
         _ => Ok(()),
+    }
+}
+
+/// The text that an assignment gives a string: as it stands, or without its quotes where it is a TOML
+/// string.
+///
+/// ```
+/// use lejepa_core::config::text_value;
+///
+/// assert_eq!(text_value(" two words "), "two words");
+/// assert_eq!(text_value("'mlp'"), "mlp");
+/// assert_eq!(text_value(r#"" a \"b\" ""#), r#" a "b" "#);
+/// assert_eq!(text_value("\"half"), "\"half");
+/// ```
+pub fn text_value(words: &str) -> String {
+    let words = words.trim();
+    let quoted = words.starts_with(['"', '\'']);
+    let parsed = || format!("v = {words}").parse::<Table>().ok()?.remove("v");
+    match quoted.then(parsed).flatten() {
+        Some(Value::String(text)) => text,
+        _ => words.to_string(),
     }
 }
 

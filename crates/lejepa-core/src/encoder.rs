@@ -1,11 +1,132 @@
 //! Encoders: any burn module that maps a batch of views to embeddings, and its type-erased form.
 
-use burn::module::{Devices, Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Bool, Device, Int, Tensor};
-use std::any::Any;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
 use std::fmt::Debug;
 
-use crate::{Error, Result};
+use crate::component::Component;
+use crate::erased::{BoxedModule, Holder};
+use crate::{Error, Result, ViewSpec};
+
+/// A batch of views of one shape, and how long each of them is where lengths vary.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Input<const RANK: usize> {
+    /// `[B, C, ...grid]`; cells beyond a view's length are 0.
+    pub values: Tensor<RANK>,
+    /// `[B, axes of the grid]`: the length of each view along each axis; `None` where all fill the grid.
+    pub lengths: Option<Tensor<2, Int>>,
+}
+
+impl<const RANK: usize> Input<RANK> {
+    /// Views that fill their grid.
+    pub fn new(values: Tensor<RANK>) -> Self {
+        Self { values, lengths: None }
+    }
+
+    /// Views of these lengths.
+    #[must_use]
+    pub fn with_lengths(mut self, lengths: Tensor<2, Int>) -> Self {
+        self.lengths = Some(lengths);
+        self
+    }
+}
+
+/// [`Input`] of any rank: values `[B, prod(shape)]` with the shape that they have.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FlatInput<'a> {
+    /// `[B, prod(shape)]`.
+    pub values: Tensor<2>,
+    /// Channels and grid.
+    pub shape: &'a [usize],
+    /// As [`Input::lengths`].
+    pub lengths: Option<Tensor<2, Int>>,
+}
+
+impl<'a> FlatInput<'a> {
+    /// Views that fill their grid.
+    pub fn new(values: Tensor<2>, shape: &'a [usize]) -> Self {
+        Self { values, shape, lengths: None }
+    }
+
+    /// Views of these lengths.
+    #[must_use]
+    pub fn with_lengths(mut self, lengths: Option<Tensor<2, Int>>) -> Self {
+        self.lengths = lengths;
+        self
+    }
+}
+
+/// What is wanted of [`Encoder::features`] beside the pooled embedding.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Wants {
+    /// A vector for each cell of the encoder's grid: for each patch, for each time step.
+    pub dense: bool,
+    /// Cells after these layers, counted from 0.
+    pub layers: Vec<usize>,
+}
+
+impl Wants {
+    /// The pooled embedding alone.
+    pub fn pooled() -> Self {
+        Self::default()
+    }
+
+    /// Dense features as well.
+    pub fn dense() -> Self {
+        Self { dense: true, ..Self::default() }
+    }
+
+    /// Cells after these layers as well.
+    #[must_use]
+    pub fn layers(mut self, layers: impl Into<Vec<usize>>) -> Self {
+        self.layers = layers.into();
+        self
+    }
+
+    /// Whether the pooled embedding is all.
+    pub fn is_pooled(&self) -> bool {
+        !self.dense && self.layers.is_empty()
+    }
+}
+
+/// What an encoder says of a batch of views.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Features {
+    /// `[B, dim]`: the embedding, as [`Encoder::encode`] gives it.
+    pub pooled: Tensor<2>,
+    /// `[B, cells, width]`, cells in row-major order of [`Features::grid`], where wanted.
+    pub dense: Option<Tensor<3>>,
+    /// The grid of the cells.
+    pub grid: Vec<usize>,
+    /// As [`Features::dense`], for each wanted layer.
+    pub layers: Vec<Tensor<3>>,
+}
+
+impl Features {
+    /// The pooled embedding alone.
+    pub fn pooled(pooled: Tensor<2>) -> Self {
+        Self { pooled, dense: None, grid: Vec::new(), layers: Vec::new() }
+    }
+
+    /// Adds a vector for each cell of `grid`.
+    #[must_use]
+    pub fn with_dense(mut self, dense: Tensor<3>, grid: impl Into<Vec<usize>>) -> Self {
+        self.dense = Some(dense);
+        self.grid = grid.into();
+        self
+    }
+
+    /// Adds the cells after some layers.
+    #[must_use]
+    pub fn with_layers(mut self, layers: Vec<Tensor<3>>) -> Self {
+        self.layers = layers;
+        self
+    }
+}
 
 /// A backbone: embeds a batch of views.
 ///
@@ -15,7 +136,7 @@ use crate::{Error, Result};
 /// use burn::module::Module;
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::tensor::{Device, Tensor};
-/// use lejepa_core::Encoder;
+/// use lejepa_core::{Encoder, Input};
 ///
 /// /// A linear layer on the mean of each channel, so that views of any length fit.
 /// #[derive(Module, Debug)]
@@ -38,35 +159,150 @@ use crate::{Error, Result};
 /// assert_eq!(means.encode(global.clone()).dims(), [5, means.dim()]);
 /// let local = Tensor::<3>::ones([5, 2, 8], &device);
 /// assert_eq!(means.encode(local.clone()).dims(), [5, 4]);
-/// assert_eq!(means.encode_all(vec![global, local]).dims(), [10, 4]);
+/// let all = means.encode_all(vec![Input::new(global), Input::new(local)])?;
+/// assert_eq!(all.dims(), [10, 4]);
+/// # Ok::<(), lejepa_core::Error>(())
 /// ```
 pub trait Encoder<const RANK: usize>: Module + Sync + 'static {
     /// Embeds views of one shape.
     ///
     /// # Shapes
-    /// `[B, C, ...grid] -> [B, dim]`. Global and local views have their own grids, so an encoder must
-    /// take both.
+    /// `[B, C, ...grid] -> [B, dim]`. Groups of views have their own grids, so an encoder must
+    /// take all of them.
     fn encode(&self, views: Tensor<RANK>) -> Tensor<2>;
-
-    /// Embeds views of several shapes: the embeddings of [`Encoder::encode`], one after the other.
-    /// There is at least one shape. An encoder that does better on all of them at once has a method of
-    /// its own.
-    fn encode_all(&self, views: Vec<Tensor<RANK>>) -> Tensor<2> {
-        Tensor::cat(views.into_iter().map(|views| self.encode(views)).collect(), 0)
-    }
 
     /// Width of the embedding.
     fn dim(&self) -> usize;
+
+    /// Embeds views of several shapes: the embeddings of [`Encoder::encode`], one after the other.
+    /// There is at least one shape. Override it to embed all of them in one pass, or to take lengths.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for lengths, unless the encoder takes them.
+    fn encode_all(&self, inputs: Vec<Input<RANK>>) -> Result<Tensor<2>> {
+        let embedded = inputs.into_iter().map(|input| match input.lengths {
+            None => Ok(self.encode(input.values)),
+            Some(_) => Err(unsupported("views of varying length")),
+        });
+        Ok(Tensor::cat(embedded.collect::<Result<_>>()?, 0))
+    }
+
+    /// The pooled embedding and, where wanted, a vector for each cell of the encoder's grid, after the
+    /// last layer and after others.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for what the encoder does not have.
+    fn features(&self, input: Input<RANK>, wants: &Wants) -> Result<Features> {
+        if !wants.is_pooled() {
+            return Err(unsupported("dense features"));
+        }
+        Ok(Features::pooled(self.encode_all(vec![input])?))
+    }
+
+    /// Whether [`Encoder::encode_all`] takes lengths.
+    fn takes_lengths(&self) -> bool {
+        false
+    }
+
+    /// Dotted names of matrices and larger parameters that weight decay must spare, such as a class
+    /// token. Vectors are spared anyway.
+    fn undecayed(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The error for what an encoder cannot do.
+fn unsupported(what: &str) -> Error {
+    Error::bad_value("encoder.name", format!("this encoder does not support {what}"))
+}
+
+/// A family of encoders that can be chosen by name, for one modality or for all.
+///
+/// ```
+/// # use burn::module::Module;
+/// # use burn::nn::{Linear, LinearConfig};
+/// # use burn::tensor::{Device, Tensor};
+/// # use lejepa_core::Encoder;
+/// use lejepa_core::{BoxedEncoder, BuildContext, Component, EncoderKind, Error, Result, ViewSpec};
+/// use serde::{Deserialize, Serialize};
+///
+/// /// A linear layer on the mean of each channel: an `Encoder<3>`.
+/// #[derive(Module, Debug)]
+/// struct Means {
+///     linear: Linear,
+///     #[module(skip)]
+///     width: usize,
+/// }
+/// # impl Encoder<3> for Means {
+/// #     fn encode(&self, x: Tensor<3>) -> Tensor<2> {
+/// #         self.linear.forward(x.mean_dim(2).squeeze_dim::<2>(2))
+/// #     }
+/// #     fn dim(&self) -> usize { self.width }
+/// # }
+///
+/// #[derive(Serialize, Deserialize)]
+/// #[serde(deny_unknown_fields, default)]
+/// struct Config {
+///     width: usize,
+/// }
+/// # impl Default for Config {
+/// #     fn default() -> Self { Self { width: 64 } }
+/// # }
+///
+/// impl Component for Means {
+///     const NAME: &'static str = "means";
+///     const ABOUT: &'static str = "a linear layer on the mean of each channel";
+///     type Config = Config;
+/// }
+///
+/// impl EncoderKind for Means {
+///     fn build(config: &Config, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+///         if config.width == 0 {
+///             return Err(Error::bad_value("encoder.width", "must be at least 1"));
+///         }
+///         let linear = LinearConfig::new(at.views.channels(), config.width).init(at.device);
+///         Ok(BoxedEncoder::new::<3>(Means { linear, width: config.width }))
+///     }
+/// }
+///
+/// let (views, device) = (ViewSpec::multi_crop(2, [3, 16], 0, [3, 16]), Device::flex());
+/// let at = BuildContext::new(&views, &device);
+/// assert_eq!(Means::build(&Config::default(), &at)?.dim(), 64);
+/// assert!(Means::build(&Config { width: 0 }, &at).is_err());
+/// # Ok::<(), lejepa_core::Error>(())
+/// ```
+pub trait EncoderKind: Component {
+    /// The only modality this encoder is for; `None` where any grid will do.
+    const MODALITY: Option<&'static str> = None;
+
+    /// Builds the encoder for the views of one stream.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for settings or view shapes that it cannot serve.
+    fn build(config: &Self::Config, at: &BuildContext<'_>) -> Result<BoxedEncoder>;
+}
+
+/// What an encoder is built for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct BuildContext<'a> {
+    /// The views that it will embed: those of its stream.
+    pub views: &'a ViewSpec,
+    /// Where its parameters go.
+    pub device: &'a Device,
+}
+
+impl<'a> BuildContext<'a> {
+    /// An encoder of `views` on `device`.
+    pub fn new(views: &'a ViewSpec, device: &'a Device) -> Self {
+        Self { views, device }
+    }
 }
 
 /// An [`Encoder`] of any type and rank, itself a burn [`Module`].
-///
-/// It visits, maps, saves and loads exactly the parameters of what is inside, so optimisers and
-/// record stores work on it unchanged. This is the border where the trainer stops knowing types.
-#[derive(Debug)]
-pub struct BoxedEncoder(Box<dyn DynEncoder>);
+pub type BoxedEncoder = BoxedModule<dyn ErasedEncoder>;
 
-impl BoxedEncoder {
+impl BoxedModule<dyn ErasedEncoder> {
     /// Boxes an encoder of views with `RANK - 1` axes.
     ///
     /// ```
@@ -94,12 +330,12 @@ impl BoxedEncoder {
     /// assert_eq!(boxed.num_params(), means.num_params());
     /// ```
     pub fn new<const RANK: usize>(encoder: impl Encoder<RANK>) -> Self {
-        Self(Box::new(Ranked::<_, RANK>(encoder)))
+        Self::hold(Ranked::<_, RANK>(encoder), |held| held)
     }
 
     /// Width of the embedding.
     pub fn dim(&self) -> usize {
-        self.0.dim()
+        self.role().dim()
     }
 
     /// Embeds `views` of shape `[B, ...]` given flat as `[B, prod(shape)]`.
@@ -131,286 +367,100 @@ impl BoxedEncoder {
     /// let flat = Tensor::<2>::ones([5, 2 * 16], &device);
     /// assert_eq!(boxed.encode(flat.clone(), &[2, 16])?.dims(), [5, 4]);
     /// assert!(boxed.encode(flat.clone(), &[2, 4, 4]).is_err());
-    /// let local = Tensor::<2>::ones([3, 2 * 8], &device);
-    /// assert_eq!(boxed.encode_all(vec![(flat, &[2, 16]), (local, &[2, 8])])?.dims(), [8, 4]);
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn encode(&self, views: Tensor<2>, shape: &[usize]) -> Result<Tensor<2>> {
-        self.encode_all(vec![(views, shape)])
+        self.encode_all(vec![FlatInput::new(views, shape)])
     }
 
-    /// Embeds views of several shapes, of which there is at least one, each given flat with its shape:
-    /// their embeddings, one after the other. See [`BoxedEncoder::encode`] for an example.
+    /// Embeds views of several shapes, of which there is at least one: their embeddings, one after the
+    /// other.
     ///
     /// # Errors
-    /// As [`BoxedEncoder::encode`].
-    pub fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>> {
-        self.0.encode_all(views)
+    /// As [`BoxedEncoder::encode`]; [`Error::BadValue`] for lengths that the encoder does not take.
+    pub fn encode_all(&self, inputs: Vec<FlatInput<'_>>) -> Result<Tensor<2>> {
+        self.role().encode_all(inputs)
+    }
+
+    /// More than a vector of views of one shape; see [`Encoder::features`].
+    ///
+    /// # Errors
+    /// As [`BoxedEncoder::encode_all`]; [`Error::BadValue`] for features that the encoder does not have.
+    pub fn features(&self, input: FlatInput<'_>, wants: &Wants) -> Result<Features> {
+        self.role().features(input, wants)
+    }
+
+    /// See [`Encoder::takes_lengths`].
+    pub fn takes_lengths(&self) -> bool {
+        self.role().takes_lengths()
+    }
+
+    /// See [`Encoder::undecayed`].
+    pub fn undecayed(&self) -> Vec<String> {
+        self.role().undecayed()
     }
 }
 
-impl Clone for BoxedEncoder {
-    fn clone(&self) -> Self {
-        Self(self.0.clone_dyn())
-    }
-}
-
-impl Module for BoxedEncoder {
-    fn collect_devices(&self, devices: Devices) -> Devices {
-        self.0.collect_devices_dyn(devices)
-    }
-    fn fork(self, device: &Device) -> Self {
-        Self(self.0.fork_dyn(device))
-    }
-    fn to_device(self, device: &Device) -> Self {
-        Self(self.0.to_device_dyn(device))
-    }
-    fn train(self) -> Self {
-        Self(self.0.train_dyn())
-    }
-    fn valid(&self) -> Self {
-        Self(self.0.valid_dyn())
-    }
-    fn materialize(self) -> Self {
-        Self(self.0.materialize_dyn())
-    }
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        self.0.visit_dyn(&mut FromDyn(visitor));
-    }
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        Self(self.0.map_dyn(&mut FromDyn(mapper)))
-    }
-}
-
-impl burn::module::ModuleDisplayDefault for BoxedEncoder {
-    fn content(&self, content: burn::module::Content) -> Option<burn::module::Content> {
-        Some(content.add_formatted(&format!("{self:?}")))
-    }
-}
-
-impl burn::module::ModuleDisplay for BoxedEncoder {}
-
-/// What [`BoxedEncoder`] needs of an encoder, in a form that can be a trait object.
-trait DynEncoder: Debug + Send + Sync {
+/// [`Encoder`] without its rank.
+pub trait ErasedEncoder {
+    #[doc(hidden)]
     fn dim(&self) -> usize;
-    fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>>;
-    fn clone_dyn(&self) -> Box<dyn DynEncoder>;
-    fn collect_devices_dyn(&self, devices: Devices) -> Devices;
-    fn fork_dyn(self: Box<Self>, device: &Device) -> Box<dyn DynEncoder>;
-    fn to_device_dyn(self: Box<Self>, device: &Device) -> Box<dyn DynEncoder>;
-    fn train_dyn(self: Box<Self>) -> Box<dyn DynEncoder>;
-    fn valid_dyn(&self) -> Box<dyn DynEncoder>;
-    fn materialize_dyn(self: Box<Self>) -> Box<dyn DynEncoder>;
-    fn visit_dyn(&self, visitor: &mut dyn DynVisitor);
-    fn map_dyn(self: Box<Self>, mapper: &mut dyn DynMapper) -> Box<dyn DynEncoder>;
+    #[doc(hidden)]
+    fn encode_all(&self, inputs: Vec<FlatInput<'_>>) -> Result<Tensor<2>>;
+    #[doc(hidden)]
+    fn features(&self, input: FlatInput<'_>, wants: &Wants) -> Result<Features>;
+    #[doc(hidden)]
+    fn takes_lengths(&self) -> bool;
+    #[doc(hidden)]
+    fn undecayed(&self) -> Vec<String>;
 }
 
 #[derive(Debug, Clone)]
 struct Ranked<E, const RANK: usize>(E);
 
-impl<E: Encoder<RANK>, const RANK: usize> DynEncoder for Ranked<E, RANK> {
+impl<E: Encoder<RANK>, const RANK: usize> Holder for Ranked<E, RANK> {
+    type Inner = E;
+    fn inner(&self) -> &E {
+        &self.0
+    }
+    fn into_inner(self) -> E {
+        self.0
+    }
+    fn hold(inner: E) -> Self {
+        Self(inner)
+    }
+}
+
+impl<E: Encoder<RANK>, const RANK: usize> ErasedEncoder for Ranked<E, RANK> {
     fn dim(&self) -> usize {
         self.0.dim()
     }
-    fn encode_all(&self, views: Vec<(Tensor<2>, &[usize])>) -> Result<Tensor<2>> {
-        let shaped = views.into_iter().map(|(views, shape)| {
-            let [batch, _] = views.dims();
-            let mut dims = [batch; RANK];
-            if shape.len() + 1 != RANK {
-                return Err(Error::Shape {
-                    what: "the encoder's input".into(),
-                    expected: format!("{} axes without the batch", RANK - 1),
-                    got: shape.to_vec(),
-                });
-            }
-            dims[1..].copy_from_slice(shape);
-            Ok(views.reshape(dims))
+    fn encode_all(&self, inputs: Vec<FlatInput<'_>>) -> Result<Tensor<2>> {
+        self.0.encode_all(inputs.into_iter().map(shaped).collect::<Result<_>>()?)
+    }
+    fn features(&self, input: FlatInput<'_>, wants: &Wants) -> Result<Features> {
+        self.0.features(shaped(input)?, wants)
+    }
+    fn takes_lengths(&self) -> bool {
+        self.0.takes_lengths()
+    }
+    fn undecayed(&self) -> Vec<String> {
+        self.0.undecayed()
+    }
+}
+
+fn shaped<const RANK: usize>(input: FlatInput<'_>) -> Result<Input<RANK>> {
+    let [batch, _] = input.values.dims();
+    let mut dims = [batch; RANK];
+    if input.shape.len() + 1 != RANK {
+        return Err(Error::Shape {
+            what: "the encoder's input".into(),
+            expected: format!("{} axes without the batch", RANK - 1),
+            got: input.shape.to_vec(),
         });
-        Ok(self.0.encode_all(shaped.collect::<Result<_>>()?))
     }
-    fn clone_dyn(&self) -> Box<dyn DynEncoder> {
-        Box::new(self.clone())
-    }
-    fn collect_devices_dyn(&self, devices: Devices) -> Devices {
-        self.0.collect_devices(devices)
-    }
-    fn fork_dyn(self: Box<Self>, device: &Device) -> Box<dyn DynEncoder> {
-        Box::new(Self(self.0.fork(device)))
-    }
-    fn to_device_dyn(self: Box<Self>, device: &Device) -> Box<dyn DynEncoder> {
-        Box::new(Self(self.0.to_device(device)))
-    }
-    fn train_dyn(self: Box<Self>) -> Box<dyn DynEncoder> {
-        Box::new(Self(self.0.train()))
-    }
-    fn valid_dyn(&self) -> Box<dyn DynEncoder> {
-        Box::new(Self(self.0.valid()))
-    }
-    fn materialize_dyn(self: Box<Self>) -> Box<dyn DynEncoder> {
-        Box::new(Self(self.0.materialize()))
-    }
-    fn visit_dyn(&self, visitor: &mut dyn DynVisitor) {
-        self.0.visit(&mut ToDyn(visitor));
-    }
-    fn map_dyn(self: Box<Self>, mapper: &mut dyn DynMapper) -> Box<dyn DynEncoder> {
-        Box::new(Self(self.0.map(&mut ToDyn(mapper))))
-    }
-}
-
-/// A [`ModuleVisitor`] without generic methods: parameters travel as [`Any`].
-trait DynVisitor {
-    fn visit(&mut self, param: &dyn Any);
-    fn enter(&mut self, name: &str, container: &str);
-    fn exit(&mut self, name: &str, container: &str);
-}
-
-/// A [`ModuleMapper`] without generic methods. What goes in comes out as the same type.
-trait DynMapper {
-    fn map(&mut self, param: Box<dyn Any>) -> Box<dyn Any>;
-    fn enter(&mut self, name: &str, container: &str);
-    fn exit(&mut self, name: &str, container: &str);
-}
-
-/// From burn's generic traversal to the erased one.
-struct ToDyn<T>(T);
-
-/// From the erased traversal back to burn's generic one.
-struct FromDyn<'a, T>(&'a mut T);
-
-impl ModuleVisitor for ToDyn<&mut dyn DynVisitor> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.visit(param);
-    }
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.0.visit(param);
-    }
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        self.0.visit(param);
-    }
-    fn visit_flag(&mut self, flag: &Param<Flag>) {
-        self.0.visit(flag);
-    }
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.0.enter(name, container_type);
-    }
-    fn exit_module(&mut self, name: &str, container_type: &str) {
-        self.0.exit(name, container_type);
-    }
-    fn visit_float_with_path<const D: usize>(&mut self, _: &[String], id: ParamId, t: &Tensor<D>) {
-        self.0.visit(&Param::initialized(id, t.clone()));
-    }
-}
-
-fn through<T: 'static>(mapper: &mut dyn DynMapper, param: T) -> T {
-    match mapper.map(Box::new(param)).downcast::<T>() {
-        Ok(param) => *param,
-        Err(_) => unreachable!("a mapper returns the type of parameter that it was given"),
-    }
-}
-
-impl ModuleMapper for ToDyn<&mut dyn DynMapper> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        through(self.0, param)
-    }
-    fn map_int<const D: usize>(&mut self, param: Param<Tensor<D, Int>>) -> Param<Tensor<D, Int>> {
-        through(self.0, param)
-    }
-    fn map_bool<const D: usize>(
-        &mut self,
-        param: Param<Tensor<D, Bool>>,
-    ) -> Param<Tensor<D, Bool>> {
-        through(self.0, param)
-    }
-    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
-        through(self.0, flag)
-    }
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.0.enter(name, container_type);
-    }
-    fn exit_module(&mut self, name: &str, container_type: &str) {
-        self.0.exit(name, container_type);
-    }
-}
-
-/// Tries every rank and kind of parameter that burn's macros can produce.
-macro_rules! each_parameter {
-    ($call:ident) => {
-        $call!(float; 1 2 3 4 5 6 7 8);
-        $call!(int; 1 2 3 4 5 6 7 8);
-        $call!(bool; 1 2 3 4 5 6 7 8);
-    };
-}
-
-impl<V: ModuleVisitor> DynVisitor for FromDyn<'_, V> {
-    fn visit(&mut self, param: &dyn Any) {
-        macro_rules! try_visit {
-            (float; $($d:literal)*) => {$(
-                if let Some(p) = param.downcast_ref::<Param<Tensor<$d>>>() {
-                    return self.0.visit_float(p);
-                }
-            )*};
-            (int; $($d:literal)*) => {$(
-                if let Some(p) = param.downcast_ref::<Param<Tensor<$d, Int>>>() {
-                    return self.0.visit_int(p);
-                }
-            )*};
-            (bool; $($d:literal)*) => {$(
-                if let Some(p) = param.downcast_ref::<Param<Tensor<$d, Bool>>>() {
-                    return self.0.visit_bool(p);
-                }
-            )*};
-        }
-        if let Some(flag) = param.downcast_ref::<Param<Flag>>() {
-            return self.0.visit_flag(flag);
-        }
-        each_parameter!(try_visit);
-        unreachable!("burn's tensors have 1 to 8 axes");
-    }
-    fn enter(&mut self, name: &str, container: &str) {
-        self.0.enter_module(name, container);
-    }
-    fn exit(&mut self, name: &str, container: &str) {
-        self.0.exit_module(name, container);
-    }
-}
-
-impl<M: ModuleMapper> DynMapper for FromDyn<'_, M> {
-    fn map(&mut self, param: Box<dyn Any>) -> Box<dyn Any> {
-        let mut param = param;
-        macro_rules! try_map {
-            (float; $($d:literal)*) => {$(
-                param = match param.downcast::<Param<Tensor<$d>>>() {
-                    Ok(p) => return Box::new(self.0.map_float(*p)),
-                    Err(other) => other,
-                };
-            )*};
-            (int; $($d:literal)*) => {$(
-                param = match param.downcast::<Param<Tensor<$d, Int>>>() {
-                    Ok(p) => return Box::new(self.0.map_int(*p)),
-                    Err(other) => other,
-                };
-            )*};
-            (bool; $($d:literal)*) => {$(
-                param = match param.downcast::<Param<Tensor<$d, Bool>>>() {
-                    Ok(p) => return Box::new(self.0.map_bool(*p)),
-                    Err(other) => other,
-                };
-            )*};
-        }
-        param = match param.downcast::<Param<Flag>>() {
-            Ok(flag) => return Box::new(self.0.map_flag(*flag)),
-            Err(other) => other,
-        };
-        each_parameter!(try_map);
-        drop(param);
-        unreachable!("burn's tensors have 1 to 8 axes");
-    }
-    fn enter(&mut self, name: &str, container: &str) {
-        self.0.enter_module(name, container);
-    }
-    fn exit(&mut self, name: &str, container: &str) {
-        self.0.exit_module(name, container);
-    }
+    dims[1..].copy_from_slice(input.shape);
+    Ok(Input { values: input.values.reshape(dims), lengths: input.lengths })
 }
 
 #[cfg(test)]

@@ -1,16 +1,30 @@
 //! What a LeJEPA modality plugs into: the traits [`Modality`], [`ViewSampler`], [`Dataset`] and
 //! [`Encoder`], the [`Registry`], and the data types that pass between them.
 //!
-//! Data flows one way: a [`Source`] names files, a [`Dataset`] decodes an item, a [`ViewSampler`]
-//! makes [`Views`] of it, an [`Encoder`] embeds them. The trainer sees the first three as one
-//! [`ViewSource`] and the last as a [`BoxedEncoder`], so it is compiled once for every modality.
+//! Data flows one way: a [`Source`] names samples, a [`Dataset`] decodes one, a [`ViewSampler`]
+//! makes [`Views`] of it, an [`Encoder`] embeds them. A configuration becomes a [`Pipeline`], which knows
+//! the shapes of views before any data is opened. The trainer sees data as a [`ViewSource`] and the
+//! backbone as a [`BoxedEncoder`], so it is compiled once for every modality.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `component`, [`kind`], `registry` | what can be registered, and is found by name |
+//! | [`config`] | strict layers of configuration |
+//! | `modality`, `sampler`, `pipeline` | a kind of data, its views, both from a configuration |
+//! | `blob`, `listing`, `source`, `dataset`, `labels` | where samples are and how they are decoded |
+//! | `view`, `values`, `views`, `spec` | a view, the views of a sample, what they promise to be |
+//! | `view_source` | a data set and a sampler as the trainer sees them |
+//! | `encoder`, `prediction`, `statistic`, `optimizer` | what a trainer is put together from |
+//! | `erased` | burn modules without their type |
+//! | `rng` | random streams addressed by what they are for |
+//! | [`testing`] | the conformance suite of a modality |
 //!
 //! # A modality in full
 //!
 //! ```
 //! use lejepa_core::{
-//!     Dataset, Error, Modality, Result, Source, View, ViewRng, ViewSampler, ViewSpec, Views, Window,
-//!     register_modality,
+//!     Component, Dataset, Decoded, Error, Modality, OpenOptions, Result, Source, View, ViewRng, ViewSampler,
+//!     ViewSpec, Views, Window, kind, register,
 //! };
 //! use rand::RngExt;
 //! use serde::{Deserialize, Serialize};
@@ -41,12 +55,9 @@
 //!     fn name(&self, index: usize) -> String {
 //!         format!("wave {index}")
 //!     }
-//!     fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>> {
+//!     fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Vec<f32>>> {
 //!         let pitch = 0.1 * (1 + index % 3) as f32;
-//!         Ok((0..128).map(|t| (pitch * t as f32).sin()).collect())
-//!     }
-//!     fn bytes(&self, item: &Vec<f32>) -> usize {
-//!         item.len() * 4
+//!         Ok(Decoded::whole((0..128).map(|t| (pitch * t as f32).sin()).collect(), 512))
 //!     }
 //! }
 //!
@@ -61,82 +72,115 @@
 //! impl ViewSampler for Stretches {
 //!     type Sample = Vec<f32>;
 //!     fn spec(&self) -> ViewSpec {
-//!         ViewSpec { globals: 2, locals: 0, global: vec![1, self.0], local: vec![1, self.0] }
+//!         ViewSpec::multi_crop(2, [1, self.0], 0, [1, self.0])
 //!     }
 //!     fn views(&self, wave: &Vec<f32>, rng: &mut ViewRng) -> Result<Views> {
 //!         let mut globals = Vec::new();
 //!         for _ in 0..2 {
 //!             globals.push(self.cut(wave, rng.random_range(0..=wave.len() - self.0))?);
 //!         }
-//!         Ok(Views { globals, locals: vec![] })
+//!         Ok(Views::multi_crop(globals, vec![]))
 //!     }
 //!     fn eval_view(&self, wave: &Vec<f32>) -> Result<View> {
 //!         self.cut(wave, 0)
 //!     }
 //! }
 //!
-//! impl Modality for Waves {
+//! impl Component for Waves {
 //!     const NAME: &'static str = "waves";
 //!     const ABOUT: &'static str = "sine waves";
-//!     const EXTENSIONS: &'static [&'static str] = &[];
 //!     type Config = Config;
+//! }
+//!
+//! impl Modality for Waves {
+//!     const EXTENSIONS: &'static [&'static str] = &[];
 //!     type Sample = Vec<f32>;
 //!     fn open(_: &Config, source: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
 //!         match source {
 //!             Source::Demo => Ok(Box::new(Demo)),
-//!             Source::Files(_) => Err(Error::Data {
+//!             _ => Err(Error::Data {
 //!                 reason: "waves have no file format".into(),
-//!                 hint: "use --data demo".into(),
+//!                 hint: "data.source = \"demo\" is all there is".into(),
 //!             }),
 //!         }
 //!     }
 //!     fn sampler(config: &Config) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+//!         if !(1..=128).contains(&config.window) {
+//!             return Err(Error::bad_value("waves.window", "must lie in 1..=128"));
+//!         }
 //!         Ok(Box::new(Stretches(config.window)))
 //!     }
 //! }
 //!
-//! register_modality!(Waves);
+//! register!(kind::Modality: Waves);
 //!
 //! # fn main() -> Result<()> {
 //! let registry = lejepa_core::Registry::discover()?;
-//! let waves = registry.find_modality("waves")?;
-//! let source = (waves.open)(&(waves.defaults)()?, Source::Demo, 1 << 20)?;
+//! let section = registry.find::<kind::Modality>("waves", None)?.meta().defaults()?;
+//! let views = registry.find::<kind::Views>("default", Some("waves"))?;
+//! let pipeline = (views.build())(&section, &lejepa_core::Table::new())?;
+//! assert_eq!(pipeline.spec().shape(), [1, 32]);
+//! let source = pipeline.open(Source::Demo, &OpenOptions::default())?;
 //! assert_eq!(source.eval_view(0)?.shape(), [1, 32]);
 //! # Ok(())
 //! # }
 //! ```
 
+mod blob;
+mod component;
 pub mod config;
 mod dataset;
 mod encoder;
-mod entry;
+mod erased;
 mod error;
+pub mod kind;
+mod labels;
 mod listing;
 mod modality;
+mod optimizer;
+mod pipeline;
+mod prediction;
 mod registry;
 mod rng;
+mod sampler;
 mod source;
+mod spec;
 mod statistic;
 pub mod testing;
 mod values;
 mod view;
+mod view_source;
+mod views;
 
+pub use blob::{Blob, BlobStore, ReadSeek};
+pub use component::{Builds, Component, Entry, Kind, Meta, NoConfig, Origin, Registration};
 pub use config::Section;
-pub use dataset::{Dataset, FileDataset, Labels, Split, Window};
-pub use encoder::{BoxedEncoder, Encoder};
-pub use entry::{
-    DEFAULT_SAMPLER, EncoderEntry, EncoderKind, ModalityEntry, OpenWithSampler, Origin,
-    Registration, SamplerEntry, SamplerKind, StatisticEntry,
+pub use dataset::{BlobDataset, Dataset, Decoded, Window};
+pub use encoder::{
+    BoxedEncoder, BuildContext, Encoder, EncoderKind, ErasedEncoder, Features, FlatInput, Input,
+    Wants,
 };
+pub use erased::BoxedModule;
 pub use error::{Error, Result, nearest};
-pub use listing::{Listing, SampleRule, Source, has_extension};
-pub use modality::{Modality, ViewSampler};
+pub use kind::{DEFAULT_VIEWS, ModalityBuild};
+pub use labels::{Labels, Split};
+pub use listing::{Listing, has_extension};
+pub use modality::Modality;
+pub use optimizer::{OptimizerKind, Schedule, ScheduleKind};
+pub use pipeline::{OpenOptions, Pipeline, SampledPipeline};
+pub use prediction::{
+    BoxedPrediction, Embedded, ErasedPrediction, Prediction, PredictionContext, PredictionKind,
+};
 pub use registry::Registry;
 pub use rng::{Purpose, Seed, ViewRng};
-pub use source::{SampledDataset, ViewSource};
+pub use sampler::{ViewSampler, ViewsKind};
+pub use source::{DEMO, SampleRule, Source, SourceKind};
+pub use spec::{ContextSpec, Extent, Group, MAIN_STREAM, ViewSpec};
 pub use statistic::{BoxedStatistic, MultivariateStatistic, Statistic, StatisticKind};
 pub use values::{Levels, Values};
-pub use view::{View, ViewSpec, Views};
+pub use view::View;
+pub use view_source::{SampledDataset, ViewSource};
+pub use views::Views;
 
 // The macros' expansions need it; plugin authors need not depend on it.
 #[doc(hidden)]

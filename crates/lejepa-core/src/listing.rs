@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{Labels, Split};
+use crate::blob::{Blob, BlobStore};
+use crate::labels::{Labels, Split};
+use crate::source::SampleRule;
 use crate::{Error, Result};
 
 /// The samples found under a source, in a fixed order, with what their place says about them.
@@ -14,77 +16,6 @@ pub struct Listing {
     pub labels: Vec<Labels>,
     /// The split of each path where the source says it.
     pub splits: Vec<Option<Split>>,
-}
-
-/// Where a modality's data comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The plugin's built-in labelled data.
-    Demo,
-    /// Files that the listing names.
-    Files(Listing),
-}
-
-/// What counts as one sample of a modality.
-#[derive(Clone, Copy)]
-pub struct SampleRule {
-    /// File extensions in lower case, without the dot.
-    pub extensions: &'static [&'static str],
-    /// Whether this folder is one sample as a whole.
-    pub is_sample_dir: fn(&Path) -> bool,
-}
-
-impl Source {
-    /// Resolves what a user wrote: `demo`, a folder, or a manifest (`.csv`, `.jsonl`).
-    ///
-    /// # Errors
-    /// [`Error::Path`] for a path that is missing, unreadable, or holds no sample of this kind.
-    ///
-    /// ```
-    /// use lejepa_core::{SampleRule, Source};
-    ///
-    /// const PNG: SampleRule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
-    /// assert_eq!(Source::resolve("demo", PNG)?, Source::Demo);
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let words = folder.path().to_string_lossy();
-    /// assert!(Source::resolve(&words, PNG).is_err());
-    ///
-    /// std::fs::write(folder.path().join("1.png"), "")?;
-    /// let Source::Files(listing) = Source::resolve(&words, PNG)? else { panic!("not the demo") };
-    /// assert_eq!(listing.paths, [folder.path().join("1.png")]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn resolve(words: &str, rule: SampleRule) -> Result<Self> {
-        if words == "demo" {
-            return Ok(Self::Demo);
-        }
-        let path = Path::new(words);
-        let meta = std::fs::metadata(path).map_err(|e| {
-            Error::path(
-                path,
-                if e.kind() == std::io::ErrorKind::NotFound {
-                    "no such file or folder".to_string()
-                } else {
-                    e.to_string()
-                },
-                "--data takes a folder, a manifest (.csv or .jsonl), or `demo` for the built-in data",
-            )
-        })?;
-        let listing = if meta.is_dir() {
-            Listing::from_folder(path, rule)?
-        } else {
-            Listing::from_manifest(path)?
-        };
-        if listing.paths.is_empty() {
-            return Err(Error::path(
-                path,
-                format!("no usable files; looked for .{}", rule.extensions.join(", .")),
-                "check --data and --modality; `--data demo` uses the built-in data",
-            ));
-        }
-        Ok(Self::Files(listing))
-    }
 }
 
 impl Listing {
@@ -155,7 +86,11 @@ impl Listing {
     /// ```
     pub fn from_manifest(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file).map_err(|e| {
-            Error::path(file, e, "--data takes a folder or a manifest in UTF-8 (.csv or .jsonl)")
+            Error::path(
+                file,
+                e,
+                "data.source takes a folder or a manifest in UTF-8 (.csv or .jsonl)",
+            )
         })?;
         let ext = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
         let rows = match ext.as_str() {
@@ -165,7 +100,7 @@ impl Listing {
                 return Err(Error::path(
                     file,
                     "not a folder and not a manifest",
-                    "--data takes a folder, or a manifest whose name ends in .csv or .jsonl",
+                    "data.source takes a folder, or a manifest whose name ends in .csv or .jsonl",
                 ));
             }
         };
@@ -189,6 +124,29 @@ impl Listing {
         }
         listing.labels = labels(&words);
         Ok(listing)
+    }
+}
+
+impl BlobStore for Listing {
+    fn len(&self) -> usize {
+        self.paths.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        self.paths.get(index).map_or_else(|| format!("#{index}"), |p| p.display().to_string())
+    }
+
+    fn blob(&self, index: usize) -> Result<Blob<'_>> {
+        let no_item = || Error::sample(format!("#{index}"), "no such item");
+        Ok(Blob::file(self.paths.get(index).ok_or_else(no_item)?.as_path()))
+    }
+
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+
+    fn split(&self, index: usize) -> Option<Split> {
+        self.splits.get(index).copied().flatten()
     }
 }
 
@@ -381,16 +339,5 @@ mod tests {
             let e = Listing::from_manifest(&p).unwrap_err().to_string();
             assert!(e.contains(says), "{e}");
         }
-    }
-
-    #[test]
-    fn missing_and_empty_sources_are_errors_with_hints() {
-        let d = tempfile::tempdir().unwrap();
-        for words in [d.path().to_str().unwrap(), "/no/such/place"] {
-            let e = Source::resolve(words, RULE).unwrap_err();
-            assert!(e.hint().is_some(), "{e}");
-            assert!(!e.to_string().contains('\n'));
-        }
-        assert_eq!(Source::resolve("demo", RULE).unwrap(), Source::Demo);
     }
 }

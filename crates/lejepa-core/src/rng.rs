@@ -29,6 +29,8 @@ pub enum Purpose {
     Probe,
     /// Generated demo data.
     Demo,
+    /// Companions of a sample.
+    Companions,
 }
 
 /// The seed of a run, from which every stream follows.

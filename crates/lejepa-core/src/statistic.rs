@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use crate::Result;
-use crate::config::{Docs, Section};
+use crate::component::Component;
 
 /// A statistic of samples on a line against the standard normal distribution.
 ///
@@ -143,11 +143,11 @@ impl BoxedStatistic {
     }
 }
 
-/// A statistic that can be chosen by name: `objective.statistic = "NAME"`.
+/// A statistic that can be chosen by name: `statistic.name = "NAME"`.
 ///
 /// ```
 /// use burn::tensor::Tensor;
-/// use lejepa_core::{BoxedStatistic, Error, Result, Statistic, StatisticKind};
+/// use lejepa_core::{BoxedStatistic, Component, Error, Result, Statistic, StatisticKind};
 /// use serde::{Deserialize, Serialize};
 ///
 /// /// How far the mean square is from `target`. The struct is its own configuration.
@@ -169,13 +169,16 @@ impl BoxedStatistic {
 ///     }
 /// }
 ///
-/// impl StatisticKind for MeanSquare {
+/// impl Component for MeanSquare {
 ///     const NAME: &'static str = "mean_square";
 ///     const ABOUT: &'static str = "distance of the mean square from a target";
 ///     type Config = Self;
+/// }
+///
+/// impl StatisticKind for MeanSquare {
 ///     fn build(config: &Self) -> Result<BoxedStatistic> {
 ///         if config.target < 0.0 {
-///             return Err(Error::bad_value("objective.target", "must be at least 0"));
+///             return Err(Error::bad_value("statistic.target", "must be at least 0"));
 ///         }
 ///         Ok(BoxedStatistic::sliced(config.clone()))
 ///     }
@@ -185,23 +188,10 @@ impl BoxedStatistic {
 /// assert!(MeanSquare::build(&MeanSquare { target: -1.0 }).is_err());
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
-pub trait StatisticKind: 'static {
-    /// The name in the configuration, e.g. `"epps_pulley"`.
-    const NAME: &'static str;
-    /// One line for `lejepa statistics`.
-    const ABOUT: &'static str;
-
-    /// Its keys in the `[objective]` section, beside the general ones.
-    type Config: Section;
-
-    /// What its keys mean, for `lejepa config show`.
-    fn docs() -> Docs {
-        Docs::new()
-    }
-
+pub trait StatisticKind: Component {
     /// Builds the statistic.
     ///
     /// # Errors
-    /// [`crate::Error::BadValue`] for settings out of range.
+    /// [`Error::BadValue`](crate::Error::BadValue) for settings out of range.
     fn build(config: &Self::Config) -> Result<BoxedStatistic>;
 }

@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::config;
 use crate::{
-    Dataset, Modality, ModalityEntry, Purpose, Seed, Source, View, ViewSampler, ViewSpec, Window,
+    Dataset, Modality, Purpose, Registration, Seed, Source, View, ViewSampler, ViewSpec, Window,
+    kind,
 };
 
 /// What a modality has to keep.
@@ -70,7 +71,7 @@ impl Violation {
 
 /// The checks that need a trainer; `lejepa-train` submits them.
 #[doc(hidden)]
-pub struct TrainingChecks(pub fn(&ModalityEntry) -> Vec<Violation>);
+pub struct TrainingChecks(pub fn(Registration) -> Vec<Violation>);
 
 inventory::collect!(TrainingChecks);
 
@@ -82,28 +83,26 @@ inventory::collect!(TrainingChecks);
 ///
 /// ```
 /// # use lejepa_core::{
-/// #     Dataset, Modality, Result, Source, View, ViewRng, ViewSampler, ViewSpec, Views, Window,
-/// #     testing::TrainingChecks,
+/// #     Component, Dataset, Decoded, Modality, NoConfig, Result, Source, View, ViewRng, ViewSampler,
+/// #     ViewSpec, Views, Window, testing::TrainingChecks,
 /// # };
 /// # use rand::RngExt;
-/// # use serde::{Deserialize, Serialize};
 /// use lejepa_core::testing::check_modality;
 /// # // In place of those of `lejepa-train`, which the examples of this crate cannot link.
 /// # lejepa_core::inventory::submit! { TrainingChecks(|_| Vec::new()) }
-/// # #[derive(Default, Serialize, Deserialize)]
-/// # #[serde(deny_unknown_fields)]
-/// # struct NoKeys {}
 /// # struct Ramps;
-/// # impl Modality for Ramps {
+/// # impl Component for Ramps {
 /// #     const NAME: &'static str = "ramps";
 /// #     const ABOUT: &'static str = "ramps from different heights";
+/// #     type Config = NoConfig;
+/// # }
+/// # impl Modality for Ramps {
 /// #     const EXTENSIONS: &'static [&'static str] = &[];
-/// #     type Config = NoKeys;
 /// #     type Sample = Vec<f32>;
-/// #     fn open(_: &NoKeys, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
+/// #     fn open(_: &NoConfig, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
 /// #         Ok(Box::new(Ramps))
 /// #     }
-/// #     fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+/// #     fn sampler(_: &NoConfig) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
 /// #         Ok(Box::new(Ramps))
 /// #     }
 /// # }
@@ -115,24 +114,21 @@ inventory::collect!(TrainingChecks);
 /// #     fn name(&self, index: usize) -> String {
 /// #         format!("ramp {index}")
 /// #     }
-/// #     fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>> {
-/// #         Ok((0..8).map(|t| (index + t) as f32).collect())
-/// #     }
-/// #     fn bytes(&self, item: &Vec<f32>) -> usize {
-/// #         4 * item.len()
+/// #     fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Vec<f32>>> {
+/// #         Ok(Decoded::whole((0..8).map(|t| (index + t) as f32).collect(), 32))
 /// #     }
 /// # }
 /// # impl ViewSampler for Ramps {
 /// #     type Sample = Vec<f32>;
 /// #     fn spec(&self) -> ViewSpec {
-/// #         ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] }
+/// #         ViewSpec::multi_crop(2, [1, 8], 0, [1, 8])
 /// #     }
 /// #     fn views(&self, ramp: &Vec<f32>, rng: &mut ViewRng) -> Result<Views> {
 /// #         let mut louder = || {
 /// #             let gain = rng.random_range(0.5..=2.0f32);
 /// #             View::new([1, 8], ramp.iter().map(|x| gain * x).collect())
 /// #         };
-/// #         Ok(Views { globals: vec![louder()?, louder()?], locals: vec![] })
+/// #         Ok(Views::multi_crop(vec![louder()?, louder()?], vec![]))
 /// #     }
 /// #     fn eval_view(&self, ramp: &Vec<f32>) -> Result<View> {
 /// #         View::new([1, 8], ramp.clone())
@@ -156,12 +152,10 @@ pub fn check_modality<M: Modality>() {
 /// What is broken; empty where nothing is.
 ///
 /// ```
-/// # use lejepa_core::{Dataset, Error, Modality, Result, Source, ViewSampler};
-/// # use serde::{Deserialize, Serialize};
+/// # use lejepa_core::{
+/// #     Component, Dataset, Error, Modality, NoConfig, Result, Source, ViewSampler,
+/// # };
 /// use lejepa_core::testing::{Rule, violations};
-/// # #[derive(Default, Serialize, Deserialize)]
-/// # #[serde(deny_unknown_fields)]
-/// # struct NoKeys {}
 /// # fn missing<T>() -> Result<T> {
 /// #     Err(Error::Data { reason: "missing".into(), hint: String::new() })
 /// # }
@@ -169,17 +163,20 @@ pub fn check_modality<M: Modality>() {
 /// /// A modality that is only begun.
 /// struct Begun;
 ///
-/// impl Modality for Begun {
+/// impl Component for Begun {
 ///     const NAME: &'static str = "Begun";
 ///     const ABOUT: &'static str = "neither data nor views";
+///     type Config = NoConfig;
+/// }
+///
+/// impl Modality for Begun {
 ///     // ...
 /// #     const EXTENSIONS: &'static [&'static str] = &[];
-/// #     type Config = NoKeys;
 /// #     type Sample = Vec<f32>;
-/// #     fn open(_: &NoKeys, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
+/// #     fn open(_: &NoConfig, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
 /// #         missing()
 /// #     }
-/// #     fn sampler(_: &NoKeys) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
+/// #     fn sampler(_: &NoConfig) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
 /// #         missing()
 /// #     }
 /// }
@@ -197,14 +194,14 @@ pub fn violations<M: Modality>() -> Vec<Violation> {
     broken_files::<M>(&mut out);
     // Training on data or views that are broken says nothing more.
     if out.is_empty() {
-        let entry = ModalityEntry::of::<M>(crate::origin!());
+        let entry = Registration::of::<kind::Modality, M>(crate::origin!());
         let mut checks = inventory::iter::<TrainingChecks>.into_iter().peekable();
         if checks.peek().is_none() {
             let what = "the checks that train are not linked: add `use lejepa_train as _;`";
             out.push(Violation::new(Rule::Learns, what));
         }
         for check in checks {
-            out.extend((check.0)(&entry));
+            out.extend((check.0)(entry));
         }
     }
     out
@@ -247,7 +244,7 @@ fn configuration<M: Modality>(out: &mut Vec<Violation>) {
 }
 
 /// Runs plugin code; a panic is a violation of `rule`.
-fn calmly<T>(
+fn catch_panics<T>(
     rule: Rule,
     out: &mut Vec<Violation>,
     run: impl FnOnce(&mut Vec<Violation>) -> T,
@@ -266,14 +263,14 @@ fn calmly<T>(
 
 fn samples<M: Modality>(out: &mut Vec<Violation>) {
     let config = M::Config::default();
-    let opened = calmly(Rule::Demo, out, |out| match M::open(&config, Source::Demo) {
+    let opened = catch_panics(Rule::Demo, out, |out| match M::open(&config, Source::Demo) {
         Ok(data) => Some(data),
         Err(e) => {
             out.push(Violation::new(Rule::Demo, format!("it does not open: {e}")));
             None
         }
     });
-    let sampler = calmly(Rule::Shapes, out, |out| match M::sampler(&config) {
+    let sampler = catch_panics(Rule::Shapes, out, |out| match M::sampler(&config) {
         Ok(sampler) => Some(sampler),
         Err(e) => {
             out.push(Violation::new(Rule::Shapes, format!("no sampler by default: {e}")));
@@ -298,7 +295,7 @@ fn samples<M: Modality>(out: &mut Vec<Violation>) {
     }
     for index in [0, data.len() / 2, data.len().saturating_sub(1)] {
         let before = out.len();
-        calmly(Rule::Demo, out, |out| {
+        catch_panics(Rule::Demo, out, |out| {
             one_sample(data.as_ref(), sampler.as_ref(), &spec, index, out);
         });
         if out.len() > before {
@@ -315,10 +312,19 @@ fn one_sample<S: Send + Sync + 'static>(
     out: &mut Vec<Violation>,
 ) {
     let item = match data.item(index, Window::Centre) {
-        Ok(item) => item,
+        Ok(decoded) => decoded.item,
         Err(e) => return out.push(Violation::new(Rule::Demo, e)),
     };
-    let draw = |seed: u64| sampler.views(&item, &mut Seed(seed).rng(Purpose::Views, &[]));
+    // The sample stands in for its own companions.
+    let item = std::sync::Arc::new(item);
+    let companions = vec![item.clone(); sampler.companions()];
+    let draw = |seed: u64| {
+        let rng = &mut Seed(seed).rng(Purpose::Views, &[]);
+        match companions.is_empty() {
+            true => sampler.views(&item, rng),
+            false => sampler.views_with(&item, &companions, rng),
+        }
+    };
     let (first, again, other) = match (draw(1), draw(1), draw(2)) {
         (Ok(a), Ok(b), Ok(c)) => (a, b, c),
         (Err(e), ..) | (_, Err(e), _) | (.., Err(e)) => {
@@ -337,24 +343,30 @@ fn one_sample<S: Send + Sync + 'static>(
         out.push(Violation::new(Rule::ViewsDiffer, what));
     }
     let alike = |views: &[View]| views.windows(2).any(|w| w[0] == w[1]);
-    if alike(&first.globals) || alike(&first.locals) {
+    if first.groups().iter().any(|group| alike(group)) {
         let what = format!("sample {index} has two views that are the same");
         out.push(Violation::new(Rule::ViewsDiffer, what));
     }
-    if !first.globals.iter().chain(&first.locals).all(View::is_finite) {
+    if !first.iter().all(View::is_finite) {
         out.push(Violation::new(Rule::Finite, format!("a view of sample {index}")));
     }
-    match (sampler.eval_view(&item), sampler.eval_view(&item)) {
+    match (sampler.eval_views(&item), sampler.eval_views(&item)) {
         (Ok(a), Ok(b)) => {
-            if a.shape() != spec.global {
-                let what = format!("the evaluation view is {:?}, not {:?}", a.shape(), spec.global);
+            let streams = spec.streams();
+            if a.len() != streams.len() {
+                let what = format!("{} evaluation views for {} streams", a.len(), streams.len());
                 out.push(Violation::new(Rule::Shapes, what));
+            }
+            for (stream, view) in streams.iter().zip(&a) {
+                if let Err(e) = spec.check_eval(stream, view) {
+                    out.push(Violation::new(Rule::Shapes, e));
+                }
             }
             if a != b {
                 let what = "the evaluation view is another one each time";
                 out.push(Violation::new(Rule::Deterministic, what));
             }
-            if !a.is_finite() {
+            if !a.iter().all(View::is_finite) {
                 out.push(Violation::new(Rule::Finite, "the evaluation view"));
             }
         }
@@ -376,15 +388,15 @@ fn broken_files<M: Modality>(out: &mut Vec<Violation>) {
                 continue;
             }
             let Some(words) = path.parent().and_then(|p| p.to_str()) else { continue };
-            calmly(Rule::BrokenFiles, out, |out| {
+            catch_panics(Rule::BrokenFiles, out, |out| {
                 let config = M::Config::default();
-                let Ok(source) = Source::resolve(words, M::rule()) else { return };
-                let Ok(data) = M::open(&config, source) else { return };
-                let Ok(sampler) = M::sampler(&config) else { return };
+                // A modality may refuse a source none of whose files it can read.
+                let opened = Source::resolve(words, M::rule()).and_then(|s| M::open(&config, s));
+                let (Ok(data), Ok(sampler)) = (opened, M::sampler(&config)) else { return };
                 for index in 0..data.len() {
                     let views = data
                         .item(index, Window::Centre)
-                        .and_then(|item| sampler.eval_view(&item))
+                        .and_then(|decoded| sampler.eval_view(&decoded.item))
                         .map(|view| view.is_finite());
                     if matches!(views, Ok(true)) {
                         let what = format!("{name}.{extension} is taken for a sample");

@@ -17,6 +17,20 @@ pub(crate) fn as_volume<const RANK: usize>(views: Tensor<RANK>) -> Tensor<5> {
     views.reshape([dims[0], dims[1], t, h, w])
 }
 
+/// Views of several shapes as volumes; lengths are an error.
+pub(crate) fn as_volumes<const RANK: usize>(
+    inputs: Vec<lejepa_core::Input<RANK>>,
+) -> lejepa_core::Result<Vec<Tensor<5>>> {
+    let volume = |input: lejepa_core::Input<RANK>| match input.lengths {
+        None => Ok(as_volume(input.values)),
+        Some(_) => Err(lejepa_core::Error::bad_value(
+            "encoder.name",
+            "this encoder does not support views of varying length",
+        )),
+    };
+    inputs.into_iter().map(volume).collect()
+}
+
 /// Makes `$encoder` an [`Encoder`](lejepa_core::Encoder) of views of one, two or three axes. It has
 /// `forward_all` for views of several shapes.
 macro_rules! encoder_of_any_grid {
@@ -32,9 +46,9 @@ macro_rules! encoder_of_any_grid {
             }
             fn encode_all(
                 &self,
-                views: Vec<burn::tensor::Tensor<$rank>>,
-            ) -> burn::tensor::Tensor<2> {
-                self.forward_all(views.into_iter().map($crate::grid::as_volume).collect())
+                inputs: Vec<lejepa_core::Input<$rank>>,
+            ) -> lejepa_core::Result<burn::tensor::Tensor<2>> {
+                Ok(self.forward_all($crate::grid::as_volumes(inputs)?))
             }
             fn dim(&self) -> usize {
                 self.width()
@@ -59,13 +73,4 @@ where
             format!("this encoder takes views of 1 to 3 grid axes, these have {axes}"),
         )),
     }
-}
-
-/// The grids of the views that an encoder will meet.
-pub(crate) fn grids(views: &lejepa_core::ViewSpec) -> Vec<&[usize]> {
-    let mut all = vec![views.grid()];
-    if views.locals > 0 && views.local != views.global {
-        all.push(views.local.get(1..).unwrap_or(&[]));
-    }
-    all
 }

@@ -31,3 +31,7 @@ pub use mlp::{Mlp, MlpConfig, MlpKind};
 pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};
 pub use vit::{Pool, Vit, VitConfig, VitKind};
+
+use lejepa_core::{kind, register};
+
+register!(kind::Encoder: VitKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind);

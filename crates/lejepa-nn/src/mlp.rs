@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::Tensor;
 use burn::tensor::module::adaptive_avg_pool3d;
-use burn::tensor::{Device, Tensor};
-use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use lejepa_core::{BoxedEncoder, BuildContext, Component, EncoderKind, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::grid::{boxed, encoder_of_any_grid, grids};
+use crate::grid::{boxed, encoder_of_any_grid};
 
 /// Settings of an [`Mlp`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ encoder_of_any_grid!(Mlp);
 /// Registers [`Mlp`] as `mlp`.
 pub struct MlpKind;
 
-impl EncoderKind for MlpKind {
+impl Component for MlpKind {
     const NAME: &'static str = "mlp";
     const ABOUT: &'static str = "perceptron on a pooled grid";
     type Config = MlpConfig;
@@ -77,14 +77,17 @@ impl EncoderKind for MlpKind {
     fn docs() -> lejepa_core::config::Docs {
         lejepa_core::config::field_docs(include_str!("mlp.rs"), "MlpConfig")
     }
+}
 
-    fn build(config: &MlpConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
+impl EncoderKind for MlpKind {
+    fn build(config: &MlpConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+        let (views, device) = (at.views, at.device);
         let axes = views.grid().len();
         if config.width == 0 || config.depth == 0 {
             return Err(Error::bad_value("encoder.width", "width and depth must be at least 1"));
         }
         let wanted: Vec<usize> = match config.grid.len() {
-            0 => (0..axes).map(|a| grids(views).iter().map(|g| g[a]).min().unwrap_or(1)).collect(),
+            0 => (0..axes).map(|a| views.grids().iter().map(|g| g[a]).min().unwrap_or(1)).collect(),
             n if n == axes && !config.grid.contains(&0) => config.grid.clone(),
             _ => {
                 return Err(Error::bad_value(
@@ -109,11 +112,11 @@ impl EncoderKind for MlpKind {
     }
 }
 
-register_encoder!(MlpKind);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
+    use lejepa_core::ViewSpec;
 
     #[test]
     fn takes_every_view_size_of_every_rank() {
@@ -123,10 +126,10 @@ mod tests {
             (vec![1, 8, 12], vec![1, 8, 6]),
             (vec![3, 4, 8, 8], vec![3, 2, 4, 4]),
         ] {
-            let views = ViewSpec { globals: 1, locals: 1, global, local };
-            let e = MlpKind::build(&MlpConfig { width: 5, ..Default::default() }, &views, &device)
-                .unwrap();
-            for shape in [&views.global, &views.local] {
+            let views = ViewSpec::multi_crop(1, global.clone(), 1, local.clone());
+            let config = MlpConfig { width: 5, ..Default::default() };
+            let e = MlpKind::build(&config, &BuildContext::new(&views, &device)).unwrap();
+            for shape in [&global, &local] {
                 let x = Tensor::ones([2, shape.iter().product::<usize>()], &device);
                 assert_eq!(e.encode(x, shape).unwrap().dims(), [2, 5]);
             }

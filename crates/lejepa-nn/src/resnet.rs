@@ -6,7 +6,7 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
-use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use lejepa_core::{BoxedEncoder, BuildContext, Component, EncoderKind, Error, Result};
 use lejepa_kernels::{
     Activation, ChannelNorm, batch_norm, conv2d, conv2d_with_statistics, norm_conv2d, supports,
 };
@@ -257,7 +257,7 @@ encoder_of_any_grid!(ResNet);
 /// Registers [`ResNet`] as `resnet18`.
 pub struct ResNetKind;
 
-impl EncoderKind for ResNetKind {
+impl Component for ResNetKind {
     const NAME: &'static str = "resnet18";
     const ABOUT: &'static str = "ResNet-18; frames of a clip are averaged";
     type Config = ResNetConfig;
@@ -265,18 +265,20 @@ impl EncoderKind for ResNetKind {
     fn docs() -> lejepa_core::config::Docs {
         lejepa_core::config::field_docs(include_str!("resnet.rs"), "ResNetConfig")
     }
+}
 
-    fn build(config: &ResNetConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
+impl EncoderKind for ResNetKind {
+    fn build(config: &ResNetConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+        let (views, device) = (at.views, at.device);
         if config.width == 0 {
             return Err(Error::bad_value("encoder.width", "must be at least 1"));
         }
-        let plane = &views.grid()[views.grid().len().saturating_sub(2)..];
+        let grid = views.grid();
+        let plane = &grid[grid.len().saturating_sub(2)..];
         let side = plane.iter().copied().max().unwrap_or(1);
-        boxed(config.init(views.channels(), side, device), views.grid().len())
+        boxed(config.init(views.channels(), side, device), grid.len())
     }
 }
-
-register_encoder!(ResNetKind);
 
 #[cfg(test)]
 mod tests {
@@ -373,9 +375,8 @@ mod tests {
         let device = Device::flex();
         let config = ResNetConfig { width: 2, ..Default::default() };
         for shape in [vec![2, 16], vec![1, 16, 12], vec![3, 4, 8, 8]] {
-            let views =
-                ViewSpec { globals: 2, locals: 0, global: shape.clone(), local: shape.clone() };
-            let e = ResNetKind::build(&config, &views, &device).unwrap();
+            let views = lejepa_core::ViewSpec::multi_crop(2, shape.clone(), 0, shape.clone());
+            let e = ResNetKind::build(&config, &BuildContext::new(&views, &device)).unwrap();
             let x = Tensor::ones([2, shape.iter().product::<usize>()], &device);
             assert_eq!(e.encode(x, &shape).unwrap().dims(), [2, 16]);
         }

@@ -4,14 +4,14 @@ use burn::module::Module;
 use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use lejepa_core::{BoxedEncoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use lejepa_core::{BoxedEncoder, BuildContext, Component, EncoderKind, Error, Result, ViewSpec};
 use lejepa_kernels::{
     BlockShape, Sequences, layer_norm, linear, supports, thinned_transformer_block,
     transformer_block,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::grid::{boxed, encoder_of_any_grid, grids};
+use crate::grid::{boxed, encoder_of_any_grid};
 
 /// How patch tokens become one embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ impl VitConfig {
 
     fn patch_for(&self, views: &ViewSpec) -> Result<Vec<usize>> {
         let axes = views.grid().len();
-        let all = grids(views);
+        let all = views.grids();
         let patch = match self.patch.len() {
             0 => (0..axes).map(|a| auto_patch(&all, a)).collect(),
             1 => vec![self.patch[0]; axes],
@@ -140,7 +140,7 @@ impl VitConfig {
 /// What is added to the variance in a layer norm.
 const EPSILON: f64 = 1e-5;
 
-fn auto_patch(grids: &[&[usize]], axis: usize) -> usize {
+fn auto_patch(grids: &[Vec<usize>], axis: usize) -> usize {
     let fits = |p: &usize| grids.iter().all(|g| g[axis].is_multiple_of(*p));
     let largest = grids.iter().map(|g| g[axis]).max().unwrap_or(1);
     (1..=16).rev().filter(fits).find(|p| largest / p >= 6).unwrap_or(1)
@@ -399,7 +399,7 @@ encoder_of_any_grid!(Vit);
 /// Registers [`Vit`] as `vit`.
 pub struct VitKind;
 
-impl EncoderKind for VitKind {
+impl Component for VitKind {
     const NAME: &'static str = "vit";
     const ABOUT: &'static str = "vision transformer over any patch grid";
     type Config = VitConfig;
@@ -407,8 +407,11 @@ impl EncoderKind for VitKind {
     fn docs() -> lejepa_core::config::Docs {
         lejepa_core::config::field_docs(include_str!("vit.rs"), "VitConfig")
     }
+}
 
-    fn build(config: &VitConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
+impl EncoderKind for VitKind {
+    fn build(config: &VitConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+        let (views, device) = (at.views, at.device);
         let axes = views.grid().len();
         if config.depth == 0
             || config.heads == 0
@@ -435,8 +438,6 @@ impl EncoderKind for VitKind {
         boxed(config.init(views.channels(), &patch, device), axes)
     }
 }
-
-register_encoder!(VitKind);
 
 #[cfg(test)]
 #[path = "vit_tests.rs"]

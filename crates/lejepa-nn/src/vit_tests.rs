@@ -1,7 +1,7 @@
 use super::*;
 
 fn spec(global: Vec<usize>, local: Vec<usize>) -> ViewSpec {
-    ViewSpec { globals: 2, locals: 1, global, local }
+    ViewSpec::multi_crop(2, global, 1, local)
 }
 
 #[test]
@@ -62,7 +62,10 @@ fn impossible_settings_are_errors() {
         VitConfig { drop_path: 1.0, ..Default::default() },
     ];
     for config in bad {
-        assert!(VitKind::build(&config, &views, &device).is_err(), "{config:?}");
+        assert!(
+            VitKind::build(&config, &BuildContext::new(&views, &device)).is_err(),
+            "{config:?}"
+        );
     }
 }
 
@@ -146,7 +149,7 @@ fn the_fused_block_is_the_plain_one() {
 
 #[test]
 fn views_of_several_shapes_are_embedded_as_by_themselves() {
-    use lejepa_core::Encoder;
+    use lejepa_core::{Encoder, Input};
     let device = Device::flex();
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 24, depth: 2, heads: 2, pool, ..Default::default() };
@@ -154,7 +157,8 @@ fn views_of_several_shapes_are_embedded_as_by_themselves() {
         let noise = |shape| Tensor::<4>::random(shape, Distribution::Default, &device);
         let (global, local) = (noise([5, 3, 16, 16]), noise([7, 3, 8, 8]));
         let apart = [vit.encode(global.clone()), vit.encode(local.clone())];
-        let together = vit.encode_all(vec![global, local]).into_data();
+        let together =
+            vit.encode_all(vec![Input::new(global), Input::new(local)]).unwrap().into_data();
         let near = burn::tensor::Tolerance::rel_abs(1e-5, 1e-5);
         together.assert_approx_eq::<f32>(&Tensor::cat(apart.to_vec(), 0).into_data(), near);
     }
@@ -165,8 +169,8 @@ fn class_token_and_mean_pool_have_the_same_shape() {
     let device = Device::flex();
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 24, depth: 1, heads: 2, pool, ..Default::default() };
-        let e =
-            VitKind::build(&config, &spec(vec![3, 4, 16, 16], vec![3, 2, 8, 8]), &device).unwrap();
+        let views = spec(vec![3, 4, 16, 16], vec![3, 2, 8, 8]);
+        let e = VitKind::build(&config, &BuildContext::new(&views, &device)).unwrap();
         for shape in [vec![3, 4, 16, 16], vec![3, 2, 8, 8]] {
             let x = Tensor::ones([2, shape.iter().product::<usize>()], &device);
             assert_eq!(e.encode(x, &shape).unwrap().dims(), [2, 24]);

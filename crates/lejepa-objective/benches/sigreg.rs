@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor};
 use divan::{Bencher, black_box};
-use lejepa_core::{Registry, Seed};
+use lejepa_core::{Registry, Seed, kind};
 use lejepa_objective::{Objective, ObjectiveConfig, Slicing, directions};
 
 fn main() {
@@ -33,11 +33,11 @@ fn fused(bencher: Bencher<'_, '_>, [v, n, k, m]: [usize; 4]) {
 }
 
 /// Every registered statistic on 2 views of 128 samples in 32 dimensions, 128 slices.
-#[divan::bench(args = Registry::discover().expect("unique names").statistics().map(|s| s.name).collect::<Vec<_>>())]
+#[divan::bench(args = Registry::discover().expect("unique names").all::<kind::Statistic>().map(|s| s.meta().name).collect::<Vec<_>>())]
 fn statistic(bencher: Bencher<'_, '_>, name: &str) {
     let registry = Registry::discover().expect("unique names");
-    let entry = registry.find_statistic(name).expect("a known name");
-    let statistic = (entry.defaults)().and_then(|d| (entry.build)(&d)).expect("defaults");
+    let entry = registry.find::<kind::Statistic>(name, None).expect("a known name");
+    let statistic = entry.meta().defaults().and_then(|d| (entry.build())(&d)).expect("defaults");
     let config = ObjectiveConfig { slices: 128, ..Default::default() };
     let objective = config.init_with(statistic).expect("defaults");
     forward_and_backward(bencher, &objective, [2, 128, 32]);

@@ -13,12 +13,10 @@ pub enum ObjectiveError {
         reason: String,
     },
     /// Embeddings of a shape that makes no batch of views.
-    #[error("embeddings of shape {shape:?} with {globals} global views: {reason}")]
+    #[error("embeddings of shape {shape:?}: {reason}")]
     Shape {
         /// `[views, samples, dim]` as given.
         shape: [usize; 3],
-        /// Number of global views as given.
-        globals: usize,
         /// What is wrong.
         reason: &'static str,
     },

@@ -6,7 +6,7 @@ use lejepa_core::{BoxedStatistic, Seed};
 use crate::ObjectiveError;
 use crate::directions::directions;
 use crate::finite::check_finite;
-use crate::settings::{Centre, Mix, ObjectiveConfig, OverSlices, Reduction};
+use crate::settings::{Mix, ObjectiveConfig, OverSlices, Reduction};
 use crate::statistics::Statistic;
 
 /// The objective, ready to be applied.
@@ -16,15 +16,21 @@ pub struct Objective {
     pub(crate) statistic: BoxedStatistic,
 }
 
-/// The objective's value and its two parts, each of shape `[1]`. Only `total` need be differentiated.
+/// The loss of a batch and the named terms that it is made of.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Losses {
     /// What is minimised.
     pub total: Tensor<1>,
-    /// Mean squared distance of the views to their centre.
-    pub prediction: Tensor<1>,
-    /// The regulariser; see [`Objective::gauge`] for what its values mean.
-    pub sigreg: Tensor<1>,
+    /// The terms without their weights: `"prediction"` and `"sigreg"`.
+    pub terms: Vec<(&'static str, Tensor<1>)>,
+}
+
+impl Losses {
+    /// The term of this name.
+    pub fn term(&self, name: &str) -> Option<&Tensor<1>> {
+        self.terms.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
 }
 
 /// What values of SIGReg mean: the logged number lies between these two.
@@ -58,10 +64,6 @@ impl Objective {
             Reduction::PerView => "per view, mean over views",
             Reduction::Pooled => "all views pooled",
         };
-        let centre = match c.centre {
-            Centre::Global => "mean of global views",
-            Centre::All => "mean of all views",
-        };
         let statistic = match &self.statistic {
             BoxedStatistic::Multivariate(statistic) => format!("{statistic:?}"),
             BoxedStatistic::Sliced(statistic) => {
@@ -74,39 +76,40 @@ impl Objective {
                 format!("{statistic:?}, {over} over {} {slicing} slices{clip}", c.slices)
             }
         };
-        format!("{a}·prediction(to the {centre}) + {b}·SIGReg({reduction}; {statistic})")
+        format!("{a}·prediction + {b}·SIGReg({reduction}; {statistic})")
     }
 
-    /// The loss of projected embeddings at one step.
-    ///
-    /// Gradients flow through the views and through the centre alike: there is no stop-gradient.
+    /// The loss of projected embeddings at one step: SIGReg of `z` and a prediction term, weighted.
     ///
     /// # Shapes
-    /// `z`: `[views, samples, dim]`, the first `globals` views being the global ones.
+    /// `z`: `[views, samples, dim]`; `prediction`: the value of a prediction term of the same `z`, such as
+    /// [`prediction_loss`](crate::prediction_loss).
     ///
     /// # Errors
-    /// [`ObjectiveError::Shape`] for no views, no samples, or more globals than views;
-    /// [`ObjectiveError::NotFinite`] for NaN or infinity in `z`.
+    /// [`ObjectiveError::Shape`] for no views or no samples; [`ObjectiveError::NotFinite`] for NaN or
+    /// infinity in `z`.
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
     /// use lejepa_core::Seed;
-    /// use lejepa_objective::ObjectiveConfig;
+    /// use lejepa_objective::{Centre, ObjectiveConfig, prediction_loss};
     ///
     /// let device = Device::flex().autodiff();
     /// let normal = Distribution::Normal(0.0, 1.0);
     /// // Two views of 32 samples in 8 dimensions.
     /// let z = Tensor::<3>::random([2, 32, 8], normal, &device).require_grad();
     /// let objective = ObjectiveConfig { slices: 64, ..Default::default() }.init()?;
-    /// let losses = objective.loss(z.clone(), 2, Seed(0), 0)?;
+    /// let prediction = prediction_loss(z.clone(), &[0, 1], Centre::Targets)?;
+    /// let losses = objective.loss(z.clone(), prediction.clone(), Seed(0), 0)?;
     /// let gradients = losses.total.backward();
     /// assert_eq!(z.grad(&gradients).ok_or("no gradient")?.dims(), [2, 32, 8]);
     ///
     /// // The same in two steps: the directions of step 0, then the loss along them.
     /// let axes = objective.axes(&z, Seed(0), 0);
     /// assert_eq!(axes.dims(), [8, 64]);
-    /// let again = objective.loss_along(z.clone(), 2, axes.clone())?;
-    /// again.total.into_data().assert_eq(&objective.loss(z.clone(), 2, Seed(0), 0)?.total.into_data(), true);
+    /// let again = objective.loss_along(z.clone(), prediction.clone(), axes.clone())?;
+    /// let once = objective.loss(z.clone(), prediction, Seed(0), 0)?;
+    /// again.total.into_data().assert_eq(&once.total.into_data(), true);
     ///
     /// // SIGReg alone, whole and direction by direction, and what its values mean.
     /// let sigreg: f32 = objective.sigreg(z.clone(), axes.clone())?.try_into_scalar()?;
@@ -118,15 +121,30 @@ impl Objective {
     pub fn loss(
         &self,
         z: Tensor<3>,
-        globals: usize,
+        prediction: Tensor<1>,
         seed: Seed,
         step: u64,
     ) -> Result<Losses, ObjectiveError> {
-        // Directions drawn here need no look for NaN, which would wait for the device.
+        check_finite("the embeddings", &z)?;
+        self.loss_unchecked(z, prediction, seed, step)
+    }
+
+    /// As [`Objective::loss`], without reading `z` back from the device to look for NaN and infinity,
+    /// which make the loss not finite too.
+    ///
+    /// # Errors
+    /// [`ObjectiveError::Shape`] for no views or no samples.
+    pub fn loss_unchecked(
+        &self,
+        z: Tensor<3>,
+        prediction: Tensor<1>,
+        seed: Seed,
+        step: u64,
+    ) -> Result<Losses, ObjectiveError> {
         let axes = self.axes(&z, seed, step);
         check(&z, &axes)?;
-        check_finite("the embeddings", &z)?;
-        self.checked_loss(z, globals, axes)
+        let sigreg = self.checked_sigreg(z, axes);
+        Ok(self.weighted(prediction, sigreg))
     }
 
     /// The directions for embeddings like `z` at one step; none for a multivariate statistic.
@@ -149,33 +167,21 @@ impl Objective {
     pub fn loss_along(
         &self,
         z: Tensor<3>,
-        globals: usize,
+        prediction: Tensor<1>,
         axes: Tensor<2>,
     ) -> Result<Losses, ObjectiveError> {
-        check_all(&z, &axes)?;
-        self.checked_loss(z, globals, axes)
+        let sigreg = self.sigreg(z, axes)?;
+        Ok(self.weighted(prediction, sigreg))
     }
 
-    fn checked_loss(
-        &self,
-        z: Tensor<3>,
-        globals: usize,
-        axes: Tensor<2>,
-    ) -> Result<Losses, ObjectiveError> {
-        let shape @ [views, _, _] = z.dims();
-        if globals == 0 || globals > views {
-            let reason = "the number of global views must be at least 1 and at most that of views";
-            return Err(ObjectiveError::Shape { shape, globals, reason });
-        }
-        let sigreg = self.checked_sigreg(z.clone(), axes);
-        let prediction = prediction_loss(z, globals, self.config.centre);
+    fn weighted(&self, prediction: Tensor<1>, sigreg: Tensor<1>) -> Losses {
         let lambda = self.config.lambda;
         let weight = match self.config.mix {
             Mix::Convex => 1.0 - lambda,
             Mix::Additive => 1.0,
         };
         let total = prediction.clone() * weight + sigreg.clone() * lambda;
-        Ok(Losses { total, prediction, sigreg })
+        Losses { total, terms: vec![("prediction", prediction), ("sigreg", sigreg)] }
     }
 
     /// SIGReg of embeddings `[views, samples, dim]` along `axes` `[dim, slices]`, of shape `[1]`.
@@ -278,14 +284,14 @@ impl Objective {
 
 /// Shapes that go together and hold something.
 fn check(z: &Tensor<3>, axes: &Tensor<2>) -> Result<(), ObjectiveError> {
-    let shape @ [globals, _, dim] = z.dims();
+    let shape @ [_, _, dim] = z.dims();
     let [rows, _] = axes.dims();
     let reason = match shape {
         s if s.contains(&0) => "an axis is empty",
         _ if rows != dim => "the directions are of another dimension",
         _ => return Ok(()),
     };
-    Err(ObjectiveError::Shape { shape, globals, reason })
+    Err(ObjectiveError::Shape { shape, reason })
 }
 
 /// The same, and every number finite.
@@ -303,30 +309,6 @@ fn clipped(values: Tensor<2>, clip: f64) -> Tensor<2> {
     } else {
         values
     }
-}
-
-/// mean over views, samples and dimensions of (centre − z)² (equation 8 of arXiv 2511.08544, with
-/// the mean over dimensions of its Algorithm 2).
-///
-/// # Shapes
-/// `[views, samples, dim] -> [1]`
-///
-/// ```
-/// use burn::tensor::{Device, Tensor};
-/// use lejepa_objective::{Centre, prediction_loss};
-///
-/// // Two views of one sample in one dimension: 1 and 3, each 1 from their centre.
-/// let z = Tensor::<3>::from_floats([[[1.0]], [[3.0]]], &Device::flex());
-/// let loss: f32 = prediction_loss(z, 2, Centre::default()).try_into_scalar()?;
-/// assert_eq!(loss, 1.0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn prediction_loss(z: Tensor<3>, globals: usize, centre: Centre) -> Tensor<1> {
-    let centre = match centre {
-        Centre::Global => z.clone().narrow(0, 0, globals).mean_dim(0),
-        Centre::All => z.clone().mean_dim(0),
-    };
-    (centre - z).square().mean()
 }
 
 /// SIGReg by plain tensor operations, for any statistic and any backend: what a fused operation has

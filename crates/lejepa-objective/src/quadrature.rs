@@ -34,16 +34,16 @@ impl Quadrature {
     /// The expectation of the statistic for independent standard normal samples, whatever their
     /// number N: E|φ̂ − φ|² = (1 − φ²)/N, and the statistic carries the factor N.
     pub(crate) fn gaussian_expectation(&self) -> f64 {
-        self.sum(|phi| 1.0 - phi * phi)
+        self.sum(|t| -(-t * t).exp_m1())
     }
 
     /// The statistic of samples that are all zero (φ̂ = 1), divided by N.
     pub(crate) fn collapsed_per_row(&self) -> f64 {
-        self.sum(|phi| (1.0 - phi).powi(2))
+        self.sum(|t| (-0.5 * t * t).exp_m1().powi(2))
     }
 
-    fn sum(&self, of_phi: impl Fn(f64) -> f64) -> f64 {
-        self.knots.iter().zip(&self.weights).map(|(t, w)| w * of_phi((-0.5 * t * t).exp())).sum()
+    fn sum(&self, of_knot: impl Fn(f64) -> f64) -> f64 {
+        self.knots.iter().zip(&self.weights).map(|(&t, w)| w * of_knot(t)).sum()
     }
 }
 

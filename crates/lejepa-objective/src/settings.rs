@@ -29,17 +29,6 @@ pub enum Mix {
     Additive,
 }
 
-/// Which views' mean every view is to predict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Centre {
-    /// The mean of the global views (the paper).
-    #[default]
-    Global,
-    /// The mean of all views (the paper's choice for encoders other than vision transformers).
-    All,
-}
-
 /// How the statistics of a set's directions become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,8 +42,9 @@ pub enum OverSlices {
 
 /// Settings of the objective. λ alone is meant to be tuned.
 ///
-/// Published implementations differ in `reduction`, `mix`, `centre` and in whether the statistic
-/// carries the factor N (here it does), so a λ from elsewhere does not carry over unless all agree.
+/// Published implementations differ in `reduction`, `mix`, the centre of the prediction and in whether
+/// the statistic carries the factor N (here it does), so a λ from elsewhere does not carry over unless
+/// all agree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveConfig {
@@ -64,8 +54,6 @@ pub struct ObjectiveConfig {
     pub mix: Mix,
     /// Over which sets SIGReg is computed: `per_view` or `pooled`.
     pub reduction: Reduction,
-    /// Which views' mean is the target: `global` or `all`.
-    pub centre: Centre,
     /// How directions are chosen: `gaussian`, `fixed`, `sobol` or `orthogonal`.
     pub slicing: Slicing,
     /// Number of directions M, at least 1. Multivariate statistics have none.
@@ -83,7 +71,6 @@ impl Default for ObjectiveConfig {
             lambda: 0.05,
             mix: Mix::default(),
             reduction: Reduction::default(),
-            centre: Centre::default(),
             slicing: Slicing::default(),
             slices: 1024,
             over_slices: OverSlices::default(),

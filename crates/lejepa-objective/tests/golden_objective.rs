@@ -6,7 +6,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use lejepa_core::Seed;
 use lejepa_objective::statistics::{EppsPulley, Statistic};
-use lejepa_objective::{Centre, Mix, ObjectiveConfig, Reduction};
+use lejepa_objective::{Centre, Losses, Mix, ObjectiveConfig, Reduction, prediction_loss};
 use serde_json::Value;
 
 fn reference() -> Value {
@@ -42,6 +42,10 @@ fn assert_close(what: &str, got: &[f64], want: &[f64], relative: f64) {
     }
 }
 
+fn term(losses: &Losses, name: &str) -> Vec<f64> {
+    values(losses.term(name).unwrap().clone())
+}
+
 #[test]
 fn golden_objective() {
     let device = Device::flex().autodiff();
@@ -50,14 +54,13 @@ fn golden_objective() {
     assert!(!cases.is_empty());
     for (i, case) in cases.iter().enumerate() {
         let centre = match case["centre"].as_str().unwrap() {
-            "global" => Centre::Global,
+            "global" => Centre::Targets,
             "all" => Centre::All,
             other => panic!("unknown centre {other}"),
         };
         let config = ObjectiveConfig {
             lambda: case["lam"].as_f64().unwrap(),
             slices: case["slices"].as_u64().unwrap() as usize,
-            centre,
             ..ObjectiveConfig::default()
         };
         let statistic: lejepa_core::BoxedStatistic = EppsPulley {
@@ -66,15 +69,16 @@ fn golden_objective() {
             ..EppsPulley::default()
         }
         .into();
-        let globals = case["globals"].as_u64().unwrap() as usize;
+        let targets: Vec<usize> = (0..case["globals"].as_u64().unwrap() as usize).collect();
         let z = tensor::<3>(&case["z"], &device).require_grad();
         let axes = tensor::<2>(&case["directions"], &device);
+        let prediction = || prediction_loss(z.clone(), &targets, centre).unwrap();
         let per_view = config.init_with(statistic.clone()).unwrap();
-        let losses = per_view.loss_along(z.clone(), globals, axes.clone()).unwrap();
+        let losses = per_view.loss_along(z.clone(), prediction(), axes.clone()).unwrap();
         let want = |key: &str| vec![case[key].as_f64().unwrap()];
         let name = |what: &str| format!("objective {i}, {what}");
-        assert_close(&name("prediction"), &values(losses.prediction), &want("prediction"), 1e-5);
-        assert_close(&name("sigreg"), &values(losses.sigreg), &want("sigreg_per_view"), 1e-5);
+        assert_close(&name("prediction"), &term(&losses, "prediction"), &want("prediction"), 1e-5);
+        assert_close(&name("sigreg"), &term(&losses, "sigreg"), &want("sigreg_per_view"), 1e-5);
         assert_close(&name("total"), &values(losses.total.clone()), &want("total_convex"), 1e-5);
         let gradient = z.grad(&losses.total.backward()).unwrap();
         let (_, expected) = numbers(&case["grad_total_convex"]);
@@ -84,12 +88,16 @@ fn golden_objective() {
         let losses = pooled
             .init_with(statistic.clone())
             .unwrap()
-            .loss_along(z.clone(), globals, axes.clone())
+            .loss_along(z.clone(), prediction(), axes.clone())
             .unwrap();
-        assert_close(&name("pooled"), &values(losses.sigreg.clone()), &want("sigreg_pooled"), 1e-5);
+        assert_close(&name("pooled"), &term(&losses, "sigreg"), &want("sigreg_pooled"), 1e-5);
 
         let additive = ObjectiveConfig { mix: Mix::Additive, ..config };
-        let losses = additive.init_with(statistic).unwrap().loss_along(z, globals, axes).unwrap();
+        let losses = additive
+            .init_with(statistic)
+            .unwrap()
+            .loss_along(z.clone(), prediction(), axes)
+            .unwrap();
         let sum = case["prediction"].as_f64().unwrap()
             + case["lam"].as_f64().unwrap() * case["sigreg_per_view"].as_f64().unwrap();
         assert_close(&name("additive"), &values(losses.total), &[sum], 1e-5);
@@ -177,7 +185,8 @@ fn gradient_equals_finite_differences() {
     let as_f32: Vec<f32> = z.iter().map(|&x| x as f32).collect();
     let x = Tensor::<3>::from_data(TensorData::new(as_f32, shape), &device).require_grad();
     let objective = ObjectiveConfig { slices: m, ..ObjectiveConfig::default() }.init().unwrap();
-    let losses = objective.loss_along(x.clone(), globals, axes).unwrap();
+    let prediction = prediction_loss(x.clone(), &[0, 1], Centre::Targets).unwrap();
+    let losses = objective.loss_along(x.clone(), prediction, axes).unwrap();
     let value = slow_loss(&z, shape, globals, &axes_data, m);
     assert!((values(losses.total.clone())[0] - value).abs() < 1e-5 * value.abs());
     let gradient = values(x.grad(&losses.total.backward()).unwrap());
@@ -197,13 +206,13 @@ fn gradient_equals_finite_differences() {
 #[test]
 fn every_view_gets_a_gradient() {
     let device = Device::flex().autodiff();
-    for centre in [Centre::Global, Centre::All] {
+    for centre in [Centre::Targets, Centre::All] {
         let z =
             Tensor::<3>::random([4, 8, 6], burn::tensor::Distribution::Normal(0.0, 1.0), &device)
                 .require_grad();
-        let objective =
-            ObjectiveConfig { slices: 16, centre, ..Default::default() }.init().unwrap();
-        let losses = objective.loss(z.clone(), 2, Seed(0), 0).unwrap();
+        let objective = ObjectiveConfig { slices: 16, ..Default::default() }.init().unwrap();
+        let prediction = prediction_loss(z.clone(), &[0, 1], centre).unwrap();
+        let losses = objective.loss(z.clone(), prediction, Seed(0), 0).unwrap();
         let gradient = z.grad(&losses.total.backward()).unwrap();
         for norm in values(gradient.square().sum_dims(&[1, 2])) {
             assert!(norm > 1e-12);
@@ -224,9 +233,12 @@ fn impossible_settings_and_shapes_are_errors() {
     ] {
         assert!(bad.init().is_err(), "{bad:?}");
     }
-    let objective = ObjectiveConfig { slices: 4, ..Default::default() }.init().unwrap();
-    for globals in [0, 4] {
-        let z = Tensor::<3>::zeros([3, 2, 2], &device);
-        assert!(objective.loss(z, globals, Seed(0), 0).is_err());
+    let z = Tensor::<3>::zeros([3, 2, 2], &device);
+    for targets in [&[][..], &[3], &[0, 9]] {
+        assert!(prediction_loss(z.clone(), targets, Centre::All).is_err());
     }
+    // Targets need not be the first views: the mean of the last two.
+    let z = Tensor::<3>::from_floats([[[4.0]], [[1.0]], [[3.0]]], &device);
+    let loss = values(prediction_loss(z, &[1, 2], Centre::Targets).unwrap())[0];
+    assert!((loss - 2.0).abs() < 1e-6, "{loss}");
 }

@@ -1,14 +1,24 @@
 //! What the settings of the objective do, and what it refuses.
 
 use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData};
-use lejepa_core::{BoxedStatistic, Registry, Seed};
+use lejepa_core::{BoxedStatistic, Entry, Registration, Registry, Seed, kind, origin};
 use lejepa_objective::statistics::{Bhep, EppsPulley, Watson};
 use lejepa_objective::{
-    ObjectiveConfig, ObjectiveError, OverSlices, Reduction, Slicing, directions,
+    Centre, Losses, ObjectiveConfig, ObjectiveError, OverSlices, Reduction, Slicing, directions,
+    prediction_loss,
 };
 
 fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
+}
+
+/// The prediction term with the first view as the target.
+fn centre(z: &Tensor<3>) -> Tensor<1> {
+    prediction_loss(z.clone(), &[0], Centre::Targets).unwrap()
+}
+
+fn sigreg(losses: &Losses) -> Tensor<1> {
+    losses.term("sigreg").unwrap().clone()
 }
 
 fn normal(shape: [usize; 3]) -> Tensor<3> {
@@ -28,7 +38,7 @@ fn nan_is_an_error_that_names_the_tensor_and_the_place() {
             data[27] = bad;
             data[33] = bad;
             let z = Tensor::<3>::from_data(TensorData::new(data, [2, 5, 4]), &device);
-            let error = objective.loss(z.clone(), 1, Seed(0), 0).unwrap_err();
+            let error = objective.loss(z.clone(), centre(&z), Seed(0), 0).unwrap_err();
             let text = error.to_string();
             assert!(text.contains("the embeddings hold 2 of 40"), "{text}");
             assert!(text.contains("at [1, 1, 3]"), "{text}");
@@ -44,7 +54,7 @@ fn nan_is_an_error_that_names_the_tensor_and_the_place() {
     }
     // Large is not infinite, although a sum of such values is.
     let z = Tensor::<3>::full([1, 4, 4], 3e38, &device);
-    assert!(config.init().unwrap().loss(z, 1, Seed(0), 0).is_ok());
+    assert!(config.init().unwrap().loss(z.clone(), centre(&z), Seed(0), 0).is_ok());
 }
 
 #[test]
@@ -134,9 +144,9 @@ fn multivariate_statistics_need_no_directions() {
     let config = ObjectiveConfig { slices: 16, ..Default::default() };
     let objective = config.init_with(Bhep { beta: 0.5 }.into()).unwrap();
     let z = normal([3, 20, 4]).require_grad();
-    let a = objective.loss(z.clone(), 2, Seed(0), 0).unwrap();
-    let b = objective.loss(z.clone(), 2, Seed(1), 7).unwrap();
-    assert_eq!(values(a.sigreg), values(b.sigreg));
+    let a = objective.loss(z.clone(), centre(&z), Seed(0), 0).unwrap();
+    let b = objective.loss(z.clone(), centre(&z), Seed(1), 7).unwrap();
+    assert_eq!(values(sigreg(&a)), values(sigreg(&b)));
     let gradient = values(z.grad(&a.total.backward()).unwrap());
     assert!(gradient.iter().any(|g| g.abs() > 1e-6));
 }
@@ -146,17 +156,19 @@ fn multivariate_statistics_need_no_directions() {
 fn every_registered_statistic_trains() {
     let registry = Registry::discover().unwrap();
     let z = normal([3, 32, 4]).require_grad();
-    for entry in registry.statistics() {
-        let statistic = (entry.build)(&(entry.defaults)().unwrap()).unwrap();
+    for item in registry.all::<kind::Statistic>() {
+        let entry: &Entry<kind::Statistic> = item.entry().unwrap();
+        let name = entry.name();
+        let statistic = (entry.build())(&item.meta().defaults().unwrap()).unwrap();
         let config = ObjectiveConfig { slices: 16, ..Default::default() };
         let objective = config.init_with(statistic).unwrap();
         let gauge = objective.gauge(3, 32, 4);
-        assert!(gauge.gaussian.is_finite() && gauge.collapsed.is_finite(), "{}", entry.name);
-        assert_eq!(gauge, objective.gauge(3, 32, 4), "{}", entry.name);
-        let losses = objective.loss(z.clone(), 2, Seed(0), 0).unwrap();
-        let gradient = values(z.grad(&losses.sigreg.clone().backward()).unwrap());
+        assert!(gauge.gaussian.is_finite() && gauge.collapsed.is_finite(), "{}", name);
+        assert_eq!(gauge, objective.gauge(3, 32, 4), "{}", name);
+        let losses = objective.loss(z.clone(), centre(&z), Seed(0), 0).unwrap();
+        let gradient = values(z.grad(&sigreg(&losses).backward()).unwrap());
         let size: f64 = gradient.iter().map(|g| g * g).sum();
-        assert!(size > 0.0 && size.is_finite(), "{}: {size}", entry.name);
+        assert!(size > 0.0 && size.is_finite(), "{}: {size}", name);
         assert!(objective.convention().contains("SIGReg("), "{}", objective.convention());
     }
 }
@@ -164,13 +176,15 @@ fn every_registered_statistic_trains() {
 /// What the page on statistics shows: a statistic from another crate, by one line.
 mod third_party {
     use burn::tensor::Tensor;
-    use lejepa_core::{BoxedStatistic, Result, Statistic, StatisticKind, register_statistic};
+    use lejepa_core::{
+        BoxedStatistic, Component, Result, Statistic, StatisticKind, kind, register,
+    };
     use serde::{Deserialize, Serialize};
 
     /// The fourth moment alone.
     #[derive(Debug, Clone, Default, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
-    struct Fourth {}
+    pub(super) struct Fourth {}
 
     impl Statistic for Fourth {
         fn evaluate(&self, projections: Tensor<3>) -> Tensor<2> {
@@ -179,29 +193,33 @@ mod third_party {
         }
     }
 
-    impl StatisticKind for Fourth {
+    impl Component for Fourth {
         const NAME: &'static str = "fourth";
         const ABOUT: &'static str = "the fourth moment alone";
         type Config = Self;
+    }
+
+    impl StatisticKind for Fourth {
         fn build(config: &Self) -> Result<BoxedStatistic> {
             Ok(BoxedStatistic::sliced(config.clone()))
         }
     }
 
-    register_statistic!(Fourth);
+    register!(kind::Statistic: Fourth);
 }
 
 #[test]
 fn a_statistic_of_another_crate_is_found_by_name() {
     let registry = Registry::discover().unwrap();
-    let entry = registry.find_statistic("fourth").unwrap();
-    let statistic = (entry.build)(&(entry.defaults)().unwrap()).unwrap();
+    let entry = registry.find::<kind::Statistic>("fourth", None).unwrap();
+    let statistic = (entry.build())(&entry.meta().defaults().unwrap()).unwrap();
     let objective = ObjectiveConfig::default().init_with(statistic).unwrap();
     // The fourth moment of N(0, 1) is 3; at a collapse it is 0.
     let gauge = objective.gauge(1, 4096, 8);
     assert!(gauge.gaussian < 0.1 && gauge.collapsed == 9.0, "{gauge:?}");
     // A second crate of the same name is an error that names both.
-    let twice = registry.clone().with(lejepa_core::Registration::Statistic(*entry)).err().unwrap();
+    let again = Registration::of::<kind::Statistic, third_party::Fourth>(origin!());
+    let twice = registry.clone().add(again).unwrap_err();
     assert!(twice.to_string().contains("statistic `fourth` is registered twice"), "{twice}");
 }
 

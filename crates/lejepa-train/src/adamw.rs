@@ -1,8 +1,64 @@
 //! AdamW as burn's, in one pass over each parameter where it lies on the CPU.
 
-use burn::optim::{AdamWConfig, AdamWState, AdaptiveMomentumState, LearningRate, Optimizer};
+use burn::module::ParamGroup;
+use burn::optim::{
+    AdamWConfig, AdamWState, AdaptiveMomentumState, LearningRate, ModuleOptimizer, Optimizer,
+};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use lejepa_core::config::{Docs, field_docs};
+use lejepa_core::{Component, Error, OptimizerKind};
 use lejepa_kernels::{AdamWStep, adamw, supports};
+use serde::{Deserialize, Serialize};
+
+/// `[optimizer]` of AdamW (Loshchilov and Hutter, arXiv 1711.05101).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamWSettings {
+    /// Decoupled weight decay of matrices and filters, at least 0; biases, norms and class tokens have
+    /// none.
+    pub weight_decay: f64,
+    /// Decay of the first and second moments, each in 0..1.
+    pub betas: [f64; 2],
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { weight_decay: 0.05, betas: [0.9, 0.999] }
+    }
+}
+
+/// AdamW, by name.
+pub struct AdamWKind;
+
+impl Component for AdamWKind {
+    const NAME: &'static str = "adamw";
+    const ABOUT: &'static str = "Adam with decoupled weight decay";
+    type Config = AdamWSettings;
+
+    fn docs() -> Docs {
+        field_docs(include_str!("adamw.rs"), "AdamWSettings")
+    }
+}
+
+impl OptimizerKind for AdamWKind {
+    fn build(
+        config: &AdamWSettings,
+        undecayed: Vec<String>,
+    ) -> lejepa_core::Result<ModuleOptimizer> {
+        let AdamWSettings { weight_decay, betas } = *config;
+        if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
+            return Err(Error::bad_value("optimizer.weight_decay", "must be at least 0"));
+        }
+        if !betas.iter().all(|beta| (0.0..1.0).contains(beta)) {
+            return Err(Error::bad_value("optimizer.betas", "must lie in 0..1"));
+        }
+        Ok(ModuleOptimizer::from(AdamW::new(betas, weight_decay)).with_group(
+            ParamGroup::from_paths(undecayed),
+            AdamW::new(betas, 0.0),
+            None,
+        ))
+    }
+}
 
 /// The optimizer, with the same record as burn's own.
 #[derive(Clone)]

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::CheckpointConfig;
-use crate::data::Skipped;
-use crate::loader::caught;
+use crate::guard::catch_panics;
 use crate::model::Model;
 use crate::rundir::{RunDir, sync_folder, write_atomically, write_synced};
+use crate::skipped::Skipped;
 use crate::{Result, TrainError};
 
 /// Everything a run needs beside weights and moments to go on as if it had never stopped.
@@ -37,34 +37,59 @@ pub struct State {
     /// The configuration it was trained with.
     pub config: Table,
     /// What the samples were, to notice data that changed.
-    pub data: DataPrint,
-    /// Samples left out or replaced so far.
-    pub skipped: Vec<Skipped>,
-    /// The loss, smoothed over about fifty steps.
-    pub smooth_loss: f64,
-    /// The checkpoint with the lowest smoothed loss so far.
-    pub best: Option<Best>,
+    pub data: Fingerprint,
+    /// Samples that the scan before training left out.
+    pub scanned_out: Vec<Skipped>,
+    /// Samples that turned bad during training and were replaced.
+    pub turned_bad: Vec<Skipped>,
+    /// Whether a callback ended the run here.
+    pub ended: bool,
+}
+
+/// What goes into a checkpoint.
+#[non_exhaustive]
+pub struct Contents<'a> {
+    /// The weights.
+    pub model: &'a Model,
+    /// The optimizer with its moments.
+    pub optimizer: &'a ModuleOptimizer,
+    /// All else.
+    pub state: &'a State,
+    /// States of callbacks by name.
+    pub callbacks: Vec<(String, Vec<u8>)>,
+    /// Weights to evaluate in place of the trained ones.
+    pub evaluated: Option<Model>,
+    /// Checkpoints that must not be removed, each with the name of the marker that points to it.
+    pub pinned: Vec<(String, u64)>,
+}
+
+impl<'a> Contents<'a> {
+    /// A checkpoint without callbacks.
+    pub fn new(model: &'a Model, optimizer: &'a ModuleOptimizer, state: &'a State) -> Self {
+        let (callbacks, pinned) = (Vec::new(), Vec::new());
+        Self { model, optimizer, state, callbacks, evaluated: None, pinned }
+    }
 }
 
 /// Number and names of the samples that are trained on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DataPrint {
+pub struct Fingerprint {
     /// How many there are.
     pub samples: usize,
     /// SHA-256 of their names, in order.
     pub names: String,
 }
 
-impl DataPrint {
-    /// The print of samples of these names.
+impl Fingerprint {
+    /// The fingerprint of samples of these names.
     ///
     /// ```
-    /// use lejepa_train::checkpoint::DataPrint;
+    /// use lejepa_train::checkpoint::Fingerprint;
     ///
-    /// let print = |names: &[&str]| DataPrint::of(names.iter().map(|n| n.to_string()));
-    /// assert_eq!(print(&["a", "b"]).samples, 2);
-    /// assert_ne!(print(&["a", "b"]), print(&["a", "c"]));
+    /// let of = |names: &[&str]| Fingerprint::of(names.iter().map(|n| n.to_string()));
+    /// assert_eq!(of(&["a", "b"]).samples, 2);
+    /// assert_ne!(of(&["a", "b"]), of(&["a", "c"]));
     /// ```
     pub fn of(names: impl Iterator<Item = String>) -> Self {
         let mut hash = Sha256::new();
@@ -78,26 +103,18 @@ impl DataPrint {
     }
 }
 
-/// A checkpoint and what speaks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Best {
-    /// Its step.
-    pub step: u64,
-    /// Its smoothed loss.
-    pub loss: f64,
-}
-
 /// The format this program writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
+const EVALUATED: &str = "evaluated.bpk";
+const CALLBACKS: &str = "callbacks";
 const STATE: &str = "state.json";
 const SUMS: &str = "SHA256SUMS";
 
-/// Saves a checkpoint of `state.step`, and removes those that neither `config.keep` nor being the
-/// best one keeps.
+/// Saves a checkpoint after step `contents.state.step`, and removes those that neither `config.keep` nor
+/// a pin keeps.
 ///
 /// # Errors
 /// [`TrainError::Io`]; the checkpoints before are intact then.
@@ -107,15 +124,15 @@ const SUMS: &str = "SHA256SUMS";
 #[doc = include_str!("doc/run.txt")]
 /// use lejepa_train::{Learner, checkpoint};
 ///
-/// let views = resolved.open(lejepa_core::Source::Demo)?.spec().clone();
-/// let learner = Learner::new(&resolved, &views, &Device::flex())?;
+/// let learner = Learner::new(&resolved, &Device::flex())?;
 /// let latest = checkpoint::latest(&run)?;
 /// let (model, optimizer) = learner.into_parts();
 /// let model = checkpoint::load_weights(&latest.join("model.bpk"), model)?;
 /// let optimizer = checkpoint::load_optimizer(&latest, optimizer)?;
 /// let text = std::fs::read(latest.join("state.json"))?;
 /// let state = checkpoint::State { step: 5, ..checkpoint::parse_state(&text)? };
-/// let saved = checkpoint::save(&run, &model, &optimizer, &state, &resolved.settings.checkpoint)?;
+/// let contents = checkpoint::Contents::new(&model, &optimizer, &state);
+/// let saved = checkpoint::save(&run, &contents, &resolved.settings().checkpoint)?;
 /// assert_eq!(checkpoint::newest_whole(&run)?.0, saved);
 /// // One that is damaged is named, and the one before it is taken.
 /// std::fs::write(saved.join("state.json"), "{}")?;
@@ -123,32 +140,40 @@ const SUMS: &str = "SHA256SUMS";
 /// assert_eq!((whole, damaged.len()), (latest, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn save(
-    run: &RunDir,
-    model: &Model,
-    optimizer: &ModuleOptimizer,
-    state: &State,
-    config: &CheckpointConfig,
-) -> Result<PathBuf> {
+pub fn save(run: &RunDir, contents: &Contents<'_>, config: &CheckpointConfig) -> Result<PathBuf> {
     let all = run.checkpoints();
+    let state = contents.state;
     let name = name(state.step);
     let (temporary, target) = (all.join(format!(".{name}.tmp")), all.join(&name));
+    let corrupt =
+        |file: &str, reason: String| TrainError::Corrupt { path: target.join(file), reason };
+    let record = |file: &str, bytes: Result<Bytes, burn::store::RecordError>| {
+        bytes.map_err(|e| corrupt(file, e.to_string()))
+    };
+    // `valid` first: batch norm holds back its last update until somebody asks for it.
+    let weights = |file, model: &Model| record(file, model.valid().into_record().into_bytes());
     let _ = fs::remove_dir_all(&temporary);
     fs::create_dir_all(&temporary).map_err(TrainError::io("create", &temporary))?;
-    let bytes = |file: &str, bytes: Result<Bytes, burn::store::RecordError>| {
-        bytes.map_err(|e| TrainError::Corrupt { path: target.join(file), reason: e.to_string() })
-    };
     let written = || -> Result<()> {
         let mut sums = String::new();
         let mut write = |file: &str, content: &[u8]| {
             sums += &format!("{}  {file}\n", hex(&Sha256::digest(content)));
             write_synced(&temporary.join(file), content)
         };
-        // `valid` first: batch norm holds back its last update until somebody asks for it.
-        write(MODEL, &bytes(MODEL, model.valid().into_record().into_bytes())?)?;
-        write(OPTIMIZER, &bytes(OPTIMIZER, optimizer.into_bytes())?)?;
-        let json = serde_json::to_vec_pretty(state)
-            .map_err(|e| TrainError::Corrupt { path: target.join(STATE), reason: e.to_string() })?;
+        write(MODEL, &weights(MODEL, contents.model)?)?;
+        write(OPTIMIZER, &record(OPTIMIZER, contents.optimizer.into_bytes())?)?;
+        if let Some(model) = &contents.evaluated {
+            write(EVALUATED, &weights(EVALUATED, model)?)?;
+        }
+        if !contents.callbacks.is_empty() {
+            let folder = temporary.join(CALLBACKS);
+            fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
+            for (callback, state) in &contents.callbacks {
+                write(&format!("{CALLBACKS}/{callback}"), state)?;
+            }
+            sync_folder(&folder)?;
+        }
+        let json = serde_json::to_vec_pretty(state).map_err(|e| corrupt(STATE, e.to_string()))?;
         write(STATE, &json)?;
         write_synced(&temporary.join(SUMS), sums.as_bytes())?;
         if target.exists() {
@@ -161,11 +186,11 @@ pub fn save(
     written().inspect_err(|_| {
         let _ = fs::remove_dir_all(&temporary);
     })?;
-    if let Some(best) = state.best.filter(|b| b.step == state.step) {
-        write_atomically(&all.join("best"), self::name(best.step).as_bytes())?;
+    for (marker, step) in contents.pinned.iter().filter(|(_, step)| *step == state.step) {
+        write_atomically(&all.join(marker), self::name(*step).as_bytes())?;
     }
-    let kept = |step: u64| config.best && state.best.is_some_and(|b| b.step == step);
-    for old in steps(run)?.into_iter().rev().skip(config.keep.max(1)).filter(|s| !kept(*s)) {
+    let pinned = |step: &u64| contents.pinned.iter().any(|(_, pinned)| pinned == step);
+    for old in steps(run)?.into_iter().rev().skip(config.keep.max(1)).filter(|s| !pinned(s)) {
         let path = all.join(self::name(old));
         fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
     }
@@ -195,9 +220,8 @@ fn hex(bytes: &[u8]) -> String {
 /// assert_eq!(latest, checkpoint::path(&run, 2));
 /// checkpoint::verify(&latest)?;
 /// assert_eq!(checkpoint::load_state(&latest)?.step, 2);
-/// let views = resolved.open(lejepa_core::Source::Demo)?.spec().clone();
-/// let model = checkpoint::load_model(&latest, Model::init(&resolved, &views, &Device::flex())?)?;
-/// assert_eq!(model.encoder.dim(), 24);
+/// let model = checkpoint::load_model(&latest, Model::init(&resolved, &Device::flex())?)?;
+/// assert_eq!(model.dim(), 24);
 /// // A damaged checkpoint is told from a whole one.
 /// std::fs::write(latest.join("state.json"), "{}")?;
 /// assert!(checkpoint::verify(&latest).is_err());
@@ -234,12 +258,16 @@ pub fn verify(checkpoint: &Path) -> Result<()> {
         Ok(sums) => sums,
         Err(e) => return corrupt(&file, e.to_string()),
     };
+    let listed: Vec<(&str, &str)> = sums.lines().filter_map(|l| l.split_once("  ")).collect();
     for name in [MODEL, OPTIMIZER, STATE] {
+        if !listed.iter().any(|(_, file)| *file == name) {
+            return corrupt(&file, format!("does not list {name}"));
+        }
+    }
+    for (sum, name) in listed {
         let path = checkpoint.join(name);
-        let listed = sums.lines().find_map(|l| l.strip_suffix(name)?.strip_suffix("  "));
-        let Some(listed) = listed else { return corrupt(&file, format!("does not list {name}")) };
         match fs::read(&path) {
-            Ok(content) if hex(&Sha256::digest(&content)) == listed => {}
+            Ok(content) if hex(&Sha256::digest(&content)) == sum => {}
             Ok(_) => return corrupt(&path, "its checksum is wrong".into()),
             Err(e) => return corrupt(&path, e.to_string()),
         }
@@ -324,6 +352,33 @@ pub fn load_model(checkpoint: &Path, model: Model) -> Result<Model> {
     load_weights(&checkpoint.join(MODEL), model)
 }
 
+/// The weights to probe, embed with and export: those that a callback gave, such as their moving average, or
+/// else the trained ones.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_evaluated(checkpoint: &Path, model: Model) -> Result<Model> {
+    let evaluated = checkpoint.join(EVALUATED);
+    if evaluated.is_file() {
+        load_weights(&evaluated, model)
+    } else {
+        load_model(checkpoint, model)
+    }
+}
+
+/// The state of a callback; `None` where the checkpoint has none of this name.
+///
+/// # Errors
+/// [`TrainError::Io`] where it cannot be read.
+pub fn load_callback(checkpoint: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let path = checkpoint.join(CALLBACKS).join(name);
+    match fs::read(&path) {
+        Ok(state) => Ok(Some(state)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(TrainError::io("read", &path)(e)),
+    }
+}
+
 /// Loads a file of weights into `model`.
 ///
 /// # Errors
@@ -332,7 +387,7 @@ pub fn load_weights(file: &Path, model: Model) -> Result<Model> {
     let corrupt = |reason: String| TrainError::Corrupt { path: file.to_path_buf(), reason };
     let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
     // A damaged file can hold numbers of another type than the parameter has: burn panics then.
-    caught(|| {
+    catch_panics(|| {
         let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(bytes))
             .map_err(|e| corrupt(e.to_string()))?;
         model.try_load_record(record).map_err(|e| corrupt(e.to_string()))
@@ -348,7 +403,7 @@ pub fn load_optimizer(checkpoint: &Path, optimizer: ModuleOptimizer) -> Result<M
     let file = checkpoint.join(OPTIMIZER);
     let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
     let corrupt = |reason: String| TrainError::Corrupt { path: file.clone(), reason };
-    caught(|| {
+    catch_panics(|| {
         optimizer.from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| corrupt(e.to_string()))
     })
     .unwrap_or_else(|words| Err(corrupt(words)))

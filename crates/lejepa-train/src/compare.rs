@@ -33,7 +33,7 @@ pub(crate) fn same_run(theirs: &Table, ours: &Table) -> Result<()> {
 pub(crate) fn same_model(theirs: &Table, ours: &Table) -> Result<()> {
     let modality = ours.get("modality").and_then(Value::as_str).unwrap_or_default().to_string();
     refuse("the weights are those of another model", theirs, ours, move |key| {
-        ["modality", "encoder", "projector", "sampler", modality.as_str()]
+        ["modality", "encoder", "projector", "prediction", "views", modality.as_str()]
             .iter()
             .any(|s| within(key, s))
     })

@@ -66,27 +66,19 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Samples per step, at least 2; made smaller where there are fewer samples.
     pub batch: usize,
-    /// Peak learning rate of AdamW, above 0.
+    /// Peak learning rate, above 0; `[schedule]` says how it gets there and what comes after.
     pub lr: f64,
-    /// Learning rate at the end over the peak, 0 to 1.
-    pub lr_end: f64,
-    /// Share of the steps, 0 to 1, over which the learning rate rises to its peak.
-    pub warmup: f64,
-    /// Decoupled weight decay of matrices and filters, at least 0; biases and norms have none.
-    pub weight_decay: f64,
-    /// Decay of AdamW's first and second moments, each in 0..1.
-    pub betas: [f64; 2],
     /// Steps between lines of metrics, at least 1.
     pub log_every: u64,
-    /// In how many bits the encoder's matrix products are done on a CPU: `f32`, or `bf16`, which is
-    /// quicker where the processor has it (AMX, AVX512-BF16) and makes no difference elsewhere.
-    pub precision: Bits,
-    /// `full` keeps what the way back needs; `checkpoint` works much of it out again, which takes
-    /// less memory and more time.
+    /// Precision of the encoder's matrix products on a CPU: `f32`, or `bf16`, which is faster on
+    /// processors that have it (AMX, AVX512-BF16) and makes no difference elsewhere.
+    pub precision: Precision,
+    /// `full` saves all activations for the backward pass; `checkpoint` recomputes many of them, which
+    /// takes less memory and more time.
     pub memory: Memory,
-    /// Parts, at least 1, in which the encoder works through a batch to need less memory. The loss
-    /// remains that of the whole batch; the step takes about a third longer.
-    pub accumulate: usize,
+    /// Microbatches, at least 1, in which the encoder works through a batch to need less memory. With a
+    /// gradient cache the loss remains that of the whole batch; the step takes about a third longer.
+    pub microbatches: usize,
     /// Weights to start from: a run folder, one of its checkpoints, or a file of weights. Empty
     /// starts from random ones.
     pub init: String,
@@ -99,47 +91,43 @@ impl Default for TrainConfig {
             steps: 0,
             batch: 64,
             lr: 1e-3,
-            lr_end: 1e-3,
-            warmup: 0.1,
-            weight_decay: 0.05,
-            betas: [0.9, 0.999],
             log_every: 10,
-            precision: Bits::F32,
+            precision: Precision::F32,
             memory: Memory::Full,
-            accumulate: 1,
+            microbatches: 1,
             init: String::new(),
         }
     }
 }
 
-/// In how many bits matrix products are done.
+/// Precision of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Bits {
-    /// 32.
+pub enum Precision {
+    /// 32-bit factors.
     #[default]
     F32,
-    /// bf16 factors, sums in 32 bits.
+    /// bf16 factors, accumulated in 32 bits.
     Bf16,
 }
 
-impl From<Bits> for lejepa_kernels::Precision {
-    fn from(bits: Bits) -> Self {
-        match bits {
-            Bits::F32 => Self::F32,
-            Bits::Bf16 => Self::Bf16,
+impl From<Precision> for lejepa_kernels::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
         }
     }
 }
 
-/// What is done about the memory of a step.
+/// Which activations a step saves for its backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Memory {
-    /// All that the way back needs is kept.
+    /// All of them.
     #[default]
     Full,
-    /// Much of it is worked out again.
+    /// Some; the rest is recomputed.
     Checkpoint,
 }
 
@@ -151,15 +139,13 @@ pub struct CheckpointConfig {
     pub minutes: f64,
     /// Steps between checkpoints; 0 saves none by the count. One is always saved at the end.
     pub steps: u64,
-    /// Checkpoints kept, at least 1; older ones are removed.
+    /// Checkpoints kept, at least 1, beside those that callbacks pin; older ones are removed.
     pub keep: usize,
-    /// Whether the checkpoint with the lowest smoothed loss is kept as well.
-    pub best: bool,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { minutes: 5.0, steps: 0, keep: 2, best: true }
+        Self { minutes: 5.0, steps: 0, keep: 2 }
     }
 }
 
@@ -194,7 +180,7 @@ impl Default for ProbeConfig {
     }
 }
 
-/// The general sections, typed. What modality, encoder and statistic add stays in tables for them.
+/// The general sections, typed. Those of components stay in the table of [`Resolved`](crate::Resolved).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
@@ -238,18 +224,14 @@ impl Settings {
     pub(crate) fn validate(&self) -> Result<()> {
         let (d, t, p) = (&self.data, &self.train, &self.probe);
         let unit = 0.0..=1.0;
-        let rules: [(&str, bool, &str); 19] = [
+        let rules: [(&str, bool, &str); 15] = [
             ("data.prefetch", d.prefetch >= 1, "must be at least 1"),
             ("data.max_bad", unit.contains(&d.max_bad), "must lie in 0..=1"),
             ("data.test_share", (0.0..1.0).contains(&d.test_share), "must lie in 0..1"),
             ("train.epochs", t.epochs >= 0.0 && t.epochs.is_finite(), "must be at least 0"),
             ("train.batch", t.batch >= 2, "must be at least 2"),
             ("train.lr", t.lr > 0.0 && t.lr.is_finite(), "must be above 0"),
-            ("train.lr_end", unit.contains(&t.lr_end), "must lie in 0..=1"),
-            ("train.warmup", unit.contains(&t.warmup), "must lie in 0..=1"),
-            ("train.weight_decay", t.weight_decay >= 0.0, "must be at least 0"),
-            ("train.betas", t.betas.iter().all(|b| (0.0..1.0).contains(b)), "must lie in 0..1"),
-            ("train.accumulate", t.accumulate >= 1, "must be at least 1"),
+            ("train.microbatches", t.microbatches >= 1, "must be at least 1"),
             ("train.log_every", t.log_every >= 1, "must be at least 1"),
             ("checkpoint.minutes", self.checkpoint.minutes >= 0.0, "must be at least 0"),
             ("checkpoint.keep", self.checkpoint.keep >= 1, "must be at least 1"),

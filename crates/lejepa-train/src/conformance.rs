@@ -3,13 +3,15 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use lejepa_core::testing::{Rule, TrainingChecks, Violation};
-use lejepa_core::{ModalityEntry, Registration, Registry, Seed, Source, Value, View};
+use lejepa_core::{Registration, Registry, Seed, Source, SourceKind, Value, View, kind};
 
-use crate::loader::{Order, make_batch};
-use crate::model::{Model, scalar};
-use crate::monitor::{views_without_gradient, without_gradient};
+use crate::callbacks::{views_without_gradient, without_gradient};
+use crate::loader::make_batch;
+use crate::model::embed;
+use crate::order::Order;
 use crate::resolved::{Request, Resolved};
-use crate::step::{Learner, Pass};
+use crate::step::{Learner, loss_values};
+use crate::transfer::to_device;
 use crate::{Result, TrainError};
 
 // The submission is found by whoever links this crate.
@@ -19,11 +21,11 @@ lejepa_core::inventory::submit! { TrainingChecks(check) }
 const STEPS: u64 = 10;
 const ENDS: usize = 2;
 
-fn check(entry: &ModalityEntry) -> Vec<Violation> {
+fn check(modality: Registration) -> Vec<Violation> {
     let mut out = Vec::new();
-    for demo in [true, false] {
-        if let Err(e) = resolve(entry, demo, "") {
-            out.push(Violation::new(Rule::Recipe, format!("recipe({demo}): {e}")));
+    for source in [SourceKind::Demo, SourceKind::Files] {
+        if let Err(e) = resolve(modality, source, "") {
+            out.push(Violation::new(Rule::Recipe, format!("recipe({source:?}): {e}")));
         }
     }
     if !out.is_empty() {
@@ -31,8 +33,10 @@ fn check(entry: &ModalityEntry) -> Vec<Violation> {
     }
     let names: Vec<&str> = match Registry::discover() {
         Ok(registry) => {
-            let fits = |m: Option<&str>| m.is_none_or(|m| m == entry.name);
-            registry.encoders().filter(|e| fits(e.modality)).map(|e| e.name).collect()
+            let name = modality.meta().name;
+            let fits = |scope: Option<&str>| scope.is_none_or(|scope| scope == name);
+            let all = registry.all::<kind::Encoder>().map(Registration::meta);
+            all.filter(|meta| fits(meta.scope)).map(|meta| meta.name).collect()
         }
         Err(e) => return vec![Violation::new(Rule::Encoders, e)],
     };
@@ -41,7 +45,7 @@ fn check(entry: &ModalityEntry) -> Vec<Violation> {
         return vec![Violation::new(Rule::Encoders, what)];
     }
     for name in names {
-        let resolved = resolve(entry, true, name).map(smaller);
+        let resolved = resolve(modality, SourceKind::Demo, name).map(smaller);
         if let Err(e) = resolved.and_then(|r| short_run(&r, name, &mut out)) {
             out.push(Violation::new(Rule::Encoders, format!("{name}: {e}")));
         }
@@ -50,77 +54,86 @@ fn check(entry: &ModalityEntry) -> Vec<Violation> {
 }
 
 /// The modality's recipe with one encoder, small enough for a test.
-fn resolve(entry: &ModalityEntry, demo: bool, encoder: &str) -> Result<Resolved> {
+fn resolve(modality: Registration, source: SourceKind, encoder: &str) -> Result<Resolved> {
+    let name = modality.meta().name;
     // The registry that was discovered may hold this modality already, under its own origin.
     let mut registry = Registry::discover()?;
-    if registry.find_modality(entry.name).is_err() {
-        registry = registry.with(Registration::Modality(*entry))?;
+    if registry.find::<kind::Modality>(name, None).is_err() {
+        registry.add(modality)?;
     }
-    let mut assignments = vec![format!("modality={}", entry.name), "objective.slices=64".into()];
-    if !demo {
+    let mut assignments = vec![format!("modality={name}"), "objective.slices=64".into()];
+    if source == SourceKind::Files {
         assignments.push("data.source=files".into());
     }
     if !encoder.is_empty() {
-        assignments.push(format!("encoder.name={encoder}"));
+        let streams = registry.find::<kind::Modality>(name, None)?.build().streams;
+        let names = streams.iter().map(|stream| format!("encoder.{stream}.name={encoder}"));
+        assignments.extend(names);
+        if streams.is_empty() {
+            assignments.push(format!("encoder.name={encoder}"));
+        }
     }
     Request { file: None, assignments }.resolve(&registry)
 }
 
-/// The same with a narrow and shallow encoder, where it has keys for that: a test should take
-/// seconds.
+/// The same configuration with a small encoder, where the encoder has these keys and takes these values:
+/// the checks are about the modality.
 fn smaller(resolved: Resolved) -> Resolved {
     let mut small = resolved.clone();
-    for (key, value) in [("width", 24), ("depth", 1)] {
-        let section = small.table.get_mut("encoder").and_then(Value::as_table_mut);
-        if let Some(slot @ Value::Integer(_)) = section.and_then(|s| s.get_mut(key)) {
-            *slot = Value::Integer(value);
+    for stream in resolved.spec().streams() {
+        let section = resolved.encoder_key(stream);
+        for (key, value) in [("width", 24), ("depth", 1)] {
+            let key = format!("{section}.{key}");
+            if let Ok(changed) = small.with([(key.as_str(), Value::Integer(value))]) {
+                small = changed;
+            }
         }
     }
-    let builds = || -> Result<()> {
-        let views = small.open(Source::Demo)?.spec().clone();
-        (small.encoder.build)(&small.encoder_section(), &views, &Device::flex())?;
-        Ok(())
-    };
-    if builds().is_ok() { small } else { resolved }
+    small
 }
 
 fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Result<()> {
     let source = resolved.open(Source::Demo)?;
-    let views = source.spec().clone();
-    let mut learner = Learner::new(resolved, &views, &Device::flex())?;
-    for (what, shape) in [("global", &views.global), ("local", &views.local)] {
-        let view = View::new(shape.clone(), vec![0.1; shape.iter().product()])?;
-        let embedded = learner.model.embed(&[&view, &view], &Device::flex())?.dims();
-        if embedded != [2, learner.model.encoder.dim()] {
-            let text = format!("{name}: a {what} view of {shape:?} is embedded as {embedded:?}");
-            out.push(Violation::new(Rule::Encoders, text));
+    let spec = resolved.spec();
+    let mut learner = Learner::new(resolved, &Device::flex())?;
+    for (stream, encoder) in spec.streams().into_iter().zip(&learner.model.encoders) {
+        for group in spec.stream(stream).groups() {
+            let shape = group.max_shape();
+            let view = View::new(shape.clone(), vec![0.1; shape.iter().product()])?;
+            let flat = to_device(&[&view, &view], &Device::flex())?;
+            let embedded = encoder.encode(flat, &shape)?.dims();
+            if embedded != [2, encoder.dim()] {
+                let what = &group.name;
+                let text =
+                    format!("{name}: a {what} view of {shape:?} is embedded as {embedded:?}");
+                out.push(Violation::new(Rule::Encoders, text));
+            }
         }
     }
     let batch = source.len().min(8);
-    let seed = Seed(0);
-    let order = Order { indices: std::sync::Arc::new((0..source.len()).collect()), batch, seed };
+    let order = Order::new((0..source.len()).collect(), batch, Seed(0));
     let mut losses = Vec::new();
     for step in 0..STEPS {
         // The same batch every time: whether it can be learnt, not whether it generalises.
-        let views_of_step = make_batch(source.as_ref(), &order, 0)?;
-        let Pass { losses: loss, projections: z, gradients } = learner.pass(&views_of_step, 0)?;
-        losses.push(scalar(loss.total)?);
+        let views_of_step = make_batch(source.as_ref(), &order, 0, 0..batch)?;
+        let pass = learner.pass(&views_of_step, 0)?;
+        losses.extend(loss_values(&pass.losses)?.first().map(|(_, loss)| *loss));
         if step == 0 {
-            let axes = learner.objective.axes(&z, seed, 0);
-            let dead = views_without_gradient(&learner.objective, &z, views.globals, axes)?;
+            let axes = learner.objective.axes(&pass.projections, Seed(0), 0);
+            let dead = views_without_gradient(&learner, spec, &pass, axes)?;
             if !dead.is_empty() {
                 out.push(Violation::new(
                     Rule::Gradients,
                     format!("{name}: none to views {dead:?}"),
                 ));
             }
-            let dead = without_gradient(&learner.model, &gradients);
+            let dead = without_gradient(&learner.model, &pass.gradients);
             if !dead.is_empty() {
                 let text = format!("{name}: none to the parameters {}", dead.join(", "));
                 out.push(Violation::new(Rule::Gradients, text));
             }
         }
-        learner = learner.update(resolved.settings.train.lr, gradients);
+        learner = learner.update(resolved.settings().train.lr, pass.gradients);
     }
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
     let (first, last) = (mean(&losses[..ENDS]), mean(&losses[losses.len() - ENDS..]));
@@ -129,13 +142,12 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
         out.push(Violation::new(Rule::Learns, text));
     }
     // What is evaluated has no gradients to be wrong, but it has to work.
-    let eval: View = source.eval_view(0)?;
-    let width = eval.values().len();
-    let model = &learner.model;
-    let frozen = Model { encoder: model.encoder.valid(), projector: model.projector.valid() };
-    let still = frozen.embed(&[&eval], &Device::flex())?;
-    let values = still.try_into_vec_as::<f32>().map_err(TrainError::from)?;
-    if width == 0 || !values.iter().all(|x| x.is_finite()) {
+    let eval = source.checked_eval_views(0)?;
+    let streams: Vec<Vec<&View>> = eval.iter().map(|view| vec![view]).collect();
+    let frozen: Vec<_> = learner.model.encoders.iter().map(Module::valid).collect();
+    let embedded = embed(&frozen, &streams, &Device::flex())?;
+    let values = embedded.try_into_vec_as::<f32>().map_err(TrainError::from)?;
+    if !values.iter().all(|x| x.is_finite()) {
         out.push(Violation::new(Rule::Encoders, format!("{name}: an embedding is not finite")));
     }
     Ok(())

@@ -2,25 +2,15 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lejepa_core::{Error, Purpose, Seed, Source, Split, ViewSource};
+use lejepa_core::{Error, Purpose, Seed, SourceKind, Split, ViewSource};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
 use crate::config::{DataConfig, Scan};
+use crate::guard::guarded;
 use crate::observe::{Event, Observer};
+use crate::skipped::Skipped;
 use crate::{Result, TrainError};
-
-/// A sample that cannot be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Skipped {
-    /// Index in the source.
-    pub index: usize,
-    /// Path or identifier.
-    pub name: String,
-    /// The reason in words.
-    pub reason: String,
-}
 
 /// One label column, divided for probing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,22 +49,24 @@ impl DataPlan {
     #[doc = include_str!("doc/resolved.txt")]
     /// use lejepa_train::data::DataPlan;
     ///
-    /// let digits = resolved.open(lejepa_core::Source::Demo)?;
-    /// let config = &resolved.settings.data;
-    /// let plan = DataPlan::new(digits.as_ref(), &lejepa_core::Source::Demo, config, &mut Silent)?;
+    /// use lejepa_core::{Source, SourceKind};
+    ///
+    /// let digits = resolved.open(Source::Demo)?;
+    /// let config = &resolved.settings().data;
+    /// let plan = DataPlan::new(digits.as_ref(), SourceKind::Demo, config, &mut Silent)?;
     /// assert_eq!(plan.probes[0].classes.len(), 10);
     /// assert!(plan.skipped.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(
         source: &dyn ViewSource,
-        origin: &Source,
+        kind: SourceKind,
         config: &DataConfig,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let scan = match config.scan {
             // Generated data has no files that could be bad.
-            _ if *origin == Source::Demo => false,
+            _ if kind == SourceKind::Demo => false,
             Scan::Auto => source.len() <= SCAN_LIMIT,
             Scan::Full => true,
             Scan::Off => false,
@@ -98,7 +90,7 @@ impl DataPlan {
                     pretrain.len(),
                     skipped.len()
                 ),
-                hint: "check --data and --modality; `--data demo` uses the built-in data".into(),
+                hint: "check data.source and modality; `data.source = \"demo\"` uses the built-in data".into(),
             }));
         }
         let probes = source
@@ -135,24 +127,15 @@ fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Vec<
         let bad: Vec<Skipped> = (start..end)
             .into_par_iter()
             .filter_map(|index| {
-                let result =
-                    crate::loader::guarded(|| source.eval_view(index), || source.name(index));
+                let result = guarded(|| source.checked_eval_views(index), || source.name(index));
                 done.fetch_add(1, Ordering::Relaxed);
-                result.err().map(|e| skip(source, index, e))
+                result.err().map(|e| Skipped::new(source, index, e))
             })
             .collect();
         skipped.extend(bad);
         observer.event(Event::Scan { done: done.load(Ordering::Relaxed), total });
     }
     Ok(skipped)
-}
-
-/// What to remember of an error about one sample.
-pub(crate) fn skip(source: &dyn ViewSource, index: usize, error: Error) -> Skipped {
-    match error {
-        Error::Sample { name, reason } => Skipped { index, name, reason },
-        other => Skipped { index, name: source.name(index), reason: other.to_string() },
-    }
 }
 
 /// The split of every sample: as the data says, or else a share of each class of the first label
@@ -164,10 +147,15 @@ fn divide(source: &dyn ViewSource, usable: &[bool], test_share: f64) -> Vec<Spli
     }
     let mut splits = vec![Split::Train; source.len()];
     let Some(column) = source.labels().first() else { return splits };
-    for class in 0..column.classes.len() {
-        let mut members: Vec<usize> = (0..source.len())
-            .filter(|&i| usable[i] && column.ids.get(i).copied().flatten() == Some(class as u32))
-            .collect();
+    let mut of_class = vec![Vec::new(); column.classes.len()];
+    for (index, id) in column.ids.iter().enumerate().take(source.len()) {
+        if let (true, Some(members)) =
+            (usable[index], id.and_then(|c| of_class.get_mut(c as usize)))
+        {
+            members.push(index);
+        }
+    }
+    for (class, mut members) in of_class.into_iter().enumerate() {
         members.shuffle(&mut Seed(0).rng(Purpose::Probe, &[class as u64]));
         let held_out = (members.len() as f64 * test_share).round() as usize;
         for &i in members.iter().take(held_out) {

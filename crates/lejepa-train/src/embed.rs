@@ -6,10 +6,10 @@ use lejepa_core::{BoxedEncoder, ViewSource};
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::data::{Skipped, skip};
-use crate::loader::guarded;
+use crate::guard::guarded;
 use crate::model::{self, Model};
 use crate::observe::{Event, Observer};
+use crate::skipped::Skipped;
 
 /// Embeddings of samples, row by row.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -46,7 +46,7 @@ const CHUNK: usize = 128;
 ///
 /// let device = Device::flex();
 /// let digits = resolved.open(lejepa_core::Source::Demo)?;
-/// let model = Model::init(&resolved, digits.spec(), &device)?;
+/// let model = Model::init(&resolved, &device)?;
 /// let embedded = embed(&model, digits.as_ref(), &[3, 14], &device, &mut Silent)?;
 /// assert_eq!(embedded.dim, 24);
 /// assert_eq!(embedded.rows()[&14].len(), 24);
@@ -59,38 +59,40 @@ pub fn embed(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Embeddings> {
-    embed_indices(&model.encoder, source, indices, device, observer)
+    embed_indices(&model.encoders, source, indices, device, observer)
 }
 
 /// As [`embed`], for an encoder by itself.
 pub(crate) fn embed_indices(
-    encoder: &BoxedEncoder,
+    encoders: &[BoxedEncoder],
     source: &dyn ViewSource,
     indices: &[usize],
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Embeddings> {
     let device = device.clone().without_autodiff();
-    let frozen = encoder.valid();
-    let mut out = Embeddings { dim: frozen.dim(), ..Embeddings::default() };
+    let frozen: Vec<BoxedEncoder> = encoders.iter().map(Module::valid).collect();
+    let dim = frozen.iter().map(BoxedEncoder::dim).sum();
+    let mut out = Embeddings { dim, ..Embeddings::default() };
     for (i, chunk) in indices.chunks(CHUNK).enumerate() {
         let views: Vec<_> = chunk
             .par_iter()
-            .map(|&index| guarded(|| source.eval_view(index), || source.name(index)))
+            .map(|&index| guarded(|| source.checked_eval_views(index), || source.name(index)))
             .collect();
         let mut rows = Vec::with_capacity(views.len());
-        for (&index, view) in chunk.iter().zip(views) {
-            match view {
-                Ok(view) => {
-                    rows.push(view);
+        for (&index, views) in chunk.iter().zip(views) {
+            match views {
+                Ok(views) => {
+                    rows.push(views);
                     out.indices.push(index);
                 }
-                Err(error) => out.skipped.push(skip(source, index, error)),
+                Err(error) => out.skipped.push(Skipped::new(source, index, error)),
             }
         }
         if !rows.is_empty() {
-            let views: Vec<_> = rows.iter().collect();
-            let embedded = model::embed(&frozen, &[&views], &device)?;
+            let stream = |s: usize| rows.iter().map(|views: &Vec<_>| &views[s]).collect();
+            let streams: Vec<Vec<_>> = (0..frozen.len()).map(stream).collect();
+            let embedded = model::embed(&frozen, &streams, &device)?;
             out.values.extend(embedded.try_into_vec_as::<f32>()?);
         }
         observer.event(Event::Embedding {

@@ -121,7 +121,7 @@ impl TrainError {
             Self::Core(e) => e.hint(),
             Self::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("choose a writable folder with --output".into())
+                    Some("choose a writable folder".into())
                 }
                 std::io::ErrorKind::StorageFull => {
                     Some("free some disk space; what was saved before is intact".into())
@@ -129,32 +129,32 @@ impl TrainError {
                 _ => None,
             },
             Self::OutputExists(_) => Some(
-                "runs are never overwritten: choose another --output, or say --overwrite".into(),
+                "runs are never overwritten: choose another folder".into(),
             ),
             Self::Locked { .. } => {
-                Some("wait until it is done, or choose another --output".into())
+                Some("wait until it is done, or choose another folder".into())
             }
             Self::Mismatch { .. } => Some(
-                "make the settings equal, or start a new run; --init takes weights of the same model"
+                "make the settings equal, or start a new run; train.init takes weights of the same model"
                     .into(),
             ),
             Self::Corrupt { .. } => {
                 Some("the file was damaged or edited: restore it, or start a new run".into())
             }
             Self::NotARun { .. } => Some(
-                "give the folder that `lejepa train` named at its end, e.g. runs/image-001".into(),
+                "give the folder that a training named at its end, e.g. runs/image-001".into(),
             ),
             Self::NotFinite { saved, .. } => {
                 let saved = saved.as_ref().map_or("nothing was saved before".into(), |path| {
                     format!("the last good checkpoint is {}", path.display())
                 });
-                Some(format!("lower train.lr or raise train.warmup; {saved}"))
+                Some(format!("lower train.lr or raise schedule.warmup; {saved}"))
             }
             Self::TooManyBad { .. } => {
-                Some("repair the data, or raise the limit with --set data.max_bad=0.5".into())
+                Some("repair the data, or raise the limit, data.max_bad".into())
             }
-            Self::Interrupted { run, .. } => Some(format!("lejepa resume {}", run.display())),
-            Self::Device(_) => Some("try --device cpu, or a smaller --set train.batch=...".into()),
+            Self::Interrupted { run, .. } => Some(format!("resume {}", run.display())),
+            Self::Device(_) => Some("try device = \"cpu\", or a smaller train.batch".into()),
             _ => None,
         }
     }

@@ -10,8 +10,13 @@ impl Resolved {
     /// What every key means: dotted keys with their words.
     pub fn docs(&self) -> std::collections::BTreeMap<String, String> {
         let here = |name| config::field_docs(include_str!("config.rs"), name);
-        let sampler = self.sampler.map_or_else(Vec::new, |s| (s.docs)());
         let mut docs = std::collections::BTreeMap::new();
+        let mut add = |section: &str, found: config::Docs| {
+            for (key, words) in found {
+                let dotted = if section.is_empty() { key } else { format!("{section}.{key}") };
+                docs.insert(dotted, words);
+            }
+        };
         for (section, found) in [
             ("", here("Settings")),
             ("data", here("DataConfig")),
@@ -19,26 +24,19 @@ impl Resolved {
             ("checkpoint", here("CheckpointConfig")),
             ("probe", here("ProbeConfig")),
             ("objective", ObjectiveConfig::docs()),
-            ("objective", (self.statistic.docs)()),
             ("projector", ProjectorConfig::docs()),
-            ("encoder", (self.encoder.docs)()),
-            ("sampler", sampler),
-            (self.modality.name, (self.modality.docs)()),
         ] {
-            for (key, words) in found {
-                let dotted = if section.is_empty() { key } else { format!("{section}.{key}") };
-                docs.insert(dotted, words);
-            }
+            add(section, found);
         }
-        for (key, words) in [
-            (
-                "objective.statistic",
-                format!("{}. Others: `lejepa statistics`.", self.statistic.about),
-            ),
-            ("encoder.name", format!("{}. Others: `lejepa encoders`.", self.encoder.about)),
-            ("sampler.name", "`default` is the modality's own. Others: `lejepa samplers`.".into()),
-        ] {
-            docs.insert(key.into(), words);
+        for (section, meta) in self.metas() {
+            add(&section, meta.docs());
+            if section.starts_with("callbacks.") {
+                add(&section, vec![("enabled".into(), format!("{}.", meta.about))]);
+            } else if section != self.modality().name() {
+                let kind = section.split('.').next().unwrap_or_default();
+                let others = format!("{}. Others: `lejepa list {kind}`.", meta.about);
+                add(&section, vec![("name".into(), others)]);
+            }
         }
         docs
     }
@@ -52,16 +50,31 @@ impl Resolved {
             format!("{comment}{key} = {value}\n")
         };
         let mut out = String::new();
-        for (key, value) in self.table.iter().filter(|(_, v)| !v.is_table()) {
+        for (key, value) in self.table().iter().filter(|(_, v)| !v.is_table()) {
             out.push_str(&line("", key, value));
         }
-        for (section, table) in self.table.iter().filter_map(|(k, v)| Some((k, v.as_table()?))) {
+        sections("", self.table(), &mut |section, table| {
             out.push_str(&format!("\n[{section}]\n"));
-            for (key, value) in table {
+            for (key, value) in table.iter().filter(|(_, v)| !v.is_table()) {
                 out.push_str(&line(&format!("{section}."), key, value));
             }
-        }
+        });
         out
+    }
+}
+
+/// Calls `each` with every section that has keys, by its dotted name.
+fn sections(
+    prefix: &str,
+    table: &lejepa_core::Table,
+    each: &mut dyn FnMut(&str, &lejepa_core::Table),
+) {
+    for (name, inner) in table.iter().filter_map(|(k, v)| Some((k, v.as_table()?))) {
+        let dotted = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if inner.values().any(|value| !value.is_table()) {
+            each(&dotted, inner);
+        }
+        sections(&dotted, inner, each);
     }
 }
 

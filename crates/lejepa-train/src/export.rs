@@ -24,16 +24,18 @@ use std::path::Path;
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
-use lejepa_core::{BoxedEncoder, Error, Registry, Source, Table, View, ViewSource, ViewSpec};
+use lejepa_core::{
+    BoxedEncoder, Error, Features, Registry, Source, Table, View, ViewSource, ViewSpec, Wants,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::data::Skipped;
 use crate::embed::embed_indices;
-use crate::loader::caught;
+use crate::guard::catch_panics;
 use crate::model::{self, Model};
 use crate::observe::Observer;
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
+use crate::skipped::Skipped;
 use crate::{Result, TrainError, checkpoint};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -41,27 +43,25 @@ const CONFIG: &str = "config.json";
 
 /// `config.json` of an export.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Card {
+struct ExportManifest {
     model_type: String,
     lejepa: String,
     modality: String,
-    encoder: String,
+    /// One for each stream of views.
+    encoders: Vec<String>,
     /// Width of an embedding.
     hidden_size: usize,
     step: u64,
-    /// Shape of the view that is embedded, channels first.
+    /// Largest shape of the view that is embedded, channels first.
     view: Vec<usize>,
-    views: CardViews,
+    views: ViewSpec,
     /// The run's whole configuration.
     config: Table,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct CardViews {
-    globals: usize,
-    locals: usize,
-    global: Vec<usize>,
-    local: Vec<usize>,
+/// The file of the weights of one stream's encoder.
+fn weights_file(spec: &ViewSpec, stream: &str) -> String {
+    if spec.streams().len() == 1 { WEIGHTS.into() } else { format!("model-{stream}.safetensors") }
 }
 
 /// Writes the encoder of a checkpoint to a new folder, laid out as model hubs expect it:
@@ -89,54 +89,40 @@ pub fn export(run: &RunDir, checkpoint: &Path, folder: &Path, registry: &Registr
     let resolved = run.config(registry)?;
     let device = Device::flex();
     let state = checkpoint::load_state(checkpoint)?;
-    let views = spec(&resolved)?;
-    let model = checkpoint::load_model(checkpoint, Model::init(&resolved, &views, &device)?)?;
-    let card = Card {
+    let spec = resolved.spec();
+    let model = checkpoint::load_evaluated(checkpoint, Model::init(&resolved, &device)?)?;
+    let manifest = ExportManifest {
         model_type: "lejepa".into(),
         lejepa: env!("CARGO_PKG_VERSION").into(),
-        modality: resolved.modality.name.into(),
-        encoder: resolved.encoder.name.into(),
-        hidden_size: model.encoder.dim(),
+        modality: resolved.modality().name().into(),
+        encoders: resolved.encoder_names().into_iter().map(String::from).collect(),
+        hidden_size: model.dim(),
         step: state.step,
-        view: views.global.clone(),
-        views: CardViews {
-            globals: views.globals,
-            locals: views.locals,
-            global: views.global.clone(),
-            local: views.local.clone(),
-        },
-        config: resolved.table.clone(),
+        view: spec.shape(),
+        views: spec.clone(),
+        config: resolved.table().clone(),
     };
     fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
     let corrupt = |path: &Path, reason: String| TrainError::Corrupt { path: path.into(), reason };
-    let file = folder.join(WEIGHTS);
-    let mut store = SafetensorsStore::from_bytes(None).metadata("framework", "burn");
-    model.encoder.save_into(&mut store).map_err(|e| corrupt(&file, e.to_string()))?;
-    let bytes = store.get_bytes().map_err(|e| corrupt(&file, e.to_string()))?;
-    write_atomically(&file, &bytes)?;
-    let file = folder.join(CONFIG);
-    let json = serde_json::to_string_pretty(&card).map_err(|e| corrupt(&file, e.to_string()))?;
-    write_atomically(&file, format!("{json}\n").as_bytes())?;
-    write_atomically(&folder.join("README.md"), readme(&card, &resolved, run).as_bytes())
-}
-
-/// The views of a configuration. Files are not touched: the sampler knows its shapes without them.
-fn spec(resolved: &Resolved) -> Result<ViewSpec> {
-    match resolved.open(Source::Demo) {
-        Ok(source) => Ok(source.spec().clone()),
-        Err(_) => {
-            let source =
-                Source::resolve(&resolved.settings.data.source, (resolved.modality.rule)())?;
-            Ok(resolved.open(source)?.spec().clone())
-        }
+    for (stream, encoder) in spec.streams().into_iter().zip(&model.encoders) {
+        let file = folder.join(weights_file(spec, stream));
+        let mut store = SafetensorsStore::from_bytes(None).metadata("framework", "burn");
+        encoder.save_into(&mut store).map_err(|e| corrupt(&file, e.to_string()))?;
+        let bytes = store.get_bytes().map_err(|e| corrupt(&file, e.to_string()))?;
+        write_atomically(&file, &bytes)?;
     }
+    let file = folder.join(CONFIG);
+    let json =
+        serde_json::to_string_pretty(&manifest).map_err(|e| corrupt(&file, e.to_string()))?;
+    write_atomically(&file, format!("{json}\n").as_bytes())?;
+    write_atomically(&folder.join("README.md"), readme(&manifest, &resolved, run).as_bytes())
 }
 
-fn readme(card: &Card, resolved: &Resolved, run: &RunDir) -> String {
+fn readme(manifest: &ExportManifest, resolved: &Resolved, run: &RunDir) -> String {
     let last = run.last_metrics().map_or(String::new(), |m| {
         format!(
             "At step {} the loss was {:.4}, SIGReg {:.3}, the effective rank of the projections {:.1}.\n",
-            m.step, m.loss, m.sigreg, m.effective_rank
+            m.step, m.get("loss"), m.get("sigreg"), m.get("effective_rank")
         )
     });
     format!(
@@ -147,15 +133,15 @@ fn readme(card: &Card, resolved: &Resolved, run: &RunDir) -> String {
          * `{WEIGHTS}`: the encoder's weights. Names and layouts are burn's: a linear weight is [in, out].\n\
          * `{CONFIG}`: everything needed to build the encoder and to make its input, a view of shape {view:?}.\n\n\
          ```console\n$ lejepa embed THIS_FOLDER --data files/ --output embeddings.npy\n```\n",
-        modality = card.modality,
-        encoder = card.encoder,
-        dim = card.hidden_size,
-        version = card.lejepa,
-        source = Path::new(&resolved.settings.data.source)
+        modality = manifest.modality,
+        encoder = manifest.encoders.join(", "),
+        dim = manifest.hidden_size,
+        version = manifest.lejepa,
+        source = Path::new(&resolved.settings().data.source)
             .file_name()
             .map_or("demo".into(), |n| n.to_string_lossy()),
-        step = card.step,
-        view = card.view,
+        step = manifest.step,
+        view = manifest.view,
     )
 }
 
@@ -191,8 +177,7 @@ pub struct NamedEmbeddings {
 /// ```
 pub struct Embedder {
     resolved: Resolved,
-    encoder: BoxedEncoder,
-    views: ViewSpec,
+    encoders: Vec<BoxedEncoder>,
     device: Device,
 }
 
@@ -210,19 +195,19 @@ impl Embedder {
         let corrupt =
             |path: &Path, reason: String| TrainError::Corrupt { path: path.into(), reason };
         let text = fs::read(&file).map_err(TrainError::io("read", &file))?;
-        let card: Card =
+        let manifest: ExportManifest =
             serde_json::from_slice(&text).map_err(|e| corrupt(&file, e.to_string()))?;
-        let resolved = Resolved::load(card.config, registry)?;
-        let CardViews { globals, locals, global, local } = card.views;
-        let views = ViewSpec { globals, locals, global, local };
+        let resolved = Resolved::load(manifest.config, registry)?;
         let device = device.clone().without_autodiff();
-        let mut encoder = (resolved.encoder.build)(&resolved.encoder_section(), &views, &device)?;
-        let file = folder.join(WEIGHTS);
-        let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
-        let mut store = SafetensorsStore::from_bytes(Some(bytes));
-        let loaded = caught(|| encoder.load_from(&mut store).map_err(|e| e.to_string()));
-        loaded.and_then(|result| result).map_err(|reason| corrupt(&file, reason))?;
-        Ok(Self { resolved, encoder, views, device })
+        let mut encoders = resolved.encoders(&device)?;
+        for (stream, encoder) in resolved.spec().streams().into_iter().zip(&mut encoders) {
+            let file = folder.join(weights_file(resolved.spec(), stream));
+            let bytes = fs::read(&file).map_err(TrainError::io("read", &file))?;
+            let mut store = SafetensorsStore::from_bytes(Some(bytes));
+            let loaded = catch_panics(|| encoder.load_from(&mut store).map_err(|e| e.to_string()));
+            loaded.and_then(|result| result).map_err(|reason| corrupt(&file, reason))?;
+        }
+        Ok(Self { resolved, encoders, device })
     }
 
     /// The encoder of one checkpoint of a run.
@@ -236,15 +221,14 @@ impl Embedder {
         device: &Device,
     ) -> Result<Self> {
         let resolved = run.config(registry)?;
-        let views = spec(&resolved)?;
         let device = device.clone().without_autodiff();
-        let model = checkpoint::load_model(checkpoint, Model::init(&resolved, &views, &device)?)?;
-        Ok(Self { resolved, encoder: model.encoder, views, device })
+        let model = checkpoint::load_evaluated(checkpoint, Model::init(&resolved, &device)?)?;
+        Ok(Self { resolved, encoders: model.encoders, device })
     }
 
     /// Width of an embedding.
     pub fn dim(&self) -> usize {
-        self.encoder.dim()
+        self.encoders.iter().map(BoxedEncoder::dim).sum()
     }
 
     /// The configuration it was trained with.
@@ -256,8 +240,8 @@ impl Embedder {
     ///
     /// # Errors
     /// Whatever is wrong with the source.
-    pub fn source(&self, words: &str) -> Result<Box<dyn ViewSource>> {
-        let source = Source::resolve(words, (self.resolved.modality.rule)())?;
+    pub fn source(&self, source: &str) -> Result<Box<dyn ViewSource>> {
+        let source = Source::resolve(source, (self.resolved.modality().build().rule)())?;
         self.resolved.open(source)
     }
 
@@ -266,15 +250,16 @@ impl Embedder {
     /// # Errors
     /// Whatever is wrong with the source as a whole, or a device failure. A sample that cannot be
     /// read is listed in [`NamedEmbeddings::skipped`].
-    pub fn embed(&self, words: &str, observer: &mut dyn Observer) -> Result<NamedEmbeddings> {
-        let source = self.source(words)?;
+    pub fn embed(&self, source: &str, observer: &mut dyn Observer) -> Result<NamedEmbeddings> {
+        let source = self.source(source)?;
         let indices: Vec<usize> = (0..source.len()).collect();
-        let out = embed_indices(&self.encoder, source.as_ref(), &indices, &self.device, observer)?;
+        let out = embed_indices(&self.encoders, source.as_ref(), &indices, &self.device, observer)?;
         if out.indices.is_empty() {
             let why = out.skipped.first().map_or(String::new(), |s| format!(": {}", s.reason));
             return Err(TrainError::Core(Error::Data {
                 reason: format!("none of the {} samples can be read{why}", source.len()),
-                hint: "check --data, and that it is of the kind the encoder was trained on".into(),
+                hint: "check data.source, and that it is of the kind the encoder was trained on"
+                    .into(),
             }));
         }
         Ok(NamedEmbeddings {
@@ -285,20 +270,48 @@ impl Embedder {
         })
     }
 
-    /// Embeds one view, such as [`ViewSource::eval_view`] gives.
+    /// Embeds one view, such as [`ViewSource::eval_view`] gives, with the encoder of its stream.
     ///
     /// # Errors
-    /// [`TrainError::Core`] for a view of another shape, or a device failure.
+    /// [`TrainError::Core`] for a view of another shape or where there are several streams, or a device
+    /// failure.
     pub fn embed_view(&self, view: &View) -> Result<Vec<f32>> {
-        if view.shape() != self.views.global {
-            return Err(TrainError::Core(Error::Shape {
-                what: "a view to embed".into(),
-                expected: format!("{:?}", self.views.global),
-                got: view.shape().to_vec(),
-            }));
-        }
-        let embedded = model::embed(&self.encoder.valid(), &[&[view]], &self.device)?;
+        let spec = self.resolved.spec();
+        spec.check_eval(spec.streams().first().copied().unwrap_or_default(), view)?;
+        let frozen: Vec<BoxedEncoder> = self.encoders.iter().map(Module::valid).collect();
+        let embedded = model::embed(&frozen, &[vec![view]], &self.device)?;
         Ok(embedded.try_into_vec_as::<f32>()?)
+    }
+
+    /// More than a vector of a view of stream `stream`: a vector for each patch or time step, after the last
+    /// layer or after others.
+    ///
+    /// # Errors
+    /// [`TrainError::Core`] for a view of another shape, a stream that is not there, or features that the
+    /// encoder does not have.
+    ///
+    /// ```
+    #[doc = include_str!("doc/resolved.txt")]
+    #[doc = include_str!("doc/run.txt")]
+    /// use lejepa_core::{MAIN_STREAM, Wants};
+    /// use lejepa_train::Embedder;
+    ///
+    /// let embedder = Embedder::open(run.path(), &registry, &Device::flex())?;
+    /// let view = embedder.source("demo")?.eval_view(0)?;
+    /// let features = embedder.features(&view, MAIN_STREAM, &Wants::dense())?;
+    /// let cells: usize = features.grid.iter().product();
+    /// assert_eq!(features.dense.map(|dense| dense.dims()), Some([1, cells, 24]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn features(&self, view: &View, stream: &str, wants: &Wants) -> Result<Features> {
+        let spec = self.resolved.spec();
+        spec.check_eval(stream, view)?;
+        let at = spec.streams().iter().position(|name| *name == stream);
+        let Some(encoder) = at.and_then(|at| self.encoders.get(at)) else {
+            let known = spec.streams().into_iter().map(String::from).collect();
+            return Err(Error::Unknown { kind: "stream", name: stream.into(), known }.into());
+        };
+        model::features(&encoder.valid(), &[view], wants, &self.device)
     }
 }
 

@@ -3,15 +3,16 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`config`] | the general settings; [`Request`] → [`Resolved`]: strict layers of them |
-//! | [`data`] | which samples are trained on, which are probed on |
-//! | [`loader`] | batches of views, the same for any number of threads |
-//! | [`model`] | encoder and projector as one burn module |
-//! | [`step`] | one step of it |
-//! | [`trainer`] | the loop |
-//! | [`export()`], [`Embedder`] | what applications take from a run |
+//! | `prepared`, [`data`] | a configuration with its data: which samples are trained on, which probed on |
+//! | `order`, `loader`, `batch` | which samples make up a step, their views, the same for any number of threads |
+//! | `model`, `step`, `group` | encoders, projectors and prediction as one burn module; one step of it; ranks |
+//! | `trainer`, `run` | the loop; what is between two steps |
+//! | `callback`, [`callbacks`] | what happens after a step: monitor, best checkpoint, EMA, online probe |
+//! | `adamw`, `schedule` | the optimizer and the learning rate by default |
 //! | [`checkpoint`], [`rundir`] | what is on the disk |
-//! | [`mod@embed`], [`mod@probe`] | frozen embeddings and what they know |
-//! | [`observe`] | what a run tells whoever watches it |
+//! | [`mod@embed`], [`mod@probe`], `comparison` | frozen embeddings and what they know |
+//! | `export` | what applications take from a run |
+//! | [`observe`], `report`, `events` | what a run reports: to a program, as text, to TensorBoard |
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -26,14 +27,18 @@
 //! let run = RunDir::create("runs/first".as_ref())?;
 //! let never = AtomicBool::new(false);
 //! let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
-//! println!("SIGReg {:.3}", outcome.last.sigreg);
+//! println!("SIGReg {:.3}", outcome.last.get("sigreg"));
 //! # Ok(())
 //! # }
 //! ```
 
 mod adamw;
+mod batch;
+mod callback;
+pub mod callbacks;
 pub mod checkpoint;
 mod compare;
+mod comparison;
 pub mod config;
 mod conformance;
 pub mod data;
@@ -42,27 +47,43 @@ mod error;
 mod events;
 mod explain;
 mod export;
-pub mod loader;
-pub mod model;
-mod monitor;
+mod group;
+mod guard;
+mod loader;
+mod model;
 pub mod observe;
+mod order;
 mod prepared;
 pub mod probe;
 mod report;
 mod resolved;
+mod run;
 pub mod rundir;
 mod schedule;
-pub mod step;
-pub mod trainer;
+mod skipped;
+mod step;
+mod trainer;
+mod transfer;
 
+pub use adamw::{AdamWKind, AdamWSettings};
+pub use batch::Batch;
+pub use callback::{
+    AfterStep, Callback, CallbackBuild, CallbackContext, CallbackKind, Callbacks, Flow, Scalars,
+};
+pub use comparison::{ProbeComparison, compare_probes};
 pub use config::Settings;
 pub use error::{Result, TrainError};
 pub use export::{Embedder, NamedEmbeddings, export};
+pub use group::{Alone, Group, Threads};
+pub use guard::is_guarded;
+pub use loader::{Loader, make_batch};
 pub use model::Model;
 pub use observe::{Event, Observer, Silent, StepMetrics};
-pub use prepared::{Prepared, ProbeComparison};
+pub use order::Order;
+pub use prepared::Prepared;
 pub use resolved::{Request, Resolved};
 pub use rundir::RunDir;
-pub use schedule::learning_rate;
+pub use schedule::{Cosine, CosineSettings};
+pub use skipped::Skipped;
 pub use step::{Learner, Pass};
-pub use trainer::{Outcome, Start, train};
+pub use trainer::{Outcome, Start, Trainer, train};

@@ -1,53 +1,56 @@
-//! What is trained: an encoder and a projector.
+//! What is trained: encoders, projectors and the prediction term.
 
-use burn::module::Module;
-use burn::module::{ModuleVisitor, Param};
-use burn::tensor::{DType, Device, GradientCheckpointingStrategy, Int, Tensor, TensorData};
-use lejepa_core::{BoxedEncoder, Error, Purpose, Seed, Values, View, ViewSpec};
-use lejepa_kernels::supports;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
+use lejepa_core::{
+    BoxedEncoder, BoxedPrediction, Error, Features, FlatInput, Purpose, Seed, View, ViewSpec, Wants,
+};
 use lejepa_nn::Projector;
-use rayon::prelude::*;
 
-use crate::loader::{Batch, Part};
+use crate::Result;
+use crate::batch::{Batch, Part};
 use crate::resolved::Resolved;
-use crate::{Result, TrainError};
+use crate::transfer::{padded, to_device};
 
-/// Encoder and projector as one burn module.
+/// All that is trained, as one burn module.
+///
+/// Each stream of views has an encoder and a projector, in the order of [`ViewSpec::streams`].
 #[derive(Module, Debug)]
 pub struct Model {
-    /// The backbone, which is kept after training.
-    pub encoder: BoxedEncoder,
-    /// The projector, which only training needs.
-    pub projector: Projector,
+    /// The backbones, which are kept after training.
+    pub encoders: Vec<BoxedEncoder>,
+    /// The projectors, which only training needs.
+    pub projectors: Vec<Projector>,
+    /// The prediction term, which only training needs.
+    pub prediction: BoxedPrediction,
 }
 
 impl Model {
-    /// Builds both with initial weights that follow from the run's seed, the same on every device.
+    /// Builds all with initial weights that follow from the run's seed, the same on every device.
     ///
     /// # Errors
-    /// Settings that the encoder or the projector refuses.
+    /// Settings that an encoder, the projector or the prediction term refuses.
     ///
     /// ```
     #[doc = include_str!("doc/resolved.txt")]
-    /// use lejepa_core::Seed;
-    /// use lejepa_train::Model;
-    /// use lejepa_train::loader::{Order, make_batch};
+    /// use lejepa_core::{Seed, Source};
+    /// use lejepa_train::{Model, Order, make_batch};
     ///
-    /// let (device, digits) = (Device::flex(), resolved.open(lejepa_core::Source::Demo)?);
-    /// let views = digits.spec();
-    /// let model = Model::init(&resolved, views, &device)?;
-    /// let order = Order { indices: (0..100).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
-    /// let batch = make_batch(digits.as_ref(), &order, 0)?;
-    /// let embeddings = model.embed_views(&batch, views, &device)?;
-    /// assert_eq!(embeddings.dims(), [views.views(), 8, 24]);
-    /// assert_eq!(model.project(embeddings).dims(), [views.views(), 8, 64]);
-    /// // Views by themselves.
-    /// let view = digits.eval_view(0)?;
-    /// assert_eq!(model.embed(&[&view], &device)?.dims(), [1, 24]);
+    /// let (device, digits) = (Device::flex(), resolved.open(Source::Demo)?);
+    /// let model = Model::init(&resolved, &device)?;
+    /// let order = Order::new((0..100).collect(), 8, Seed(0));
+    /// let batch = make_batch(digits.as_ref(), &order, 0, 0..8)?;
+    /// // One stream, so one tensor: [views, samples, embedding].
+    /// let embeddings = model.embed_batch(&batch, &device)?;
+    /// let views = resolved.spec().views();
+    /// assert_eq!(embeddings[0].dims(), [views, 8, 24]);
+    /// assert_eq!(model.project(resolved.spec(), embeddings).dims(), [views, 8, 64]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn init(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
-        let seed = Seed(resolved.settings.seed);
+    pub fn init(resolved: &Resolved, device: &Device) -> Result<Self> {
+        let seed = Seed(resolved.settings().seed);
         // Every backend has a generator of its own. Weights are drawn on the CPU and then moved, so
         // that a run starts from the same point wherever it runs.
         let host = Device::flex();
@@ -58,155 +61,198 @@ impl Model {
                 host.autodiff().gradient_checkpointing()
             }
         };
+        let _drawing = draws();
         host.seed(seed.derive(Purpose::Init, &[]));
-        let encoder = (resolved.encoder.build)(&resolved.encoder_section(), views, &host)?;
-        let projector = resolved.settings.projector.init(encoder.dim(), &host)?;
-        let model = Self { encoder, projector };
+        let encoders = resolved.encoders(&host)?;
+        let projector = &resolved.settings().projector;
+        let projectors =
+            encoders.iter().map(|e| projector.init(e.dim(), &host)).collect::<Result<_, _>>()?;
+        let prediction = resolved.prediction(&host)?;
+        let model = Self { encoders, projectors, prediction };
         // burn draws weights when they are first read. Reading them here, in order, makes them
         // depend on the seed alone.
         model.visit(&mut Realise);
         Ok(if *device == host { model } else { model.fork(device) })
     }
 
-    /// Embeddings of a batch of views.
+    /// Width of a sample's embedding: that of all streams together.
+    pub fn dim(&self) -> usize {
+        self.encoders.iter().map(BoxedEncoder::dim).sum()
+    }
+
+    /// Embeddings of a batch, a tensor for each stream.
     ///
     /// # Errors
-    /// [`TrainError::Core`] for views of a shape that is not the batch's, or a rank that the encoder does
-    /// not take.
+    /// [`Error::Shape`] for views of a rank that the encoder does not take; [`Error::BadValue`] for views
+    /// of varying length where it takes none.
     ///
     /// # Shapes
-    /// `[views, samples, embedding]`, globals first.
-    pub fn embed_views(
-        &self,
-        batch: &Batch,
-        views: &ViewSpec,
-        device: &Device,
-    ) -> Result<Tensor<3>> {
-        self.embed_part(batch.whole(), views, device)
+    /// `[views of the stream, samples, embedding]`, views in the order of the groups.
+    pub fn embed_batch(&self, batch: &Batch, device: &Device) -> Result<Vec<Tensor<3>>> {
+        self.embed_part(&batch.whole(), device)
     }
 
-    pub(crate) fn embed_part(
-        &self,
-        part: Part<'_>,
-        views: &ViewSpec,
-        device: &Device,
-    ) -> Result<Tensor<3>> {
-        let Part { mut globals, locals } = part;
-        let together = views.global == views.local;
-        if together {
-            globals.extend(&locals);
-        }
-        let mut all: Vec<&[&View]> = vec![&globals];
-        if !together && views.locals > 0 {
-            all.push(&locals);
-        }
-        let embeddings = embed(&self.encoder, &all, device)?;
-        let [rows, dim] = embeddings.dims();
-        Ok(embeddings.reshape([views.views(), rows / views.views(), dim]))
+    pub(crate) fn embed_part(&self, part: &Part<'_>, device: &Device) -> Result<Vec<Tensor<3>>> {
+        let streams = part.spec.streams().into_iter().zip(&self.encoders);
+        streams.map(|(stream, encoder)| embed_stream(encoder, part, stream, device)).collect()
     }
 
-    /// Projections of embeddings, all views at once, so that batch norm sees them as one batch.
+    /// Projections of embeddings, all views of a stream at once, so that batch norm sees them as one batch.
     ///
     /// # Shapes
-    /// `[views, samples, embedding] -> [views, samples, projector output]`
-    pub fn project(&self, embeddings: Tensor<3>) -> Tensor<3> {
-        let [views, samples, dim] = embeddings.dims();
-        let z = self.projector.forward(embeddings.reshape([views * samples, dim]));
-        let [_, dim] = z.dims();
-        z.reshape([views, samples, dim])
+    /// `[views of the stream, samples, embedding]` for each stream `-> [views, samples, projection]`, views
+    /// in the order of the groups.
+    pub fn project(&self, spec: &ViewSpec, embeddings: Vec<Tensor<3>>) -> Tensor<3> {
+        let projected =
+            embeddings.into_iter().zip(&self.projectors).map(|(embeddings, projector)| {
+                let [views, samples, dim] = embeddings.dims();
+                let z = projector.forward(embeddings.reshape([views * samples, dim]));
+                let [_, dim] = z.dims();
+                z.reshape([views, samples, dim])
+            });
+        let mut projected: Vec<Tensor<3>> = projected.collect();
+        if projected.len() == 1 {
+            return projected.swap_remove(0);
+        }
+        let streams = spec.streams();
+        let mut next = vec![0; streams.len()];
+        let groups = spec.groups().iter().filter_map(|group| {
+            let at = streams.iter().position(|name| *name == group.stream)?;
+            next[at] += group.count;
+            Some(projected.get(at)?.clone().narrow(0, next[at] - group.count, group.count))
+        });
+        Tensor::cat(groups.collect(), 0)
     }
 
-    /// Embeds views of one shape, of which there is at least one.
+    /// Embeds evaluation views: one for each sample and stream. The embedding of a sample is that of all
+    /// its streams, one after the other.
     ///
     /// # Errors
-    /// As [`Model::embed_views`].
+    /// As [`Model::embed_batch`].
     ///
     /// # Shapes
-    /// `[views, embedding]`
-    pub fn embed(&self, views: &[&View], device: &Device) -> Result<Tensor<2>> {
-        embed(&self.encoder, &[views], device)
+    /// `views`: for each stream those of all samples; the result is `[samples, embedding]`.
+    pub fn embed(&self, views: &[Vec<&View>], device: &Device) -> Result<Tensor<2>> {
+        embed(&self.encoders, views, device)
     }
 
-    /// Dotted names of vectors and scalars: biases, norms and the like, which are not decayed.
+    /// Dotted names of parameters that are not decayed: vectors and scalars (biases, norms and the like),
+    /// and what the encoders name.
     pub(crate) fn undecayed(&self) -> Vec<String> {
         let mut names = Names::default();
         self.visit(&mut names);
+        for (i, encoder) in self.encoders.iter().enumerate() {
+            let within = encoder.undecayed().into_iter();
+            names.vectors.extend(within.map(|name| format!("encoders.{i}.{name}")));
+        }
         names.vectors
     }
-}
 
-/// Embeds views with an encoder, of which those of a shape are together.
-pub(crate) fn embed(
-    encoder: &BoxedEncoder,
-    views: &[&[&View]],
-    device: &Device,
-) -> Result<Tensor<2>> {
-    let mut all = Vec::with_capacity(views.len());
-    for views in views {
-        let shape = views.first().map_or(&[][..], |view| view.shape());
-        if let Some(other) = views.iter().find(|view| view.shape() != shape) {
-            let what = "view among others".into();
-            let expected = format!("{shape:?}, as the first one");
-            return Err(Error::Shape { what, expected, got: other.shape().to_vec() }.into());
-        }
-        all.push((on_device(views, device)?, shape));
-    }
-    Ok(encoder.encode_all(all)?)
-}
-
-/// Views of one shape as numbers on the device, `[views, width]`. They are read where the sampler left
-/// them, and written once: into the tensor's memory, or into what travels to the device.
-fn on_device(views: &[&View], device: &Device) -> Result<Tensor<2>> {
-    // On the CPU there is no way to go.
-    if !supports(device, DType::F32)
-        && let Some(tensor) = unpacked(views, device)
-    {
-        return Ok(tensor);
-    }
-    let width = views.first().map_or(0, |view| view.values().len());
-    let mut all = vec![0.0; views.len() * width];
-    let rows = all.par_chunks_mut(width.max(1)).zip(views);
-    rows.try_for_each(|(row, view)| view.write_to(row))?;
-    Ok(Tensor::from_data(TensorData::new(all, [views.len(), width]), device))
-}
-
-/// Bytes that stand for the same travel four to a word, which every device can take apart, and become
-/// numbers there. `None` for other views.
-fn unpacked(views: &[&View], device: &Device) -> Option<Tensor<2>> {
-    let first = views.first()?;
-    let Values::Bytes { bytes, levels } = first.values() else { return None };
-    let (count, width, channels) = (views.len(), bytes.len(), levels.channels());
-    let words_of = width.div_ceil(4);
-    let mut words = vec![0i32; count * words_of];
-    for (view, words) in views.iter().zip(words.chunks_exact_mut(words_of)) {
-        let Values::Bytes { bytes, levels: same } = view.values() else { return None };
-        if same != levels {
-            return None;
-        }
-        for (word, bytes) in words.iter_mut().zip(bytes.chunks(4)) {
-            let mut four = [0; 4];
-            four[..bytes.len()].copy_from_slice(bytes);
-            *word = i32::from_le_bytes(four);
-        }
-    }
-    let words = Tensor::<2, Int>::from_data(TensorData::new(words, [count, words_of]), device);
-    let byte = |n: u32| words.clone().bitwise_right_shift_scalar(8 * n).bitwise_and_scalar(255);
-    let all = Tensor::<2, Int>::stack::<3>((0..4).map(byte).collect(), 2);
-    let all = all.reshape([count, 4 * words_of]).narrow(1, 0, width);
-    let values = all.float().reshape([count, channels, width / channels.max(1)]);
-    let of = |x: &[f32]| {
-        Tensor::<3>::from_data(TensorData::new(x[..channels].to_vec(), [1, channels, 1]), device)
-    };
-    Some((values * of(&levels.scale) + of(&levels.shift)).reshape([count, width]))
-}
-
-impl Model {
     /// The dotted name of the first parameter with a NaN or an infinity in it.
     pub(crate) fn first_not_finite(&self) -> Option<String> {
         let mut search = NotFinite::default();
         self.visit(&mut search);
         search.found
     }
+}
+
+/// burn's CPU backend has one generator for the process: who seeds it and draws from it holds this lock, so
+/// that learners on several threads do not take each other's numbers.
+pub(crate) fn draws() -> MutexGuard<'static, ()> {
+    static DRAWS: Mutex<()> = Mutex::new(());
+    DRAWS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Embeds the views of one stream, of which those of a shape go together.
+fn embed_stream(
+    encoder: &BoxedEncoder,
+    part: &Part<'_>,
+    stream: &str,
+    device: &Device,
+) -> Result<Tensor<3>> {
+    let groups = || part.spec.groups().iter().zip(&part.groups).filter(|(g, _)| g.stream == stream);
+    let views: usize = groups().map(|(group, _)| group.count).sum();
+    // Groups that follow each other and have one shape are one input.
+    let mut together: Vec<(Vec<&View>, bool)> = Vec::new();
+    for (group, views) in groups() {
+        let variable = group.is_variable();
+        match together.last_mut() {
+            Some((all, false))
+                if !variable
+                    && all.first().map(|v| v.shape()) == views.first().map(|v| v.shape()) =>
+            {
+                all.extend(views);
+            }
+            _ => together.push((views.clone(), variable)),
+        }
+    }
+    let inputs = together.iter().map(|(views, variable)| input(views, *variable, device));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let embeddings = encoder.encode_all(inputs.iter().map(Owned::flat).collect())?;
+    let [_, dim] = embeddings.dims();
+    Ok(embeddings.reshape([views, part.samples, dim]))
+}
+
+/// [`FlatInput`] that owns its shape.
+struct Owned {
+    values: Tensor<2>,
+    shape: Vec<usize>,
+    lengths: Option<Tensor<2, Int>>,
+}
+
+impl Owned {
+    fn flat(&self) -> FlatInput<'_> {
+        FlatInput::new(self.values.clone(), &self.shape).with_lengths(self.lengths.clone())
+    }
+}
+
+fn input(views: &[&View], variable: bool, device: &Device) -> Result<Owned> {
+    if variable {
+        let padded = padded(views, device);
+        let lengths = Some(padded.lengths);
+        return Ok(Owned { values: padded.values, shape: padded.shape, lengths });
+    }
+    let shape = views.first().map_or_else(Vec::new, |view| view.shape().to_vec());
+    Ok(Owned { values: to_device(views, device)?, shape, lengths: None })
+}
+
+/// Whether views have to be padded to go together.
+fn vary(views: &[&View]) -> bool {
+    let mut shapes = views.iter().map(|view| view.shape());
+    let first = shapes.next();
+    shapes.any(|shape| Some(shape) != first)
+}
+
+/// See [`Model::embed`].
+pub(crate) fn embed(
+    encoders: &[BoxedEncoder],
+    views: &[Vec<&View>],
+    device: &Device,
+) -> Result<Tensor<2>> {
+    if views.len() != encoders.len() || views.iter().any(Vec::is_empty) {
+        return Err(Error::Shape {
+            what: "evaluation views".into(),
+            expected: format!("[{}] streams with at least one view each", encoders.len()),
+            got: views.iter().map(Vec::len).collect(),
+        }
+        .into());
+    }
+    let embedded = encoders.iter().zip(views).map(|(encoder, views)| {
+        let same_rank = views.iter().all(|view| view.shape().len() == views[0].shape().len());
+        let input = input(views, same_rank && vary(views), device)?;
+        Ok(encoder.encode_all(vec![input.flat()])?)
+    });
+    Ok(Tensor::cat(embedded.collect::<Result<_>>()?, 1))
+}
+
+/// Features of evaluation views of one encoder; see [`BoxedEncoder::features`].
+pub(crate) fn features(
+    encoder: &BoxedEncoder,
+    views: &[&View],
+    wants: &Wants,
+    device: &Device,
+) -> Result<Features> {
+    Ok(encoder.features(input(views, vary(views), device)?.flat(), wants)?)
 }
 
 #[derive(Default)]
@@ -261,71 +307,28 @@ impl ModuleVisitor for Names {
     }
 }
 
-/// The loss as a number.
-pub(crate) fn scalar(tensor: Tensor<1>) -> Result<f64> {
-    Ok(f64::from(tensor.try_into_scalar::<f32>().map_err(TrainError::from)?))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use lejepa_core::Levels;
     use lejepa_image as _;
 
     use super::*;
 
     #[test]
-    fn views_beside_others_are_of_the_same_shape() {
+    fn views_to_embed_are_of_one_rank_and_there_are_some() {
         let device = Device::flex();
         let registry = lejepa_core::Registry::discover().unwrap();
         let assignments = vec!["modality=image".into(), "encoder.name=mlp".into()];
         let resolved =
             crate::Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
-        let spec = resolved.open(lejepa_core::Source::Demo).unwrap().spec().clone();
-        let model = Model::init(&resolved, &spec, &device).unwrap();
-        let width = spec.global.iter().product();
-        let view = View::new(spec.global.clone(), vec![0.5; width]).unwrap();
+        let model = Model::init(&resolved, &device).unwrap();
+        let shape = resolved.spec().shape();
+        let width = shape.iter().product();
+        let view = View::new(shape, vec![0.5; width]).unwrap();
         let flat = View::new([1, width], vec![0.5; width]).unwrap();
-        assert_eq!(model.embed(&[&view, &view], &device).unwrap().dims()[0], 2);
-        let error = model.embed(&[&view, &flat], &device).unwrap_err();
+        assert_eq!(model.embed(&[vec![&view, &view]], &device).unwrap().dims()[0], 2);
+        let error = model.embed(&[vec![&view, &flat]], &device).unwrap_err();
         assert!(error.to_string().contains("among others"), "{error}");
-        assert!(model.embed(&[], &device).is_err());
-        // Bytes beside numbers, or beside bytes that stand for something else, travel as numbers.
-        let of = |std| {
-            let levels = Arc::new(Levels::normalizing(&[0.0], &[std]));
-            View::from_bytes([1, 2], vec![0, 255], levels).unwrap()
-        };
-        let numbers = View::new([1, 2], vec![7.0, 8.0]).unwrap();
-        for (other, want) in [(numbers, [0.0, 1.0, 7.0, 8.0]), (of(0.5), [0.0, 1.0, 0.0, 2.0])] {
-            let views = [&of(1.0), &other];
-            assert!(unpacked(&views, &device).is_none());
-            let got: Vec<f32> = on_device(&views, &device).unwrap().try_into_vec_as().unwrap();
-            assert_eq!(got, want);
-        }
-    }
-
-    #[test]
-    fn bytes_are_the_same_numbers_wherever_they_become_so() {
-        let levels = Arc::new(Levels::normalizing(&[0.4, 0.5, 0.6], &[0.2, 0.3, 0.1]));
-        // 105 bytes, which four do not divide.
-        let shape = [3, 5, 7];
-        let bytes: Vec<u8> = (0..2 * 105).map(|i| (i * 37 % 256) as u8).collect();
-        let want: Vec<f32> = bytes.chunks(105).flat_map(|b| levels.of(b, &shape)).collect();
-        let views: Vec<View> = bytes
-            .chunks(105)
-            .map(|bytes| View::from_bytes(shape, bytes.to_vec(), levels.clone()).unwrap())
-            .collect();
-        let views: Vec<&View> = views.iter().collect();
-        for device in [Device::flex(), Device::flex().autodiff()] {
-            let far = unpacked(&views, &device).unwrap();
-            let here = on_device(&views, &device).unwrap();
-            for tensor in [far, here] {
-                assert_eq!(tensor.dims(), [2, 105]);
-                let got: Vec<f32> = tensor.try_into_vec_as().unwrap();
-                let off = |(a, b): (&f32, &f32)| (a - b).abs();
-                assert!(got.iter().zip(&want).map(off).fold(0.0, f32::max) < 1e-6);
-            }
-        }
+        assert!(model.embed(&[vec![]], &device).is_err());
+        assert!(model.embed(&[vec![&view], vec![&view]], &device).is_err());
     }
 }

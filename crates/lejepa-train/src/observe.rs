@@ -2,44 +2,27 @@
 
 use std::path::Path;
 
-use crate::data::Skipped;
+use crate::callback::Scalars;
+use crate::skipped::Skipped;
 
-/// One line of `metrics.jsonl`: the state of the run after a step.
+/// A line of metrics.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct StepMetrics {
-    /// Steps done, from 1.
+    /// Steps done.
     pub step: u64,
     /// Passes over the data done.
     pub epoch: f64,
-    /// The objective.
-    pub loss: f64,
-    /// Its prediction term.
-    pub prediction: f64,
-    /// Its SIGReg term.
-    pub sigreg: f64,
-    /// How many directions the projections use: 1 to their width, 0 where all are alike.
-    #[serde(default)]
-    pub effective_rank: f64,
-    /// Learning rate of this step.
-    pub lr: f64,
-    /// Samples a second since the last line.
-    pub samples_per_s: f64,
-    /// Share of the time since the last line that the step waited for data, 0 to 1.
-    pub loader_share: f64,
+    /// Named numbers: `loss` and its terms, `effective_rank` (of the projections), `lr`, `samples_per_s`,
+    /// `loader_share` (of the time spent waiting for data), and what callbacks add.
+    #[serde(flatten)]
+    pub scalars: Scalars,
 }
 
 impl StepMetrics {
-    /// The curves of a run, by the tags they have in TensorBoard.
-    pub(crate) fn scalars(&self) -> [(&'static str, f64); 7] {
-        [
-            ("loss/total", self.loss),
-            ("loss/prediction", self.prediction),
-            ("loss/sigreg", self.sigreg),
-            ("embedding/effective_rank", self.effective_rank),
-            ("train/lr", self.lr),
-            ("speed/samples_per_s", self.samples_per_s),
-            ("speed/loader_share", self.loader_share),
-        ]
+    /// The number of this name; NaN where there is none.
+    pub fn get(&self, name: &str) -> f64 {
+        self.scalars.get(name).copied().unwrap_or(f64::NAN)
     }
 }
 

@@ -12,11 +12,12 @@ use rand::seq::SliceRandom;
 
 use crate::Result;
 use crate::config::ProbeConfig;
-use crate::data::{ProbeSet, Skipped};
+use crate::data::ProbeSet;
 use crate::embed::embed;
 use crate::model::Model;
 use crate::observe::Observer;
-use crate::schedule::learning_rate;
+use crate::schedule::half_cosine;
+use crate::skipped::Skipped;
 
 /// Accuracies of one label column, 0 to 1.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -54,9 +55,9 @@ pub struct ProbeResult {
 /// use lejepa_train::{Model, data::DataPlan, probe::probe};
 ///
 /// let device = Device::flex();
-/// let (digits, settings) = (resolved.open(lejepa_core::Source::Demo)?, &resolved.settings);
-/// let plan = DataPlan::new(digits.as_ref(), &lejepa_core::Source::Demo, &settings.data, &mut Silent)?;
-/// let model = Model::init(&resolved, digits.spec(), &device)?;
+/// let (digits, settings) = (resolved.open(lejepa_core::Source::Demo)?, resolved.settings());
+/// let plan = DataPlan::new(digits.as_ref(), lejepa_core::SourceKind::Demo, &settings.data, &mut Silent)?;
+/// let model = Model::init(&resolved, &device)?;
 /// let (sets, config) = (&plan.probes, &settings.probe);
 /// let (results, skipped) = probe(&model, digits.as_ref(), sets, config, &device, &mut Silent)?;
 /// assert_eq!((results[0].classes, skipped.len()), (10, 0));
@@ -253,7 +254,7 @@ pub(crate) fn linear(
         };
         let gradients = loss.forward(model.linear.forward(bx), by).backward();
         let gradients = GradientsParams::from_grads(gradients, &model);
-        let lr = learning_rate(step as u64, config.steps as u64, config.lr, 0.0, 0.0);
+        let lr = config.lr * half_cosine(step as f64 / (config.steps as f64 - 1.0).max(1.0));
         model = optimizer.step(lr, model, gradients);
     }
     let logits = model.valid().linear.forward(test.standardised(&moments, &plain));

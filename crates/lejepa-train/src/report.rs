@@ -7,9 +7,9 @@ use lejepa_objective::{Gauge, Objective};
 use serde_json::json;
 
 use crate::Result;
-use crate::loader::Order;
 use crate::model::Model;
-use crate::observe::{Event, Observer, StepMetrics};
+use crate::observe::{Event, Observer};
+use crate::order::Order;
 use crate::prepared::Prepared;
 use crate::resolved::Resolved;
 
@@ -24,8 +24,8 @@ pub(crate) fn describe(
     observer: &mut dyn Observer,
 ) -> Result<()> {
     use burn::module::Module;
-    let settings = &resolved.settings;
-    let (plan, views) = (&prepared.plan, prepared.source.spec());
+    let settings = resolved.settings();
+    let plan = &prepared.plan;
     let held_out = plan.probes.first().map_or(0, |p| p.test.len());
     for line in [
         format!(
@@ -34,16 +34,13 @@ pub(crate) fn describe(
             plan.pretrain.len(),
             plan.skipped.len()
         ),
-        format!(
-            "views     {} global {:?}, {} local {:?}",
-            views.globals, views.global, views.locals, views.local
-        ),
+        format!("views     {}", views(resolved.spec())),
         format!(
             "encoder   {} · {:.2} M parameters, embedding {}; projector {:.2} M, projection {}",
-            resolved.encoder.name,
-            model.encoder.num_params() as f64 / 1e6,
-            model.encoder.dim(),
-            model.projector.num_params() as f64 / 1e6,
+            resolved.encoder_names().join(", "),
+            model.encoders.num_params() as f64 / 1e6,
+            model.dim(),
+            model.projectors.num_params() as f64 / 1e6,
             settings.projector.output
         ),
         format!("loss      {}", objective.convention()),
@@ -53,21 +50,21 @@ pub(crate) fn describe(
         ),
         format!(
             "length    {total} steps of {} samples, {} steps an epoch",
-            order.batch,
+            order.batch(),
             order.steps_per_epoch()
         ),
     ] {
         observer.event(Event::Note(&line));
     }
-    if order.batch < settings.train.batch {
+    if order.batch() < settings.train.batch {
         observer.event(Event::Warning(&format!(
             "only {} samples: the batch is {} instead of {}",
             plan.pretrain.len(),
-            order.batch,
+            order.batch(),
             settings.train.batch
         )));
     }
-    if settings.projector.output > model.encoder.dim() {
+    if model.encoders.iter().any(|e| settings.projector.output > e.dim()) {
         observer.event(Event::Warning(
             "the projection is wider than the embedding: SIGReg cannot be satisfied through a linear map",
         ));
@@ -75,50 +72,38 @@ pub(crate) fn describe(
     Ok(())
 }
 
-/// The three losses of a step as numbers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Numbers {
-    pub(crate) loss: f64,
-    pub(crate) prediction: f64,
-    pub(crate) sigreg: f64,
+/// The groups of views in one line.
+fn views(spec: &lejepa_core::ViewSpec) -> String {
+    let group = |group: &lejepa_core::Group| {
+        let of = if group.is_variable() { "up to " } else { "" };
+        format!("{} {} {of}{:?}", group.count, group.name, group.max_shape())
+    };
+    spec.groups().iter().map(group).collect::<Vec<_>>().join(", ")
 }
 
 /// Times and rates between two lines of metrics.
 pub(crate) struct Meter {
     batch: usize,
-    per_epoch: u64,
     since: Instant,
     pub(crate) waited: Duration,
     pub(crate) steps: u64,
 }
 
 impl Meter {
-    pub(crate) fn new(batch: usize, per_epoch: u64) -> Self {
-        Self { batch, per_epoch, since: Instant::now(), waited: Duration::ZERO, steps: 0 }
+    pub(crate) fn new(batch: usize) -> Self {
+        Self { batch, since: Instant::now(), waited: Duration::ZERO, steps: 0 }
     }
 
     /// A line of metrics, and the start of the next interval.
-    pub(crate) fn line(
-        &mut self,
-        step: u64,
-        lr: f64,
-        numbers: Numbers,
-        effective_rank: f64,
-    ) -> StepMetrics {
+    /// The rates since the last logged line, from where they count anew.
+    pub(crate) fn rates(&mut self) -> [(&'static str, f64); 2] {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);
-        let metrics = StepMetrics {
-            step,
-            epoch: step as f64 / self.per_epoch as f64,
-            loss: numbers.loss,
-            prediction: numbers.prediction,
-            sigreg: numbers.sigreg,
-            effective_rank,
-            lr,
-            samples_per_s: self.steps as f64 * self.batch as f64 / seconds,
-            loader_share: (self.waited.as_secs_f64() / seconds).min(1.0),
-        };
+        let rates = [
+            ("samples_per_s", self.steps as f64 * self.batch as f64 / seconds),
+            ("loader_share", (self.waited.as_secs_f64() / seconds).min(1.0)),
+        ];
         (self.since, self.waited, self.steps) = (Instant::now(), Duration::ZERO, 0);
-        metrics
+        rates
     }
 }
 
@@ -127,6 +112,7 @@ pub(crate) fn run_info(resolved: &Resolved, device: &Device) -> serde_json::Valu
     let started = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
+    let components: Vec<String> = resolved.origins();
     json!({
         "lejepa": env!("CARGO_PKG_VERSION"),
         "burn": "0.22.1",
@@ -134,9 +120,10 @@ pub(crate) fn run_info(resolved: &Resolved, device: &Device) -> serde_json::Valu
         "arch": std::env::consts::ARCH,
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "device": format!("{device:?}"),
-        "seed": resolved.settings.seed,
-        "modality": { "name": resolved.modality.name, "crate": resolved.modality.origin.to_string() },
-        "encoder": { "name": resolved.encoder.name, "crate": resolved.encoder.origin.to_string() },
+        "seed": resolved.settings().seed,
+        "modality": resolved.modality().name(),
+        "encoders": resolved.encoder_names(),
+        "components": components,
         "started_unix_s": started,
     })
 }

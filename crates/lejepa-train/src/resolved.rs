@@ -1,176 +1,271 @@
-//! From a request in words to a whole, checked configuration.
+//! From a request to a whole, checked configuration.
 
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
 use lejepa_core::{
-    DEFAULT_SAMPLER, EncoderEntry, Error, ModalityEntry, Registry, SamplerEntry, Source,
-    StatisticEntry, StatisticKind, Table, Value, ViewSource, config,
+    BoxedEncoder, BoxedPrediction, BuildContext, DEFAULT_VIEWS, Entry, Error, Kind, MAIN_STREAM,
+    OpenOptions, Pipeline, PredictionContext, Registration, Registry, Schedule, Source, SourceKind,
+    Table, Value, ViewSource, ViewSpec, config, kind, origin,
 };
-use lejepa_objective::Objective;
 use lejepa_objective::statistics::EppsPulley;
+use lejepa_objective::{CentrePrediction, Objective};
 
+use crate::adamw::AdamWKind;
+use crate::callback::{Callback, CallbackContext, Callbacks};
+use crate::callbacks::{Best, Ema, Monitor, OnlineProbe};
 use crate::config::Settings;
+use crate::schedule::Cosine;
 use crate::{Result, TrainError};
 
 /// What a user asked for, from least to most specific.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// `--config FILE`, parsed.
+    /// A configuration file, parsed.
     pub file: Option<Table>,
-    /// `key=value` assignments in order; options of the command line come here too.
+    /// `key=value` assignments in order, as [`config::assign`] takes them.
     pub assignments: Vec<String>,
 }
 
-/// A complete configuration with the plugins it names.
+/// A complete configuration with the components it names, checked before any data is opened.
+///
+/// The table is the one store of it; everything else is derived from it.
 #[derive(Clone)]
 pub struct Resolved {
-    /// The general sections.
-    pub settings: Settings,
-    /// Everything, as it is written to `config.toml`.
-    pub table: Table,
-    /// The modality.
-    pub modality: ModalityEntry,
-    /// The encoder.
-    pub encoder: EncoderEntry,
-    /// The statistic.
-    pub statistic: StatisticEntry,
-    /// The view sampler, where it is not the modality's own.
-    pub sampler: Option<SamplerEntry>,
+    table: Table,
+    settings: Settings,
+    registry: Registry,
+    modality: &'static Entry<kind::Modality>,
+    /// One for each stream, with the section of its keys.
+    encoders: Vec<(String, &'static Entry<kind::Encoder>)>,
+    views: &'static Entry<kind::Views>,
+    statistic: &'static Entry<kind::Statistic>,
+    prediction: &'static Entry<kind::Prediction>,
+    optimizer: &'static Entry<kind::Optimizer>,
+    schedule: &'static Entry<kind::Schedule>,
+    pipeline: Arc<dyn Pipeline>,
+}
+
+/// A registry with the components that a run has by default, whatever an explicit one holds.
+fn with_defaults(registry: &Registry) -> Registry {
+    let mut registry = registry.clone();
+    for item in [
+        Registration::of::<kind::Statistic, EppsPulley>(origin!()),
+        Registration::of::<kind::Prediction, CentrePrediction>(origin!()),
+        Registration::of::<kind::Optimizer, AdamWKind>(origin!()),
+        Registration::of::<kind::Schedule, Cosine>(origin!()),
+        Registration::of::<Callbacks, Best>(origin!()),
+        Registration::of::<Callbacks, Ema>(origin!()),
+        Registration::of::<Callbacks, Monitor>(origin!()),
+        Registration::of::<Callbacks, OnlineProbe>(origin!()),
+    ] {
+        registry.add_if_absent(item);
+    }
+    registry
+}
+
+/// The layers of a configuration while they are laid over each other.
+struct Layers<'a> {
+    request: &'a Request,
+    registry: &'a Registry,
+    modality: &'static str,
+    recipe: Table,
+    file: Table,
+    table: Table,
+}
+
+impl Layers<'_> {
+    /// Chooses the component of a section by its `name`, and adds its keys with their defaults.
+    ///
+    /// Keys that the recipe or the file has for another component are dropped: they tune that one.
+    fn choose<K: Kind>(&mut self, section: &str, default: &str) -> Result<&'static Entry<K>> {
+        let key = format!("{section}.name");
+        let of_recipe = text(&self.recipe, &key).unwrap_or(default).to_string();
+        let name = self.request.choice(&key, &of_recipe)?;
+        let entry = self.registry.find::<K>(&name, Some(self.modality))?;
+        if name != of_recipe {
+            remove(&mut self.recipe, section);
+        }
+        if text(&self.file, &key).is_some_and(|of_file| of_file != name) {
+            remove(&mut self.file, section);
+        }
+        let mut keys = Table::new();
+        keys.insert("name".into(), Value::String(name));
+        keys.extend(entry.meta().defaults()?);
+        insert(&mut self.table, section, keys);
+        Ok(entry)
+    }
 }
 
 impl Request {
     /// Lays general defaults, the modality's recipe, the file and the assignments over each other.
     ///
     /// # Errors
-    /// Unknown keys and names with the nearest match; values of the wrong type or out of range.
+    /// Unknown keys and names with the nearest match; values of the wrong type or out of range, of every
+    /// section.
     ///
     /// ```
     #[doc = include_str!("doc/resolved.txt")]
-    /// assert_eq!(resolved.settings.train.batch, 8);
+    /// assert_eq!(resolved.settings().train.batch, 8);
     /// assert_eq!(resolved.objective()?.config().slices, 16);
-    /// assert_eq!(resolved.encoder_section()["width"].as_integer(), Some(24));
-    /// assert!(resolved.modality_section().contains_key("globals"));
+    /// // Shapes are known before any data is opened.
+    /// assert_eq!(resolved.spec().channels(), 1);
     /// let source = resolved.open(lejepa_core::Source::Demo)?;
     /// assert_eq!(source.len(), 1797);
-    /// // What results is saved whole, and is read again as it was.
+    /// // It is saved whole, and read back as it was.
     /// let table = lejepa_train::rundir::parse_toml("config.toml".as_ref(), &resolved.to_toml()?)?;
-    /// assert_eq!(lejepa_train::Resolved::load(table, &registry)?.settings, resolved.settings);
+    /// assert_eq!(lejepa_train::Resolved::load(table, &registry)?.table(), resolved.table());
     /// assert!(resolved.to_commented_toml().contains("Samples per step"));
     /// assert!(resolved.docs()["train.lr"].contains("learning rate"));
-    /// // Typing errors are told with the nearest key.
+    /// // Typing errors come back with the nearest key.
     /// let typo = Request { assignments: vec!["modality=image".into(), "train.stepz=1".into()], file: None };
     /// assert!(typo.resolve(&registry).err().is_some_and(|e| e.to_string().contains("train.steps")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resolve(&self, registry: &Registry) -> Result<Resolved> {
-        let mut table = config::defaults::<Settings>("")?;
-        let modality = *registry.find_modality(&self.choice("modality", "image"))?;
-        let source = self.choice("data.source", "demo");
-        let mut recipe = (modality.recipe)(source == "demo");
-        let recipe_encoder = text(&recipe, "encoder.name").unwrap_or("vit").to_string();
-        let name = self.choice("encoder.name", &recipe_encoder);
-        let encoder = *registry.find_encoder(&name, modality.name)?;
-        if name != recipe_encoder {
-            // The recipe tunes another encoder than the one that was asked for.
-            recipe.remove("encoder");
+        let registry = &with_defaults(registry);
+        let settings = Settings::default();
+        let name = self.choice("modality", &settings.modality)?;
+        let modality = registry.find::<kind::Modality>(&name, None)?;
+        let name = modality.name();
+        let file = self.file.clone().unwrap_or_default();
+        if let Some(other) = text(&file, "modality").filter(|other| *other != name) {
+            let reason =
+                format!("the configuration file is for `{other}`, the command asks for `{name}`");
+            return Err(Error::bad_value("modality", reason).into());
         }
-        let mut section = Table::new();
-        section.insert("name".into(), Value::String(name.clone()));
-        section.extend((encoder.defaults)()?);
-        table.insert("encoder".into(), Value::Table(section));
-        table.insert(modality.name.into(), Value::Table((modality.defaults)()?));
-        let statistic = self.choice("objective.statistic", "epps_pulley");
-        // The objective brings the paper's statistic along, whatever an explicit registry holds.
-        let statistic = match registry.find_statistic(&statistic) {
-            Err(_) if statistic == EppsPulley::NAME => {
-                StatisticEntry::of::<EppsPulley>(lejepa_core::origin!())
-            }
-            found => *found?,
+        let source = SourceKind::of(&self.choice("data.source", &settings.data.source)?);
+        let mut layers = Layers {
+            request: self,
+            registry,
+            modality: name,
+            recipe: (modality.build().recipe)(source),
+            file,
+            table: config::defaults::<Settings>("")?,
         };
-        add_statistic(&mut table, &statistic)?;
-        let sampler = self.choice("sampler.name", DEFAULT_SAMPLER);
-        let sampler = registry.find_sampler(&sampler, modality.name)?.copied();
-        let mut section = Table::new();
-        section.insert("name".into(), Value::String(name_of(&sampler).into()));
-        if let Some(sampler) = &sampler {
-            section.extend((sampler.defaults)()?);
+        layers.table.insert(name.into(), Value::Table(modality.meta().defaults()?));
+        layers.table.insert("modality".into(), Value::String(name.into()));
+        let views = layers.choose::<kind::Views>("views", DEFAULT_VIEWS)?;
+        let streams = modality.build().streams;
+        let sections: Vec<String> = match streams {
+            [] => vec!["encoder".into()],
+            streams => streams.iter().map(|stream| format!("encoder.{stream}")).collect(),
+        };
+        let mut encoders = Vec::new();
+        for section in sections {
+            let entry = layers.choose(&section, "vit")?;
+            encoders.push((section, entry));
         }
-        table.insert("sampler".into(), Value::Table(section));
+        let statistic = layers.choose("statistic", "epps_pulley")?;
+        let prediction = layers.choose("prediction", "centre")?;
+        let optimizer = layers.choose("optimizer", "adamw")?;
+        let schedule = layers.choose("schedule", "cosine")?;
+        for item in registry.all::<Callbacks>() {
+            let Some(entry) = item.entry::<Callbacks>() else { continue };
+            let mut keys = Table::new();
+            keys.insert("enabled".into(), Value::Boolean(entry.build().enabled));
+            keys.extend(entry.meta().defaults()?);
+            insert(&mut layers.table, &format!("callbacks.{}", entry.name()), keys);
+        }
+        let Layers { recipe, file, mut table, .. } = layers;
         config::overlay(&mut table, &recipe, "")?;
-        table.insert("modality".into(), Value::String(modality.name.into()));
-        if let Some(file) = &self.file {
-            let mut file = file.clone();
-            if text(&file, "encoder.name").is_some_and(|n| n != name) {
-                file.remove("encoder");
-            }
-            if text(&file, "sampler.name").is_some_and(|n| n != name_of(&sampler)) {
-                file.remove("sampler");
-            }
-            if text(&file, "modality").is_some_and(|n| n != modality.name) {
-                return Err(Error::bad_value(
-                    "modality",
-                    format!(
-                        "the configuration file is for `{}`, the command asks for `{}`",
-                        text(&file, "modality").unwrap_or(""),
-                        modality.name
-                    ),
-                )
-                .into());
-            }
-            if let Some(Value::Table(section)) = file.get_mut("objective") {
-                let of_file = section.get("statistic").and_then(Value::as_str);
-                if let Some(other) = of_file.filter(|n| *n != statistic.name) {
-                    // The file tunes another statistic than the one that was asked for.
-                    for key in (registry.find_statistic(other)?.defaults)()?.keys() {
-                        section.remove(key);
-                    }
-                    section.remove("statistic");
-                }
-            }
-            config::overlay(&mut table, &file, "")?;
-        }
+        config::overlay(&mut table, &file, "")?;
         for assignment in &self.assignments {
             config::assign(&mut table, assignment)?;
         }
-        Resolved::from_table(table, modality, encoder, statistic, sampler)
+        let pipeline = (views.build())(&section(&table, name), &own_keys(&table, "views"))?;
+        let resolved = Resolved {
+            settings: settings_of(&table)?,
+            table,
+            registry: registry.clone(),
+            modality,
+            encoders,
+            views,
+            statistic,
+            prediction,
+            optimizer,
+            schedule,
+            pipeline: Arc::from(pipeline),
+        };
+        resolved.validate()?;
+        Ok(resolved)
     }
 
     /// The last word on a key that has to be known before the layers can be built.
-    fn choice(&self, key: &str, default: &str) -> String {
-        self.assignments
-            .iter()
-            .rev()
-            .find_map(|a| {
-                let (k, v) = a.split_once('=')?;
-                (k.trim() == key).then(|| v.trim().trim_matches('"').to_string())
-            })
-            .or_else(|| self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string))
-            .unwrap_or_else(|| default.to_string())
+    fn choice(&self, key: &str, default: &str) -> Result<String> {
+        let assigned = self.assignments.iter().rev().find_map(|assignment| {
+            let (k, value) = assignment.split_once('=')?;
+            (k.trim() == key).then(|| config::text_value(value))
+        });
+        let in_file = || self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string);
+        Ok(assigned.or_else(in_file).unwrap_or_else(|| default.to_string()))
     }
 }
 
-fn name_of(sampler: &Option<SamplerEntry>) -> &'static str {
-    sampler.map_or(DEFAULT_SAMPLER, |s| s.name)
+/// Sections of components, which [`Settings`] does not have.
+const COMPONENTS: [&str; 7] =
+    ["views", "encoder", "statistic", "prediction", "optimizer", "schedule", "callbacks"];
+
+fn settings_of(table: &Table) -> Result<Settings> {
+    let mut general = table.clone();
+    let modality = text(table, "modality").unwrap_or_default();
+    general.remove(modality);
+    for section in COMPONENTS {
+        general.remove(section);
+    }
+    let settings: Settings = config::parse("configuration", &general)?;
+    settings.validate()?;
+    Ok(settings)
 }
 
-/// The `[objective]` section has the statistic's name and keys beside the general ones.
-fn add_statistic(table: &mut Table, statistic: &StatisticEntry) -> Result<()> {
-    let Some(Value::Table(section)) = table.get_mut("objective") else { return Ok(()) };
-    section.insert("statistic".into(), Value::String(statistic.name.into()));
-    for (key, value) in (statistic.defaults)()? {
-        if section.insert(key.clone(), value).is_some() {
-            let reason =
-                format!("the statistic {} has a key of a name that is taken", statistic.name);
-            return Err(Error::bad_value(format!("objective.{key}"), reason).into());
-        }
+fn at<'a>(table: &'a Table, dotted: &str) -> Option<&'a Value> {
+    match dotted.split_once('.') {
+        None => table.get(dotted),
+        Some((head, rest)) => at(table.get(head)?.as_table()?, rest),
     }
-    Ok(())
 }
 
 fn text<'a>(table: &'a Table, dotted: &str) -> Option<&'a str> {
-    let (head, rest) = dotted.split_once('.').map_or((dotted, None), |(h, r)| (h, Some(r)));
-    match (table.get(head)?, rest) {
-        (Value::Table(inner), Some(rest)) => text(inner, rest),
-        (Value::String(s), None) => Some(s),
-        _ => None,
+    at(table, dotted)?.as_str()
+}
+
+fn section(table: &Table, dotted: &str) -> Table {
+    at(table, dotted).and_then(Value::as_table).cloned().unwrap_or_default()
+}
+
+/// The keys of a component's section: all but the one that chooses it.
+fn own_keys(table: &Table, dotted: &str) -> Table {
+    let mut keys = section(table, dotted);
+    keys.remove("name");
+    keys
+}
+
+fn insert(table: &mut Table, dotted: &str, keys: Table) {
+    match dotted.split_once('.') {
+        None => {
+            table.insert(dotted.into(), Value::Table(keys));
+        }
+        Some((head, rest)) => {
+            let inner = table.entry(head.to_string()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, keys);
+            }
+        }
+    }
+}
+
+fn remove(table: &mut Table, dotted: &str) {
+    match dotted.split_once('.') {
+        None => {
+            table.remove(dotted);
+        }
+        Some((head, rest)) => {
+            if let Some(Value::Table(inner)) = table.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
     }
 }
 
@@ -183,26 +278,111 @@ impl Resolved {
         Request { file: Some(table), assignments: Vec::new() }.resolve(registry)
     }
 
-    fn from_table(
-        table: Table,
-        modality: ModalityEntry,
-        encoder: EncoderEntry,
-        statistic: StatisticEntry,
-        sampler: Option<SamplerEntry>,
-    ) -> Result<Self> {
-        let mut general = table.clone();
-        general.remove("encoder");
-        general.remove("sampler");
-        general.remove(modality.name);
-        if let Some(Value::Table(objective)) = general.get_mut("objective") {
-            let own = (statistic.defaults)()?;
-            objective.retain(|key, _| key != "statistic" && !own.contains_key(key));
+    /// The same configuration with some keys changed.
+    ///
+    /// # Errors
+    /// As [`Request::resolve`].
+    pub fn with<'a>(&self, changes: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Self> {
+        let mut assignments = Vec::new();
+        for (key, value) in changes {
+            let mut assignment = format!("{key}=");
+            // Strings are written with their quotes, so that every text comes through as it is.
+            let _ = write!(assignment, "{value}");
+            assignments.push(assignment);
         }
-        let settings: Settings = config::parse("configuration", &general)?;
-        settings.validate()?;
-        let resolved = Self { settings, table, modality, encoder, statistic, sampler };
-        resolved.objective()?;
-        Ok(resolved)
+        Request { file: Some(self.table.clone()), assignments }.resolve(&self.registry)
+    }
+
+    /// What [`Request::resolve`] promises: every component accepts its section.
+    fn validate(&self) -> Result<()> {
+        let host = Device::flex();
+        self.objective()?;
+        self.schedule()?;
+        self.optimizer(Vec::new())?;
+        // burn draws weights when they are first read, so modules cost next to nothing here.
+        let encoders = self.encoders(&host)?;
+        let groups = self.spec().groups();
+        for (stream, encoder) in self.spec().streams().into_iter().zip(&encoders) {
+            let varies = groups.iter().any(|group| group.stream == stream && group.is_variable());
+            if varies && !encoder.takes_lengths() {
+                let reason = "this encoder does not support views of varying length";
+                return Err(
+                    Error::bad_value(format!("{}.name", self.encoder_key(stream)), reason).into()
+                );
+            }
+            self.settings.projector.init(encoder.dim(), &host)?;
+        }
+        self.prediction(&host)?;
+        for item in self.registry.all::<Callbacks>() {
+            let Some(entry) = item.entry::<Callbacks>() else { continue };
+            self.enabled(entry.name())?;
+            (entry.build().validate)(&self.callback_keys(entry.name()))?;
+        }
+        Ok(())
+    }
+
+    /// The general sections.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Everything, as it is written to `config.toml`.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// What the components were found in.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The modality.
+    pub fn modality(&self) -> &'static Entry<kind::Modality> {
+        self.modality
+    }
+
+    /// The number and shapes of views.
+    pub fn spec(&self) -> &ViewSpec {
+        self.pipeline.spec()
+    }
+
+    /// Names of the encoders, one for each stream.
+    pub fn encoder_names(&self) -> Vec<&'static str> {
+        self.encoders.iter().map(|(_, entry)| entry.name()).collect()
+    }
+
+    /// The section of the encoder of a stream.
+    pub fn encoder_key(&self, stream: &str) -> String {
+        if stream == MAIN_STREAM || self.encoders.len() == 1 {
+            "encoder".into()
+        } else {
+            format!("encoder.{stream}")
+        }
+    }
+
+    /// Builds the encoders, one for each stream, with new weights.
+    ///
+    /// # Errors
+    /// Settings or views that an encoder cannot serve.
+    pub fn encoders(&self, device: &Device) -> Result<Vec<BoxedEncoder>> {
+        let spec = self.spec();
+        let streams = spec.streams().into_iter().zip(&self.encoders);
+        streams
+            .map(|(stream, (key, entry))| {
+                let views = spec.stream(stream);
+                let at = BuildContext::new(&views, device);
+                Ok((entry.build())(&own_keys(&self.table, key), &at)?)
+            })
+            .collect()
+    }
+
+    /// Builds the prediction term with new weights.
+    ///
+    /// # Errors
+    /// Settings or views that it cannot serve.
+    pub fn prediction(&self, device: &Device) -> Result<BoxedPrediction> {
+        let at = PredictionContext::new(self.spec(), self.settings.projector.output, device);
+        Ok((self.prediction.build())(&own_keys(&self.table, "prediction"), &at)?)
     }
 
     /// The objective with the chosen statistic.
@@ -210,43 +390,95 @@ impl Resolved {
     /// # Errors
     /// A setting of the objective or the statistic out of range.
     pub fn objective(&self) -> Result<Objective> {
-        let mut section = self.section("objective");
-        let own = (self.statistic.defaults)()?;
-        section.retain(|key, _| own.contains_key(key));
-        Ok(self.settings.objective.init_with((self.statistic.build)(&section)?)?)
+        let statistic = (self.statistic.build())(&own_keys(&self.table, "statistic"))?;
+        Ok(self.settings.objective.init_with(statistic)?)
     }
 
-    /// Opens the data: the configured source, or another one.
+    /// The optimizer; `undecayed` are the names of the parameters that weight decay spares.
     ///
     /// # Errors
-    /// Whatever is wrong with the source or the sections of modality and sampler.
+    /// A setting out of range.
+    pub fn optimizer(&self, undecayed: Vec<String>) -> Result<ModuleOptimizer> {
+        Ok((self.optimizer.build())(&own_keys(&self.table, "optimizer"), undecayed)?)
+    }
+
+    /// The learning-rate schedule.
+    ///
+    /// # Errors
+    /// A setting out of range.
+    pub fn schedule(&self) -> Result<Box<dyn Schedule>> {
+        Ok((self.schedule.build())(&own_keys(&self.table, "schedule"))?)
+    }
+
+    /// The callbacks that are switched on, by name.
+    ///
+    /// # Errors
+    /// Data or settings that one of them cannot serve.
+    pub fn callbacks(&self, at: &CallbackContext<'_>) -> Result<Vec<Box<dyn Callback>>> {
+        let mut callbacks = Vec::new();
+        for item in self.registry.all::<Callbacks>() {
+            let Some(entry) = item.entry::<Callbacks>() else { continue };
+            if self.enabled(entry.name())? {
+                callbacks.push((entry.build().build)(&self.callback_keys(entry.name()), at)?);
+            }
+        }
+        Ok(callbacks)
+    }
+
+    fn enabled(&self, callback: &str) -> Result<bool> {
+        let key = format!("callbacks.{callback}.enabled");
+        let value = at(&self.table, &key).and_then(Value::as_bool);
+        Ok(value.ok_or_else(|| Error::bad_value(key, "expected true or false"))?)
+    }
+
+    fn callback_keys(&self, callback: &str) -> Table {
+        let mut keys = section(&self.table, &format!("callbacks.{callback}"));
+        keys.remove("enabled");
+        keys
+    }
+
+    /// The components of the configuration's sections, for their documentation.
+    pub(crate) fn metas(&self) -> Vec<(String, lejepa_core::Meta)> {
+        let mut metas = vec![
+            (self.modality.name().to_string(), *self.modality.meta()),
+            ("views".into(), *self.views.meta()),
+            ("statistic".into(), *self.statistic.meta()),
+            ("prediction".into(), *self.prediction.meta()),
+            ("optimizer".into(), *self.optimizer.meta()),
+            ("schedule".into(), *self.schedule.meta()),
+        ];
+        metas.extend(self.encoders.iter().map(|(key, entry)| (key.clone(), *entry.meta())));
+        let callbacks = self.registry.all::<Callbacks>();
+        metas.extend(
+            callbacks.map(|item| (format!("callbacks.{}", item.meta().name), *item.meta())),
+        );
+        metas
+    }
+
+    /// The components of the configuration and the crates that registered them, for `run.json`.
+    pub(crate) fn origins(&self) -> Vec<String> {
+        let used: Vec<_> =
+            self.metas().into_iter().map(|(_, meta)| (meta.name, meta.scope)).collect();
+        let is_used = |item: &&Registration| used.contains(&(item.meta().name, item.meta().scope));
+        self.registry.iter().filter(is_used).map(|item| format!("{item:?}")).collect()
+    }
+
+    /// Opens the configured data.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source.
+    pub fn open_configured(&self) -> Result<Box<dyn ViewSource>> {
+        let rule = (self.modality.build().rule)();
+        self.open(Source::resolve(&self.settings.data.source, rule)?)
+    }
+
+    /// Opens other data.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source.
     pub fn open(&self, source: Source) -> Result<Box<dyn ViewSource>> {
         let budget = self.settings.data.cache_mib.saturating_mul(1 << 20);
-        let section = self.modality_section();
-        Ok(match &self.sampler {
-            None => (self.modality.open)(&section, source, budget)?,
-            Some(sampler) => {
-                let mut keys = self.section("sampler");
-                keys.remove("name");
-                (sampler.open)(&section, &keys, source, budget)?
-            }
-        })
-    }
-
-    /// The modality's own section.
-    pub fn modality_section(&self) -> Table {
-        self.section(self.modality.name)
-    }
-
-    /// The encoder's own keys: its section without the name.
-    pub fn encoder_section(&self) -> Table {
-        let mut section = self.section("encoder");
-        section.remove("name");
-        section
-    }
-
-    fn section(&self, name: &str) -> Table {
-        self.table.get(name).and_then(Value::as_table).cloned().unwrap_or_default()
+        Ok(self.pipeline.open(source, &OpenOptions::default().cache_bytes(budget))?)
     }
 
     /// The configuration as TOML text.

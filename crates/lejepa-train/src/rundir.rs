@@ -19,7 +19,7 @@ use crate::{Result, TrainError};
 /// for file in [run.config_file(), run.info_file(), run.metrics_file(), run.checkpoints()] {
 ///     assert!(file.exists(), "{}", file.display());
 /// }
-/// assert_eq!(run.config(&registry)?.settings.train.steps, 2);
+/// assert_eq!(run.config(&registry)?.settings().train.steps, 2);
 /// assert_eq!(run.info()["status"], "finished");
 /// assert_eq!(run.last_metrics().map(|m| m.step), Some(2));
 /// // Never overwritten unless asked for, and never while a process works in it.

@@ -1,32 +1,33 @@
 //! One step of training: forward, loss, backward, update.
 
-use burn::module::ParamGroup;
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, Tensor};
-use lejepa_core::{Purpose, Seed, ViewSpec};
+use burn::tensor::{Device, GradientCheckpointingStrategy, Gradients, Tensor, TensorData};
+use lejepa_core::{Embedded, Purpose, Seed, ViewSpec};
 use lejepa_kernels::Precision;
 use lejepa_objective::{Losses, Objective};
 
-use crate::Result;
-use crate::adamw::AdamW;
-use crate::config::{Memory, TrainConfig};
-use crate::loader::{Batch, Part};
-use crate::model::Model;
+use crate::batch::{Batch, Part};
+use crate::config::Memory;
+use crate::group::{Alone, Group};
+use crate::model::{Model, draws};
 use crate::resolved::Resolved;
+use crate::{Result, TrainError};
 
 /// A model with all that it takes to train it by one step.
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
 /// use lejepa_core::{Seed, Source};
-/// use lejepa_train::Learner;
-/// use lejepa_train::loader::{Order, make_batch};
+/// use lejepa_train::{Learner, Order, make_batch};
 ///
 /// let source = resolved.open(Source::Demo)?;
-/// let mut learner = Learner::new(&resolved, source.spec(), &Device::flex())?;
-/// let order = Order { indices: (0..source.len()).collect::<Vec<_>>().into(), batch: 8, seed: Seed(0) };
+/// let mut learner = Learner::new(&resolved, &Device::flex())?;
+/// let order = Order::new((0..source.len()).collect(), 8, Seed(0));
 /// for step in 0..2 {
-///     let batch = make_batch(source.as_ref(), &order, step)?;
+///     let batch = make_batch(source.as_ref(), &order, step, 0..8)?;
 ///     let pass = learner.pass(&batch, step)?;
 ///     assert_eq!(pass.projections.dims(), [source.spec().views(), 8, 64]);
 ///     learner = learner.update(1e-3, pass.gradients);
@@ -38,61 +39,89 @@ pub struct Learner {
     pub model: Model,
     pub(crate) optimizer: ModuleOptimizer,
     pub(crate) objective: Objective,
-    views: ViewSpec,
+    spec: Arc<ViewSpec>,
     device: Device,
     precision: Precision,
-    parts: usize,
+    microbatches: usize,
     seed: Seed,
+    group: Arc<dyn Group>,
 }
 
-/// What the way forward and back of one step gives.
+/// Result of one forward and backward pass.
+#[non_exhaustive]
 pub struct Pass {
     /// The losses.
     pub losses: Losses,
+    /// The embeddings, detached: for each stream `[views of the stream, samples, dim]`.
+    pub embeddings: Vec<Tensor<3>>,
     /// The projections, `[views, samples, dim]`.
     pub projections: Tensor<3>,
+    /// The context, `[samples, width]` for each name of the specification.
+    pub context: Vec<Tensor<2>>,
     /// The gradients of the parameters.
     pub gradients: GradientsParams,
 }
 
 impl Learner {
-    /// A model with the run's initial weights, on `device`, for views of the given sizes.
+    /// A model with the run's initial weights, on `device`.
     ///
     /// # Errors
-    /// Settings that the encoder, the projector or the objective refuses.
-    pub fn new(resolved: &Resolved, views: &ViewSpec, device: &Device) -> Result<Self> {
-        let t = &resolved.settings.train;
+    /// Settings that a component refuses.
+    pub fn new(resolved: &Resolved, device: &Device) -> Result<Self> {
+        let t = &resolved.settings().train;
         let device = match t.memory {
             Memory::Full => device.clone().autodiff(),
             Memory::Checkpoint => device.clone().autodiff().gradient_checkpointing(),
         };
-        let model = Model::init(resolved, views, &device)?;
+        let model = Model::init(resolved, &device)?;
         Ok(Self {
-            optimizer: optimizer(t, &model),
+            optimizer: resolved.optimizer(model.undecayed())?,
             model,
             objective: resolved.objective()?,
-            views: views.clone(),
+            spec: Arc::new(resolved.spec().clone()),
             device,
             precision: t.precision.into(),
-            parts: t.accumulate,
-            seed: Seed(resolved.settings.seed),
+            microbatches: t.microbatches,
+            seed: Seed(resolved.settings().seed),
+            group: Arc::new(Alone),
         })
+    }
+
+    /// Makes this learner one rank of a group: its batches hold the samples of its own places
+    /// ([`make_batch`](crate::make_batch)), and its gradients are those of the whole step.
+    #[must_use]
+    pub fn in_group(mut self, group: Arc<dyn Group>) -> Self {
+        self.group = group;
+        self
+    }
+
+    /// The objective, without the prediction term, which is part of the model.
+    pub fn objective(&self) -> &Objective {
+        &self.objective
+    }
+
+    /// The device that it trains on.
+    pub fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Forward and backward for the views of step `step` (0-based).
     ///
-    /// With `train.accumulate` the encoder works through the batch in parts, twice: first for the
-    /// embeddings of all, from which the loss of the whole batch and its gradient with respect to
-    /// the embeddings follow, then part by part for that of the parameters (the gradient cache of Gao
-    /// et al., arXiv 2101.06983). The statistic is that of the union, and the result that of the whole
-    /// batch, but for batch norm within the encoder, which sees a part at a time.
+    /// With `train.microbatches`, or in a group, embeddings are a gradient cache (Gao et al., arXiv
+    /// 2101.06983): the encoder embeds the parts of the batch without a graph, the loss of the whole batch
+    /// and its gradient with respect to the embeddings are taken, and the encoder runs once more, part by
+    /// part, to turn it into gradients of the parameters. The statistic is that of the whole batch, and so
+    /// is the result, but for batch norm within the encoder, which sees a part at a time.
     ///
     /// # Errors
-    /// Embeddings that are not finite; views that the encoder does not take.
+    /// Views that the encoder does not take; a group that fails.
     pub fn pass(&self, batch: &Batch, step: u64) -> Result<Pass> {
-        self.precision.scope(|| match self.parts {
-            0 | 1 => self.whole(batch, step),
-            parts => self.in_parts(batch, step, parts),
+        self.precision.scope(|| {
+            if self.microbatches <= 1 && self.group.size() == 1 {
+                self.whole(batch, step)
+            } else {
+                self.in_parts(batch, step)
+            }
         })
     }
 
@@ -109,51 +138,125 @@ impl Learner {
     }
 
     fn whole(&self, batch: &Batch, step: u64) -> Result<Pass> {
-        let embeddings = self.embed(batch.whole(), &[step])?;
-        let projections = self.model.project(embeddings);
-        let losses = self.loss(&projections, step)?;
+        let embeddings = self.embed(&self.model, &batch.whole(), &[step])?;
+        let detached = embeddings.iter().map(|e| e.clone().detach()).collect();
+        let projections = self.model.project(&self.spec, embeddings);
+        let context = self.context(batch)?;
+        let losses = self.loss(&projections, &context, step)?;
         let gradients = losses.total.clone().backward();
         let gradients = GradientsParams::from_grads(gradients, &self.model);
-        Ok(Pass { losses, projections, gradients })
+        Ok(Pass { losses, embeddings: detached, projections, context, gradients })
     }
 
-    fn in_parts(&self, batch: &Batch, step: u64, parts: usize) -> Result<Pass> {
-        let split = || batch.split(&self.views, parts).into_iter();
-        let mut embeddings = Vec::with_capacity(parts);
-        for (i, part) in split().enumerate() {
-            // Detached, so that what the part's way back would need is let go.
-            embeddings.push(self.embed(part, &[step, i as u64])?.detach());
-        }
-        let counts: Vec<usize> = embeddings.iter().map(|e| e.dims()[1]).collect();
-        let embeddings = Tensor::cat(embeddings, 1).require_grad();
-        let projections = self.model.project(embeddings.clone());
-        let losses = self.loss(&projections, step)?;
-        let mut gradients = losses.total.clone().backward();
-        let towards = embeddings.grad_remove(&mut gradients);
-        let mut sum = GradientsAccumulator::new();
-        sum.accumulate(&self.model, GradientsParams::from_grads(gradients, &self.model));
-        if let Some(towards) = towards {
-            let mut first = 0;
-            for (i, (part, count)) in split().zip(counts).enumerate() {
-                // The same draws as the first time.
-                let embeddings = self.embed(part, &[step, i as u64])?;
-                let towards = towards.clone().narrow(1, first, count);
-                let towards = self.constant(towards);
-                let gradients = (embeddings * towards).sum().backward();
-                sum.accumulate(&self.model, GradientsParams::from_grads(gradients, &self.model));
-                first += count;
+    fn in_parts(&self, batch: &Batch, step: u64) -> Result<Pass> {
+        let rank = self.group.rank() as u64;
+        // Parts are addressed within the whole group, and the second time draw as the first time.
+        let address = |part: usize| [step, rank * self.microbatches.max(1) as u64 + part as u64];
+        let parts = batch.split(self.microbatches);
+        let mut cached: Vec<Vec<Tensor<3>>> = vec![Vec::new(); self.model.encoders.len()];
+        let scratch = self.scratch();
+        for (i, part) in parts.iter().enumerate() {
+            let embeddings = self.embed(&scratch, part, &address(i))?;
+            for (all, embeddings) in cached.iter_mut().zip(embeddings) {
+                all.push(embeddings.detach());
             }
         }
-        Ok(Pass { losses, projections, gradients: sum.grads() })
+        drop(scratch);
+        let counts: Vec<usize> = parts.iter().map(|part| part.samples).collect();
+        let mine = counts.iter().sum::<usize>();
+        let gathered = cached
+            .into_iter()
+            .map(|parts| Ok(self.group.gather(Tensor::cat(parts, 1))?.require_grad()))
+            .collect::<Result<Vec<_>>>()?;
+        let projections = self.model.project(&self.spec, gathered.clone());
+        let context = self.context(batch)?;
+        let losses = self.loss(&projections, &context, step)?;
+        let mut gradients = losses.total.clone().backward();
+        let first = self.first_sample(mine)?;
+        let towards = gathered.iter().map(|embeddings| {
+            let towards = embeddings.grad_remove(&mut gradients)?;
+            Some(self.constant(towards.narrow(1, first, mine)))
+        });
+        let towards: Vec<Option<Tensor<3>>> = towards.collect();
+        let mut head = GradientsParams::from_grads(gradients, &self.model);
+        let mut sum = GradientsAccumulator::new();
+        let mut from = 0;
+        for (i, (part, count)) in parts.iter().zip(counts).enumerate() {
+            let embeddings = self.embed(&self.model, part, &address(i))?;
+            let dots = embeddings.into_iter().zip(&towards).filter_map(|(embeddings, towards)| {
+                Some((embeddings * towards.clone()?.narrow(1, from, count)).sum())
+            });
+            if let Some(dot) = dots.reduce(|a, b| a + b) {
+                let of_part: Gradients = dot.backward();
+                let of_part = GradientsParams::from_grads(of_part, &self.model);
+                sum.accumulate(&self.model, of_part);
+            }
+            from += count;
+        }
+        let mut encoders = self.summed(sum.grads())?;
+        move_gradients(&self.model, &mut head, &mut encoders);
+        let embeddings = gathered.into_iter().map(Tensor::detach).collect();
+        Ok(Pass { losses, embeddings, projections, context, gradients: encoders })
+    }
+
+    /// A copy of the model whose running statistics are its own, so that those of batch norm move once a
+    /// step.
+    fn scratch(&self) -> Model {
+        let copy = self.model.valid().train();
+        match self.device.gradient_checkpointing_strategy() {
+            Some(strategy) => copy.map(&mut WithStrategy(strategy)),
+            None => copy,
+        }
+    }
+
+    /// Where this rank's samples begin among those of the group.
+    fn first_sample(&self, mine: usize) -> Result<usize> {
+        if self.group.size() == 1 {
+            return Ok(0);
+        }
+        let count = Tensor::<3>::full([1, 1, 1], mine as f32, &self.plain());
+        let counts = self.group.gather(count)?.try_into_vec_as::<f32>()?;
+        Ok(counts.iter().take(self.group.rank()).map(|&n| n as usize).sum())
+    }
+
+    /// The sum of gradients over the group.
+    fn summed(&self, mine: GradientsParams) -> Result<GradientsParams> {
+        if self.group.size() == 1 {
+            return Ok(mine);
+        }
+        let mut flat = Flatten { gradients: &mine, all: Vec::new() };
+        self.model.encoders.visit(&mut flat);
+        let all = self.group.sum(Tensor::cat(flat.all, 0))?;
+        let mut out = Unflatten { all, from: 0, gradients: GradientsParams::new() };
+        self.model.encoders.visit(&mut out);
+        Ok(out.gradients)
     }
 
     /// Whatever the encoder draws is addressed by the step, like all else.
-    fn embed(&self, part: Part<'_>, address: &[u64]) -> Result<Tensor<3>> {
+    fn embed(&self, model: &Model, part: &Part<'_>, address: &[u64]) -> Result<Vec<Tensor<3>>> {
+        let _drawing = draws();
         self.device.seed(self.seed.derive(Purpose::Encoder, address));
-        self.model.embed_part(part, &self.views, &self.device)
+        model.embed_part(part, &self.device)
     }
 
-    /// A tensor without a history beside those that have one.
+    /// The context of all samples of the group, `[samples, width]` for each name.
+    fn context(&self, batch: &Batch) -> Result<Vec<Tensor<2>>> {
+        let names = self.spec.context().iter().zip(batch.context());
+        names
+            .map(|(spec, values)| {
+                let shape = [1, batch.samples().len(), spec.width];
+                let mine = TensorData::new(values.clone(), shape);
+                let all = self.group.gather(Tensor::from_data(mine, &self.plain()))?;
+                Ok(self.constant(all.squeeze_dim::<2>(0)))
+            })
+            .collect()
+    }
+
+    fn plain(&self) -> Device {
+        self.device.clone().without_autodiff()
+    }
+
+    /// Lifts a constant onto the autodiff backend.
     fn constant<const D: usize>(&self, tensor: Tensor<D>) -> Tensor<D> {
         let tensor = tensor.autodiff();
         match self.device.gradient_checkpointing_strategy() {
@@ -162,25 +265,92 @@ impl Learner {
         }
     }
 
-    fn loss(&self, projections: &Tensor<3>, step: u64) -> Result<Losses> {
-        Ok(self.objective.loss(projections.clone(), self.views.globals, self.seed, step)?)
+    fn loss(&self, z: &Tensor<3>, context: &[Tensor<2>], step: u64) -> Result<Losses> {
+        let at = Embedded::new(z.clone(), &self.spec, context);
+        let prediction = self.model.prediction.loss(&at)?;
+        Ok(self.objective.loss_unchecked(z.clone(), prediction, self.seed, step)?)
     }
 }
 
-/// AdamW with weight decay on matrices and filters only.
-fn optimizer(t: &TrainConfig, model: &Model) -> ModuleOptimizer {
-    let undecayed = ParamGroup::from_paths(model.undecayed());
-    ModuleOptimizer::from(AdamW::new(t.betas, t.weight_decay)).with_group(
-        undecayed,
-        AdamW::new(t.betas, 0.0),
-        None,
-    )
+/// The loss and its terms as numbers, by name, in one read from the device.
+///
+/// # Errors
+/// [`TrainError::Device`] where the device fails.
+pub(crate) fn loss_values(losses: &Losses) -> Result<Vec<(&'static str, f64)>> {
+    let names = std::iter::once("loss").chain(losses.terms.iter().map(|(name, _)| *name));
+    let terms = losses.terms.iter().map(|(_, value)| value.clone());
+    let all = std::iter::once(losses.total.clone()).chain(terms).map(Tensor::detach);
+    let values =
+        Tensor::cat(all.collect(), 0).try_into_vec_as::<f32>().map_err(TrainError::from)?;
+    Ok(names.zip(values.into_iter().map(f64::from)).collect())
+}
+
+/// Gives back the gradient checkpointing strategy, which `valid` drops.
+struct WithStrategy(GradientCheckpointingStrategy);
+
+impl ModuleMapper for WithStrategy {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.with_gradient_checkpointing_strategy(self.0))
+    }
+}
+
+struct Flatten<'a> {
+    gradients: &'a GradientsParams,
+    all: Vec<Tensor<1>>,
+}
+
+impl ModuleVisitor for Flatten<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if value.is_require_grad() {
+            let size = value.shape().num_elements();
+            // Every rank gives as many numbers, whether its samples reach the parameter or not.
+            let device = value.device().without_autodiff();
+            let gradient = self.gradients.get::<D>(param.id);
+            self.all.push(
+                gradient.map_or_else(|| Tensor::zeros([size], &device), |g| g.reshape([size])),
+            );
+        }
+    }
+}
+
+struct Unflatten {
+    all: Tensor<1>,
+    from: usize,
+    gradients: GradientsParams,
+}
+
+impl ModuleVisitor for Unflatten {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = param.val();
+        if value.is_require_grad() {
+            let shape = value.dims();
+            let size = shape.iter().product();
+            let gradient = self.all.clone().narrow(0, self.from, size).reshape(shape);
+            self.gradients.register::<D>(param.id, gradient);
+            self.from += size;
+        }
+    }
+}
+
+/// Moves the gradients of parameters after the embeddings beside those of the encoders.
+fn move_gradients(model: &Model, from: &mut GradientsParams, to: &mut GradientsParams) {
+    struct Move<'a>(&'a mut GradientsParams, &'a mut GradientsParams);
+    impl ModuleVisitor for Move<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = self.0.remove::<D>(param.id) {
+                self.1.register::<D>(param.id, gradient);
+            }
+        }
+    }
+    let mut both = Move(from, to);
+    model.projectors.visit(&mut both);
+    model.prediction.visit(&mut both);
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::GradientCheckpointingStrategy;
-    use lejepa_core::{Registry, Source, View};
+    use lejepa_core::{Registry, View};
     use lejepa_image as _;
     use lejepa_nn as _;
 
@@ -194,18 +364,18 @@ mod tests {
             ("full", GradientCheckpointingStrategy::Disabled),
             ("checkpoint", GradientCheckpointingStrategy::Balanced),
         ] {
-            let words = format!("modality=image train.memory={memory} train.accumulate=3");
+            let words = format!("modality=image train.memory={memory} train.microbatches=3");
             let assignments = words.split_whitespace().map(String::from).collect();
             let resolved =
                 Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
-            let views = resolved.open(Source::Demo).unwrap().spec().clone();
-            let learner = Learner::new(&resolved, &views, &Device::flex()).unwrap();
-            assert_eq!(learner.parts, 3);
+            let learner = Learner::new(&resolved, &Device::flex()).unwrap();
+            assert_eq!(learner.microbatches, 3);
             assert_eq!(learner.device.gradient_checkpointing_strategy(), Some(strategy));
             // The weights have to live on that device too, or operations would mix strategies.
-            let numbers = vec![0.0; views.global.iter().product()];
-            let view = View::new(views.global.clone(), numbers).unwrap();
-            let embedded = learner.model.embed(&[&view], &learner.device);
+            let shape = resolved.spec().shape();
+            let numbers = vec![0.0; shape.iter().product()];
+            let view = View::new(shape, numbers).unwrap();
+            let embedded = learner.model.embed(&[vec![&view]], &learner.device);
             assert_eq!(embedded.unwrap().gradient_checkpointing_strategy(), Some(strategy));
         }
     }

@@ -1,9 +1,11 @@
 //! The conformance suite: a sound modality passes, and every rule catches who breaks it.
 
 use lejepa_core::testing::{Rule, check_modality, violations};
+use std::sync::Arc;
+
 use lejepa_core::{
-    Dataset, Error, Labels, Modality, Result, Source, Table, View, ViewRng, ViewSampler, ViewSpec,
-    Views, Window, config,
+    BlobStore, Component, Dataset, Decoded, Error, Labels, Modality, Result, Source, SourceKind,
+    Table, View, ViewRng, ViewSampler, ViewSpec, Views, Window, config,
 };
 // Linked for the encoders and for the checks that train.
 use lejepa_nn as _;
@@ -55,19 +57,28 @@ impl Default for Lax {
 }
 
 struct Data<const FLAW: u8> {
-    files: Option<Vec<std::path::PathBuf>>,
+    files: Option<Arc<dyn BlobStore>>,
     labels: Vec<Labels>,
 }
 
 impl<const FLAW: u8> Dataset for Data<FLAW> {
     type Item = Vec<f32>;
     fn len(&self) -> usize {
-        self.files.as_ref().map_or(48, Vec::len)
+        self.files.as_ref().map_or(48, |files| files.len())
     }
     fn name(&self, index: usize) -> String {
         format!("{index}")
     }
-    fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>> {
+    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Vec<f32>>> {
+        self.wave(index).map(|wave| Decoded::whole(wave, 512))
+    }
+    fn labels(&self) -> &[Labels] {
+        &self.labels
+    }
+}
+
+impl<const FLAW: u8> Data<FLAW> {
+    fn wave(&self, index: usize) -> Result<Vec<f32>> {
         let Some(files) = &self.files else {
             if FLAW == DEMO && index > 0 {
                 return Err(Error::sample("wave", "cannot be made"));
@@ -75,7 +86,9 @@ impl<const FLAW: u8> Dataset for Data<FLAW> {
             let frequency = [0.11, 0.23, 0.41][index % 3];
             return Ok((0..128).map(|t| (frequency * (t + index) as f32).sin()).collect());
         };
-        let text = std::fs::read_to_string(&files[index]).map_err(|e| Error::sample("f", e));
+        let blob = files.blob(index)?;
+        let bytes = blob.read().map_err(|e| Error::sample("f", e))?;
+        let text = String::from_utf8(bytes.into_owned()).map_err(|e| Error::sample("f", e));
         match (FLAW, text) {
             (BROKEN, _) => Ok(vec![0.5; 128]),
             (PANICS, text) => Ok(text.unwrap().lines().map(|l| l.parse().unwrap()).collect()),
@@ -88,12 +101,6 @@ impl<const FLAW: u8> Dataset for Data<FLAW> {
                 }
             }
         }
-    }
-    fn bytes(&self, item: &Vec<f32>) -> usize {
-        4 * item.len()
-    }
-    fn labels(&self) -> &[Labels] {
-        &self.labels
     }
 }
 
@@ -112,8 +119,8 @@ impl<const FLAW: u8> Cut<FLAW> {
 impl<const FLAW: u8> ViewSampler for Cut<FLAW> {
     type Sample = Vec<f32>;
     fn spec(&self) -> ViewSpec {
-        let local = if FLAW == SHAPES { vec![1, self.0 / 2] } else { vec![1, self.0] };
-        ViewSpec { globals: 2, locals: 1, global: vec![1, self.0], local }
+        let local = if FLAW == SHAPES { self.0 / 2 } else { self.0 };
+        ViewSpec::multi_crop(2, [1, self.0], 1, [1, local])
     }
     fn views(&self, wave: &Vec<f32>, rng: &mut ViewRng) -> Result<Views> {
         let mut at = |_| match FLAW {
@@ -129,7 +136,7 @@ impl<const FLAW: u8> ViewSampler for Cut<FLAW> {
             }
         }
         let globals = vec![self.cut(wave, places[0])?, self.cut(wave, places[1])?];
-        Ok(Views { globals, locals: vec![self.cut(wave, places[2])?] })
+        Ok(Views::multi_crop(globals, vec![self.cut(wave, places[2])?]))
     }
     fn eval_view(&self, wave: &Vec<f32>) -> Result<View> {
         self.cut(wave, 0)
@@ -138,11 +145,14 @@ impl<const FLAW: u8> ViewSampler for Cut<FLAW> {
 
 macro_rules! modality {
     ($flaw:ident, $name:literal, $config:ty) => {
-        impl Modality for Waves<$flaw> {
+        impl Component for Waves<$flaw> {
             const NAME: &'static str = $name;
             const ABOUT: &'static str = "waves";
-            const EXTENSIONS: &'static [&'static str] = &["wave"];
             type Config = $config;
+        }
+
+        impl Modality for Waves<$flaw> {
+            const EXTENSIONS: &'static [&'static str] = &["wave"];
             type Sample = Vec<f32>;
             fn open(_: &$config, source: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
                 let words: Vec<_> = (0..48).map(|i| Some(format!("c{}", i % 3))).collect();
@@ -150,14 +160,15 @@ macro_rules! modality {
                 let labels = vec![Labels::from_words("frequency", &words[..count])];
                 let files = match source {
                     Source::Demo => None,
-                    Source::Files(listing) => Some(listing.paths),
+                    Source::Blobs(store) => Some(store),
+                    _ => return Err(Error::Data { reason: "no such source".into(), hint: String::new() }),
                 };
                 Ok(Box::new(Data::<$flaw> { files, labels }))
             }
             fn sampler(config: &$config) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {
                 Ok(Box::new(Cut::<$flaw>(config.window)))
             }
-            fn recipe(_: bool) -> Table {
+            fn recipe(_: SourceKind) -> Table {
                 config::recipe(match $flaw {
                     LEARNS => "[train]\nlr = 1e-30\n[encoder]\nwidth = 12\nheads = 2",
                     RECIPE => "[train]\nlearning_rate = 0.1",

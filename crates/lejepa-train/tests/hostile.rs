@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use lejepa_core::{
-    Dataset, Error, Listing, Modality, Registry, Result, SampleRule, Source, Table, View, ViewRng,
-    ViewSampler, ViewSpec, Views,
+    Component, Dataset, Error, Listing, Modality, Registry, Result, SampleRule, Source, Table,
+    View, ViewRng, ViewSampler, ViewSpec, Views, kind,
 };
 use lejepa_train::{Model, Request, RunDir, checkpoint, rundir};
 use proptest::prelude::*;
@@ -24,11 +24,14 @@ struct Section {
     name: String,
 }
 
-impl Modality for Image {
+impl Component for Image {
     const NAME: &'static str = "image";
     const ABOUT: &'static str = "nothing";
-    const EXTENSIONS: &'static [&'static str] = &["png"];
     type Config = Section;
+}
+
+impl Modality for Image {
+    const EXTENSIONS: &'static [&'static str] = &["png"];
     type Sample = ();
     fn open(_: &Section, _: Source) -> Result<Box<dyn Dataset<Item = ()>>> {
         Err(Error::Data { reason: "none".into(), hint: String::new() })
@@ -46,7 +49,7 @@ impl ViewSampler for Nothing {
         spec()
     }
     fn views(&self, (): &(), _: &mut ViewRng) -> Result<Views> {
-        Ok(Views { globals: vec![], locals: vec![] })
+        Ok(Views::default())
     }
     fn eval_view(&self, (): &()) -> Result<View> {
         View::new([1, 8], vec![0.0; 8])
@@ -54,12 +57,12 @@ impl ViewSampler for Nothing {
 }
 
 fn spec() -> ViewSpec {
-    ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] }
+    ViewSpec::multi_crop(2, [1, 8], 0, [1, 8])
 }
 
 fn registry() -> Registry {
     use lejepa_nn as _;
-    Registry::discover().unwrap().modality::<Image>(lejepa_core::origin!()).unwrap()
+    Registry::discover().unwrap().with::<kind::Modality, Image>(lejepa_core::origin!()).unwrap()
 }
 
 fn corpus(ending: &str) -> Vec<Vec<u8>> {
@@ -172,8 +175,8 @@ fn read_config(bytes: &[u8]) -> Option<Table> {
     // What is accepted can be written and read again to the same.
     let written = resolved.to_toml().unwrap();
     let again = rundir::parse_toml(Path::new("c.toml"), &written).unwrap();
-    assert_eq!(again.to_string(), resolved.table.to_string());
-    Some(resolved.table)
+    assert_eq!(again.to_string(), resolved.table().to_string());
+    Some(resolved.table().clone())
 }
 
 fn read_manifest(bytes: &[u8], extension: &str) -> bool {
@@ -199,7 +202,7 @@ fn model() -> Model {
     let mut assignments: Vec<String> = words.map(String::from).into();
     assignments.push("projector.output=2".into());
     let resolved = Request { file: None, assignments }.resolve(&registry()).unwrap();
-    Model::init(&resolved, &spec(), &Device::flex()).unwrap()
+    Model::init(&resolved, &Device::flex()).unwrap()
 }
 
 /// A small model's file of weights.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use lejepa_core::{
-    Dataset, Error, Modality, Registry, Result, Source, View, ViewRng, ViewSampler, ViewSpec,
-    Views, Window,
+    Component, Dataset, Decoded, Error, Modality, Registry, Result, Source, View, ViewRng,
+    ViewSampler, ViewSpec, Views, Window, kind,
 };
 use lejepa_nn::MlpKind;
 use lejepa_train::{Event, Observer, Outcome, Request, Resolved, RunDir, Start, TrainError, train};
@@ -34,18 +34,15 @@ impl Dataset for Data {
     fn name(&self, index: usize) -> String {
         format!("sample {index}")
     }
-    fn item(&self, index: usize, _: Window<'_>) -> Result<usize> {
-        Ok(index)
-    }
-    fn bytes(&self, _: &usize) -> usize {
-        8
+    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<usize>> {
+        Ok(Decoded::whole(index, 8))
     }
 }
 
 impl ViewSampler for Config {
     type Sample = usize;
     fn spec(&self) -> ViewSpec {
-        ViewSpec { globals: 2, locals: 0, global: vec![1, 8], local: vec![1, 8] }
+        ViewSpec::multi_crop(2, [1, 8], 0, [1, 8])
     }
     fn views(&self, index: &usize, rng: &mut ViewRng) -> Result<Views> {
         if *index < self.bad {
@@ -57,18 +54,21 @@ impl ViewSampler for Config {
                 |i: usize| ((index * 7 + i * 3) % 11) as f32 / 5.0 + rng.random_range(-0.1..0.1);
             View::new([1, 8], (0..8).map(value).collect())
         };
-        Ok(Views { globals: vec![view()?, view()?], locals: vec![] })
+        Ok(Views::multi_crop(vec![view()?, view()?], vec![]))
     }
     fn eval_view(&self, index: &usize) -> Result<View> {
         View::new([1, 8], vec![*index as f32; 8])
     }
 }
 
-impl Modality for Fickle {
+impl Component for Fickle {
     const NAME: &'static str = "fickle";
     const ABOUT: &'static str = "samples that turn bad";
-    const EXTENSIONS: &'static [&'static str] = &[];
     type Config = Config;
+}
+
+impl Modality for Fickle {
+    const EXTENSIONS: &'static [&'static str] = &[];
     type Sample = usize;
     fn open(_: &Config, _: Source) -> Result<Box<dyn Dataset<Item = usize>>> {
         Ok(Box::new(Data))
@@ -80,8 +80,10 @@ impl Modality for Fickle {
 
 fn resolved(words: &[&str]) -> Resolved {
     let me = lejepa_core::origin!();
-    let registry =
-        Registry::empty().modality::<Fickle>(me).and_then(|r| r.encoder::<MlpKind>(me)).unwrap();
+    let registry = Registry::empty()
+        .with::<kind::Modality, Fickle>(me)
+        .and_then(|r| r.with::<kind::Encoder, MlpKind>(me))
+        .unwrap();
     let mut assignments: Vec<String> = [
         "modality=fickle",
         "encoder.name=mlp",
@@ -100,45 +102,45 @@ fn resolved(words: &[&str]) -> Resolved {
     Request { file: None, assignments }.resolve(&registry).unwrap()
 }
 
-/// What a run told.
+/// What a run reported.
 #[derive(Default)]
-struct Told {
+struct Reported {
     skipped: Vec<String>,
     losses: Vec<u64>,
 }
 
-impl Observer for Told {
+impl Observer for Reported {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Skipped(s) => self.skipped.push(format!("{}: {}", s.name, s.reason)),
-            Event::Metrics(m) => self.losses.push(m.loss.to_bits()),
+            Event::Metrics(m) => self.losses.push(m.get("loss").to_bits()),
             _ => {}
         }
     }
 }
 
-fn go(words: &[&str]) -> (Result<Outcome, TrainError>, Told) {
+fn go(words: &[&str]) -> (Result<Outcome, TrainError>, Reported) {
     let d = tempfile::tempdir().unwrap();
     let run = RunDir::create(&d.path().join("r")).unwrap();
-    let (never, mut told) = (AtomicBool::new(false), Told::default());
-    let result = train(&resolved(words), &Device::flex(), &run, Start::New, &never, &mut told);
-    (result, told)
+    let (never, mut reported) = (AtomicBool::new(false), Reported::default());
+    let result = train(&resolved(words), &Device::flex(), &run, Start::New, &never, &mut reported);
+    (result, reported)
 }
 
 #[test]
 fn samples_that_turn_bad_are_replaced_named_once_and_listed() {
-    let (one, told) = go(&["fickle.bad=2", "data.workers=1"]);
+    let (one, reported) = go(&["fickle.bad=2", "data.workers=1"]);
     let outcome = one.unwrap();
     let mut names: Vec<&str> = outcome.skipped.iter().map(|s| s.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["sample 0", "sample 1"]);
-    assert_eq!(told.skipped.len(), 2, "{:?}", told.skipped);
-    assert!(told.skipped[0].ends_with(": No such file or directory"));
+    assert_eq!(reported.skipped.len(), 2, "{:?}", reported.skipped);
+    assert!(reported.skipped[0].ends_with(": No such file or directory"));
     // The replacement is a matter of seed and step, not of who was quicker.
     let (_, again) = go(&["fickle.bad=2", "data.workers=4"]);
-    assert_eq!(told.losses, again.losses);
+    assert_eq!(reported.losses, again.losses);
     let (_, without) = go(&["data.workers=1"]);
-    assert_ne!(told.losses, without.losses);
+    assert_ne!(reported.losses, without.losses);
 }
 
 #[test]
@@ -167,14 +169,15 @@ fn what_turned_bad_is_remembered_across_an_interruption() {
     }
     let cut = train(&resolved, &Device::flex(), &run, Start::New, &stop, &mut Until(&stop));
     assert!(matches!(cut, Err(TrainError::Interrupted { .. })), "{cut:?}");
-    let (never, mut told) = (AtomicBool::new(false), Told::default());
-    let whole = train(&resolved, &Device::flex(), &run, Start::Resume, &never, &mut told).unwrap();
+    let (never, mut reported) = (AtomicBool::new(false), Reported::default());
+    let whole =
+        train(&resolved, &Device::flex(), &run, Start::Resume, &never, &mut reported).unwrap();
     assert_eq!(whole.skipped.len(), 2, "all are listed at the end");
-    assert!(told.skipped.is_empty(), "and none is named a second time: {:?}", told.skipped);
+    assert!(reported.skipped.is_empty(), "and none is named a second time: {:?}", reported.skipped);
 }
 
 #[test]
-fn a_starved_loader_is_told() {
+fn a_starved_loader_is_warned_of() {
     let (slow, _) = go(&["fickle.slow_ms=3", "data.workers=1"]);
     let warnings = slow.unwrap().warnings;
     assert!(warnings.iter().any(|w| w.starts_with("starved loader")), "{warnings:?}");

@@ -5,19 +5,15 @@ use std::sync::atomic::AtomicBool;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use lejepa_core::{
-    Dataset, Error, Modality, Registry, Source, View, ViewRng, ViewSampler, ViewSpec, Views, Window,
+    Component, Dataset, Decoded, Error, Modality, NoConfig, Registry, Source, View, ViewRng,
+    ViewSampler, ViewSpec, Views, Window, kind,
 };
 use lejepa_nn::{MlpKind, ResNetKind, VitKind};
 use lejepa_train::{Event, Model, Observer, Request, RunDir, Start, TrainError, checkpoint, train};
 use rand::RngExt;
-use serde::{Deserialize, Serialize};
 
 /// Noise of sixteen values; views are the noise with other noise on it.
 struct Noise;
-
-#[derive(Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct NoConfig {}
 
 struct Data;
 
@@ -29,35 +25,36 @@ impl Dataset for Data {
     fn name(&self, index: usize) -> String {
         format!("noise {index}")
     }
-    fn item(&self, index: usize, _: Window<'_>) -> Result<Vec<f32>, Error> {
-        Ok((0..16).map(|i| ((index * 31 + i * 17) % 23) as f32 / 11.0 - 1.0).collect())
-    }
-    fn bytes(&self, item: &Vec<f32>) -> usize {
-        item.len() * 4
+    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Vec<f32>>, Error> {
+        let noise = (0..16).map(|i| ((index * 31 + i * 17) % 23) as f32 / 11.0 - 1.0).collect();
+        Ok(Decoded::whole(noise, 64))
     }
 }
 
 impl ViewSampler for Data {
     type Sample = Vec<f32>;
     fn spec(&self) -> ViewSpec {
-        ViewSpec { globals: 2, locals: 1, global: vec![1, 16], local: vec![1, 8] }
+        ViewSpec::multi_crop(2, [1, 16], 1, [1, 8])
     }
     fn views(&self, x: &Vec<f32>, rng: &mut ViewRng) -> Result<Views, Error> {
         let mut view = |n: usize| {
             View::new([1, n], x[..n].iter().map(|v| v + rng.random_range(-0.1..0.1)).collect())
         };
-        Ok(Views { globals: vec![view(16)?, view(16)?], locals: vec![view(8)?] })
+        Ok(Views::multi_crop(vec![view(16)?, view(16)?], vec![view(8)?]))
     }
     fn eval_view(&self, x: &Vec<f32>) -> Result<View, Error> {
         View::new([1, 16], x.clone())
     }
 }
 
-impl Modality for Noise {
+impl Component for Noise {
     const NAME: &'static str = "noise";
     const ABOUT: &'static str = "noise";
-    const EXTENSIONS: &'static [&'static str] = &[];
     type Config = NoConfig;
+}
+
+impl Modality for Noise {
+    const EXTENSIONS: &'static [&'static str] = &[];
     type Sample = Vec<f32>;
     fn open(_: &NoConfig, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>, Error> {
         Ok(Box::new(Data))
@@ -70,10 +67,10 @@ impl Modality for Noise {
 fn registry() -> Registry {
     let me = lejepa_core::origin!();
     Registry::empty()
-        .modality::<Noise>(me)
-        .and_then(|r| r.encoder::<MlpKind>(me))
-        .and_then(|r| r.encoder::<VitKind>(me))
-        .and_then(|r| r.encoder::<ResNetKind>(me))
+        .with::<kind::Modality, Noise>(me)
+        .and_then(|r| r.with::<kind::Encoder, MlpKind>(me))
+        .and_then(|r| r.with::<kind::Encoder, VitKind>(me))
+        .and_then(|r| r.with::<kind::Encoder, ResNetKind>(me))
         .unwrap()
 }
 
@@ -141,8 +138,7 @@ fn a_loaded_model_trains_like_the_saved_one() {
     };
     let resolved = request.resolve(&registry).unwrap();
     let device = Device::flex().autodiff();
-    let views = Data.spec();
-    let model = Model::init(&resolved, &views, &device).unwrap();
+    let model = Model::init(&resolved, &device).unwrap();
     let d = tempfile::tempdir().unwrap();
     let run = RunDir::create(&d.path().join("r")).unwrap();
     let optimizer = burn::optim::AdamWConfig::new().init();
@@ -151,21 +147,24 @@ fn a_loaded_model_trains_like_the_saved_one() {
         step: 1,
         total: 2,
         seed: 0,
-        config: resolved.table.clone(),
-        data: checkpoint::DataPrint::of(["a".to_string()].into_iter()),
-        skipped: Vec::new(),
-        smooth_loss: 0.1 + 0.2,
-        best: Some(checkpoint::Best { step: 1, loss: 0.3 }),
+        config: resolved.table().clone(),
+        data: checkpoint::Fingerprint::of(["a".to_string()].into_iter()),
+        scanned_out: Vec::new(),
+        turned_bad: Vec::new(),
+        ended: false,
     };
-    let config = &resolved.settings.checkpoint;
-    let saved = checkpoint::save(&run, &model, &optimizer, &state, config).unwrap();
+    let mut contents = checkpoint::Contents::new(&model, &optimizer, &state);
+    contents.callbacks.push(("mine".into(), vec![1, 2, 3]));
+    let saved = checkpoint::save(&run, &contents, &resolved.settings().checkpoint).unwrap();
+    assert_eq!(checkpoint::load_callback(&saved, "mine").unwrap(), Some(vec![1, 2, 3]));
+    assert_eq!(checkpoint::load_callback(&saved, "other").unwrap(), None);
     checkpoint::verify(&saved).unwrap();
-    let other = Model::init(&resolved, &views, &device).unwrap();
+    let other = Model::init(&resolved, &device).unwrap();
     let loaded = checkpoint::load_model(&saved, other).unwrap();
     assert_eq!(loaded.num_params(), model.num_params());
     let x = Tensor::<2>::random([6, 16], Distribution::Default, &device);
     let run = |m: &Model| {
-        let z = m.projector.forward(m.encoder.encode(x.clone(), &[1, 16]).unwrap());
+        let z = m.projectors[0].forward(m.encoders[0].encode(x.clone(), &[1, 16]).unwrap());
         assert!(z.is_autodiff(), "gradients flow");
         z.into_data()
     };
@@ -175,7 +174,7 @@ fn a_loaded_model_trains_like_the_saved_one() {
     let file = saved.join("model.bpk");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let other = Model::init(&resolved, &views, &device).unwrap();
+    let other = Model::init(&resolved, &device).unwrap();
     assert!(matches!(checkpoint::load_model(&saved, other), Err(TrainError::Corrupt { .. })));
     assert!(matches!(checkpoint::verify(&saved), Err(TrainError::Corrupt { .. })));
 }

@@ -44,13 +44,17 @@ pub use lejepa_video as video;
 /// What most programs import.
 pub mod prelude {
     pub use lejepa_core::{
-        BoxedEncoder, BoxedStatistic, Dataset, Encoder, EncoderKind, Modality, Registry,
-        SamplerKind, Seed, Source, Statistic, StatisticKind, View, ViewRng, ViewSampler, ViewSpec,
-        Views, Window, register_encoder, register_modality, register_sampler, register_statistic,
+        BoxedEncoder, BoxedStatistic, BuildContext, Component, Dataset, Decoded, Encoder,
+        EncoderKind, Modality, NoConfig, Registry, Seed, Source, Statistic, StatisticKind, View,
+        ViewRng, ViewSampler, ViewSource, ViewSpec, Views, ViewsKind, Window, kind, register,
     };
     pub use lejepa_nn::{Projector, ProjectorConfig};
     pub use lejepa_objective::{
-        Centre, Mix, Objective, ObjectiveConfig, Reduction, Slicing, directions,
+        Centre, Losses, Mix, Objective, ObjectiveConfig, Reduction, Slicing, directions,
+        prediction_loss,
     };
-    pub use lejepa_train::{Model, Request, RunDir, train};
+    pub use lejepa_train::{
+        Callback, Embedder, Event, Learner, Model, Observer, Request, Resolved, RunDir, Silent,
+        Start, Trainer, train,
+    };
 }

@@ -1,20 +1,20 @@
-//! An encoder of its own for this modality. The general ones (`lejepa encoders`) work too: try
-//! `--encoder vit`.
+//! An encoder for this modality. The general ones work too: try `--encoder vit`.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig1d, Relu};
-use burn::tensor::{Device, Tensor};
-use lejepa_core::{BoxedEncoder, Encoder, EncoderKind, Error, Result, ViewSpec, register_encoder};
+use burn::tensor::Tensor;
+use lejepa_core::config::{self, check};
+use lejepa_core::{BoxedEncoder, BuildContext, Component, Encoder, EncoderKind, Result};
 use serde::{Deserialize, Serialize};
 
-/// Its keys in the `[encoder]` section.
+/// Its keys in the section `[encoder]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvConfig {
-    /// Channels of the first layer, at least 1; the embedding has four times as many.
+    /// Channels of the first layer, 1 to 4096; the embedding is four times as wide.
     pub width: usize,
-    /// Moments that a filter sees, at least 1.
+    /// Kernel size, 1 to 99.
     pub kernel: usize,
 }
 
@@ -24,8 +24,7 @@ impl Default for ConvConfig {
     }
 }
 
-/// Three convolutions over time, each halving the resolution, then the mean: views of any length
-/// give embeddings of one size.
+/// Three strided convolutions and global average pooling, so that views of any length fit.
 #[derive(Module, Debug)]
 pub struct Conv {
     layers: Vec<Conv1d>,
@@ -35,14 +34,13 @@ pub struct Conv {
 }
 
 impl Encoder<3> for Conv {
-    /// `[batch, channels, moments] -> [batch, dim]`
+    /// `[batch, channels, steps] -> [batch, dim]`
     fn encode(&self, views: Tensor<3>) -> Tensor<2> {
         let mut x = views;
         for (layer, norm) in self.layers.iter().zip(&self.norms) {
             x = Relu::new().forward(norm.forward(layer.forward(x)));
         }
-        let [batch, dim, _] = x.dims();
-        x.mean_dim(2).reshape([batch, dim])
+        x.mean_dim(2).squeeze_dim::<2>(2)
     }
 
     fn dim(&self) -> usize {
@@ -50,33 +48,34 @@ impl Encoder<3> for Conv {
     }
 }
 
-impl EncoderKind for Conv {
+impl Component for Conv {
     const NAME: &'static str = "accelerometer-conv";
-    const ABOUT: &'static str = "three convolutions over time";
-    const MODALITY: Option<&'static str> = Some("accelerometer");
+    const ABOUT: &'static str = "three strided convolutions";
     type Config = ConvConfig;
 
-    fn docs() -> lejepa_core::config::Docs {
-        lejepa_core::config::field_docs(include_str!("encoder.rs"), "ConvConfig")
-    }
-
-    fn build(config: &ConvConfig, views: &ViewSpec, device: &Device) -> Result<BoxedEncoder> {
-        if config.width == 0 || config.kernel == 0 {
-            return Err(Error::bad_value("encoder", "width and kernel must be at least 1"));
-        }
-        let widths = [views.global[0], config.width, 2 * config.width, 4 * config.width];
-        let layer = |pair: &[usize]| {
-            Conv1dConfig::new(pair[0], pair[1], config.kernel)
-                .with_stride(2)
-                .with_padding(PaddingConfig1d::Explicit(config.kernel / 2, config.kernel / 2))
-                // The norm that follows has its own.
-                .with_bias(false)
-                .init(device)
-        };
-        let norms = widths[1..].iter().map(|&w| BatchNormConfig::new(w).init(device)).collect();
-        let conv = Conv { layers: widths.windows(2).map(layer).collect(), norms, dim: widths[3] };
-        Ok(BoxedEncoder::new::<3>(conv))
+    fn docs() -> config::Docs {
+        config::field_docs(include_str!("encoder.rs"), "ConvConfig")
     }
 }
 
-register_encoder!(Conv);
+impl EncoderKind for Conv {
+    const MODALITY: Option<&'static str> = Some("accelerometer");
+
+    fn build(config: &ConvConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+        check::within("encoder.width", config.width, 1..=4096)?;
+        check::within("encoder.kernel", config.kernel, 1..=99)?;
+        let (width, pad) = (config.width, config.kernel / 2);
+        let widths = [at.views.channels(), width, 2 * width, 4 * width];
+        let layer = |pair: &[usize]| {
+            Conv1dConfig::new(pair[0], pair[1], config.kernel)
+                .with_stride(2)
+                .with_padding(PaddingConfig1d::Explicit(pad, pad))
+                // The norm that follows has a bias.
+                .with_bias(false)
+                .init(at.device)
+        };
+        let norms = widths[1..].iter().map(|&w| BatchNormConfig::new(w).init(at.device)).collect();
+        let layers = widths.windows(2).map(layer).collect();
+        Ok(BoxedEncoder::new::<3>(Conv { layers, norms, dim: 4 * width }))
+    }
+}

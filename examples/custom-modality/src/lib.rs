@@ -1,15 +1,16 @@
-//! Accelerometer: time series of several channels, such as those of an accelerometer or an EEG.
+//! Accelerometer: multichannel time series, e.g. of an accelerometer or an EEG.
 //!
-//! A sample is a table of numbers, a row a moment and a column a channel, read from CSV files. Views
-//! are stretches of it, with noise and gain, which the encoder learns to ignore.
+//! A sample is read from a CSV file with one row per time step and one column per channel. Views are random
+//! crops with random gain and noise, to which the encoder becomes invariant.
 
 mod demo;
 mod encoder;
 mod series;
 
+use lejepa_core::config::{self, check};
 use lejepa_core::{
-    Dataset, Error, FileDataset, Modality, Result, Source, Table, View, ViewRng, ViewSampler,
-    ViewSpec, Views, config, register_modality,
+    BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Table, View,
+    ViewRng, ViewSampler, ViewSpec, Views, kind, register,
 };
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
@@ -18,26 +19,29 @@ use serde::{Deserialize, Serialize};
 pub use encoder::{Conv, ConvConfig};
 pub use series::Series;
 
-/// The modality: an empty type that ties the parts together.
+/// The modality.
 pub struct Accelerometer;
 
-/// The `[accelerometer]` section of the configuration. Every field is a key with a default.
+// Makes `--modality accelerometer` and `--encoder accelerometer-conv` work.
+register!(kind::Modality: Accelerometer, kind::Encoder: Conv);
+
+/// The section `[accelerometer]` of the configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccelerometerConfig {
-    /// Channels of every sample, at least 1.
+    /// Channels of every sample, 1 to 1024.
     pub channels: usize,
-    /// Moments in a global view, at least 8.
+    /// Time steps in a global view, 8 to 65536.
     pub window: usize,
-    /// Moments in a local view, 8 to `window`.
+    /// Time steps in a local view, 8 to `window`.
     pub local_window: usize,
-    /// Global views of a sample, at least 1.
+    /// Global views per sample, 1 to 16.
     pub globals: usize,
-    /// Local views of a sample.
+    /// Local views per sample, 0 to 32.
     pub locals: usize,
-    /// Gains are drawn from 1 - gain to 1 + gain: 0 to 1.
+    /// Gains are drawn from 1 - gain to 1 + gain, 0 to 1.
     pub gain: f64,
-    /// Standard deviation of the noise that is added, at least 0.
+    /// Standard deviation of the added noise, 0 to 10.
     pub noise: f64,
 }
 
@@ -55,11 +59,19 @@ impl Default for AccelerometerConfig {
     }
 }
 
-impl Modality for Accelerometer {
+impl Component for Accelerometer {
     const NAME: &'static str = "accelerometer";
-    const ABOUT: &'static str = "time series of several channels";
-    const EXTENSIONS: &'static [&'static str] = &["csv"];
+    const ABOUT: &'static str = "multichannel time series";
     type Config = AccelerometerConfig;
+
+    /// The doc comments above, for `lejepa config show`.
+    fn docs() -> config::Docs {
+        config::field_docs(include_str!("lib.rs"), "AccelerometerConfig")
+    }
+}
+
+impl Modality for Accelerometer {
+    const EXTENSIONS: &'static [&'static str] = &["csv"];
     type Sample = Series;
 
     fn open(
@@ -69,109 +81,72 @@ impl Modality for Accelerometer {
         let (channels, window) = (config.channels, config.window);
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new(channels)),
-            // The loader names, counts and replaces files for which this is an error.
-            Source::Files(listing) => Box::new(FileDataset::new(
-                listing,
-                |series: &Series| 4 * series.values.len(),
-                move |path, _| series::read(path, channels, window),
-            )),
+            Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, _| {
+                series::read(blob, channels, window)
+            })),
+            other => {
+                let reason = format!("{other:?} is not supported");
+                return Err(Error::Data { reason, hint: "use the demo or CSV files".into() });
+            }
         })
     }
 
     fn sampler(config: &AccelerometerConfig) -> Result<Box<dyn ViewSampler<Sample = Series>>> {
-        let bad = |key: &str, reason: &str| {
-            Err(Error::bad_value(format!("{}.{key}", Accelerometer::NAME), reason))
-        };
-        match config {
-            c if c.channels == 0 => bad("channels", "must be at least 1"),
-            c if c.window < 8 => bad("window", "must be at least 8"),
-            c if !(8..=c.window).contains(&c.local_window) => {
-                bad("local_window", "must lie between 8 and the window")
-            }
-            c if !(0.0..=1.0).contains(&c.gain) => bad("gain", "must lie in 0..=1"),
-            c if !(c.noise >= 0.0 && c.noise.is_finite()) => bad("noise", "must be at least 0"),
-            c => Ok(Box::new(Stretches(c.clone()))),
-        }
+        check::within("accelerometer.channels", config.channels, 1..=1024)?;
+        check::within("accelerometer.window", config.window, 8..=65536)?;
+        check::within("accelerometer.local_window", config.local_window, 8..=config.window)?;
+        check::within("accelerometer.globals", config.globals, 1..=16)?;
+        check::within("accelerometer.locals", config.locals, 0..=32)?;
+        check::within("accelerometer.gain", config.gain, 0.0..=1.0)?;
+        check::within("accelerometer.noise", config.noise, 0.0..=10.0)?;
+        Ok(Box::new(Crops(config.clone())))
     }
 
-    /// What `lejepa config show` says of each key: the words above.
-    fn docs() -> config::Docs {
-        config::field_docs(include_str!("lib.rs"), "AccelerometerConfig")
-    }
-
-    /// Settings of other sections that suit this kind of data.
-    fn recipe(_demo: bool) -> Table {
-        config::recipe(
-            "
-            [train]
-            epochs = 30
-            [encoder]
-            name = \"accelerometer-conv\"
-            ",
-        )
+    /// Settings of other sections that suit this modality.
+    fn recipe(_: SourceKind) -> Table {
+        config::recipe("train.epochs = 30\nencoder.name = 'accelerometer-conv'")
     }
 }
 
-// The one line that makes `lejepa train --modality accelerometer` work.
-register_modality!(Accelerometer);
+/// Random crops in time.
+struct Crops(AccelerometerConfig);
 
-/// Makes views: stretches at random places.
-struct Stretches(AccelerometerConfig);
-
-impl Stretches {
-    fn cut(&self, series: &Series, start: usize, length: usize) -> View2 {
-        (0..series.channels)
-            .map(|channel| {
-                (start..start + length).map(|t| series.values[t * series.channels + channel]).collect()
-            })
-            .collect()
-    }
-
+impl Crops {
     fn random(&self, series: &Series, length: usize, rng: &mut ViewRng) -> Result<View> {
-        let start = rng.random_range(0..=series.len() - length);
-        let mut rows = self.cut(series, start, length);
-        for row in &mut rows {
+        let start = rng.random_range(0..=series.steps() - length);
+        let mut values = Vec::with_capacity(series.channels().len() * length);
+        for channel in series.channels() {
             let gain = 1.0 + self.0.gain as f32 * rng.random_range(-1.0f32..=1.0);
-            for x in row {
+            for x in &channel[start..start + length] {
                 let noise: f32 = StandardNormal.sample(rng);
-                *x = *x * gain + self.0.noise as f32 * noise;
+                values.push(gain * x + self.0.noise as f32 * noise);
             }
         }
-        view(rows)
+        View::new([series.channels().len(), length], values)
     }
 }
 
-/// Channel by channel.
-type View2 = Vec<Vec<f32>>;
-
-fn view(rows: View2) -> Result<View> {
-    let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
-    View::new(shape, rows.concat())
-}
-
-impl ViewSampler for Stretches {
+impl ViewSampler for Crops {
     type Sample = Series;
 
     fn spec(&self) -> ViewSpec {
         let c = &self.0;
-        ViewSpec {
-            globals: c.globals,
-            locals: c.locals,
-            global: vec![c.channels, c.window],
-            local: vec![c.channels, c.local_window],
-        }
+        let shape = |length| [c.channels, length];
+        ViewSpec::multi_crop(c.globals, shape(c.window), c.locals, shape(c.local_window))
     }
 
     fn views(&self, series: &Series, rng: &mut ViewRng) -> Result<Views> {
         let c = &self.0;
-        let mut some = |count: usize, length: usize| -> Result<Vec<View>> {
+        let mut crops = |count: usize, length: usize| -> Result<Vec<View>> {
             (0..count).map(|_| self.random(series, length, rng)).collect()
         };
-        Ok(Views { globals: some(c.globals, c.window)?, locals: some(c.locals, c.local_window)? })
+        Ok(Views::multi_crop(crops(c.globals, c.window)?, crops(c.locals, c.local_window)?))
     }
 
     fn eval_view(&self, series: &Series) -> Result<View> {
-        let start = (series.len() - self.0.window) / 2;
-        view(self.cut(series, start, self.0.window))
+        let length = self.0.window;
+        let start = (series.steps() - length) / 2;
+        let crop = |channel: &Vec<f32>| channel[start..start + length].to_vec();
+        View::new([self.0.channels, length], series.channels().iter().flat_map(crop).collect())
     }
 }

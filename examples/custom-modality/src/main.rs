@@ -1,8 +1,8 @@
-//! The `lejepa` command line with accelerometer in it.
+//! The `lejepa` command line with the modality `accelerometer`.
 
 use std::process::ExitCode;
 
-// A dependency that no code names is not linked, and what is not linked is not registered.
+// Cargo links only dependencies that code names, and only linked crates are registered.
 use lejepa_image as _;
 use accelerometer as _;
 

@@ -1,29 +1,28 @@
 //! The `[audio]` section of the configuration.
 
-use lejepa_core::{Error, Result};
+use lejepa_core::Result;
+use lejepa_core::config::check::{ascending, ensure, within};
 use serde::{Deserialize, Serialize};
-
-use crate::mel::LogMel;
 
 /// How recordings are read and how views are made of them.
 ///
-/// A view is a log-mel spectrogram `[1, mels, frames]` of a stretch of
+/// A view is a log-mel spectrogram `[1, mels, frames]` of a segment of
 /// `n_fft + (frames - 1) * hop` samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AudioConfig {
-    /// Rate that recordings are brought to, in samples per second, 2000 to 192000.
+    /// Rate that recordings are resampled to, in samples per second, 2000 to 192000.
     pub sample_rate: usize,
-    /// Samples of one frame, 16 to 16384.
+    /// Samples per frame, 16 to 16384.
     pub n_fft: usize,
-    /// Samples from one frame to the next, 1 to `n_fft`.
+    /// Samples between the starts of consecutive frames, 1 to `n_fft`.
     pub hop: usize,
     /// Mel bands: the height of a view, 1 to 512. A multiple of the encoder's patch.
     pub mels: usize,
     /// Lower edge of the lowest band in Hz, 0 to half of `sample_rate`.
     pub f_min: f64,
-    /// Upper edge of the highest band in Hz, above `f_min`, at most half of `sample_rate`. 0 stands
-    /// for half of `sample_rate`.
+    /// Upper edge of the highest band in Hz, above `f_min`, at most half of `sample_rate`. 0 means half
+    /// of `sample_rate`.
     pub f_max: f64,
     /// Global views per recording, 1 to 16.
     pub globals: usize,
@@ -33,41 +32,39 @@ pub struct AudioConfig {
     pub global_frames: usize,
     /// Frames of a local view: its width, 1 to `global_frames`. A multiple of the encoder's patch.
     pub local_frames: usize,
-    /// Seconds kept of one recording, 1 to 3600, and at least a global view at the greatest
-    /// `speed`. Of a longer recording a random stretch of this length is decoded each time, and it
-    /// is not kept in memory.
+    /// Longest recording that is decoded whole, in seconds, 1 to 3600, and at least a global view at
+    /// the highest `speed`. Of a longer one a random segment of this length is decoded each time, and
+    /// not cached.
     pub whole_seconds: f64,
-    /// What is done where a recording is shorter than a view: `repeat` or `pad`.
+    /// How recordings shorter than a view are extended: `repeat` or `pad`.
     pub short: Short,
-    /// Greatest change of loudness up or down, in dB, 0 to 60.
+    /// Largest change of gain, up or down, in dB, 0 to 60.
     pub gain_db: f64,
-    /// Least and greatest playing speed as a factor, 0.25 to 4. Pitch moves with it.
+    /// Smallest and largest playback speed as a factor, 0.25 to 4. Pitch changes with it.
     pub speed: [f64; 2],
     /// Probability of adding white noise to a view, 0 to 1.
     pub noise_chance: f64,
-    /// Greatest strength of the noise, relative to the root mean square of the view's sound, 0 to
-    /// 10.
+    /// Largest amplitude of the noise, relative to the root mean square of the segment, 0 to 10.
     pub noise: f64,
-    /// Probability of hiding a stretch of time of a view, and again of hiding a stretch of bands,
-    /// 0 to 1.
+    /// Probability of masking a range of frames, and independently of masking a range of bands, 0 to 1.
     pub mask_chance: f64,
-    /// Greatest part of a view's frames that is hidden, 0 to 0.9.
+    /// Largest fraction of a view's frames that is masked, 0 to 0.9.
     pub time_mask: f64,
-    /// Greatest part of a view's bands that is hidden, 0 to 0.9.
+    /// Largest fraction of a view's bands that is masked, 0 to 0.9.
     pub frequency_mask: f64,
-    /// Mean of the log-mel values, subtracted from them, -100 to 100.
+    /// Mean that is subtracted from log-mel values, -100 to 100.
     pub mean: f64,
-    /// Standard deviation of the log-mel values, which they are divided by, 0.001 to 100.
+    /// Standard deviation that log-mel values are divided by, 0.001 to 100.
     pub std: f64,
 }
 
-/// What a view of a recording that is shorter than the view is filled with.
+/// How a recording shorter than a view is extended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Short {
-    /// The recording over and over.
+    /// The recording is repeated.
     Repeat,
-    /// The recording once, silence around it.
+    /// Silence is added before and after.
     Pad,
 }
 
@@ -105,10 +102,11 @@ impl AudioConfig {
         if self.f_max == 0.0 { self.sample_rate as f64 / 2.0 } else { self.f_max }
     }
 
-    /// Refuses values out of range.
+    /// Refuses values out of range. [`AudioSampler::new`](crate::AudioSampler::new) also refuses `mels`
+    /// that are too many for `n_fft`.
     ///
     /// # Errors
-    /// [`Error::BadValue`] that names the key and what it may be.
+    /// [`Error::BadValue`](lejepa_core::Error::BadValue), which names the key and the allowed values.
     ///
     /// ```
     /// use lejepa_audio::AudioConfig;
@@ -119,71 +117,36 @@ impl AudioConfig {
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn validate(&self) -> Result<()> {
-        whole("sample_rate", self.sample_rate, 2000, 192_000)?;
-        whole("n_fft", self.n_fft, 16, 16384)?;
-        whole("hop", self.hop, 1, self.n_fft)?;
-        whole("mels", self.mels, 1, 512)?;
+        within("audio.sample_rate", self.sample_rate, 2000..=192_000)?;
+        within("audio.n_fft", self.n_fft, 16..=16384)?;
+        within("audio.hop", self.hop, 1..=self.n_fft)?;
+        within("audio.mels", self.mels, 1..=512)?;
         let nyquist = self.sample_rate as f64 / 2.0;
-        within("f_min", self.f_min, 0.0, nyquist)?;
-        within("f_max", self.f_max, 0.0, nyquist)?;
-        if self.f_min >= self.highest() {
-            let reason = format!(
-                "must be below the upper edge of {} Hz, got {}",
-                self.highest(),
-                self.f_min
-            );
-            return Err(bad("f_min", reason));
-        }
-        whole("globals", self.globals, 1, 16)?;
-        whole("locals", self.locals, 0, 32)?;
-        whole("global_frames", self.global_frames, 1, 16384)?;
-        whole("local_frames", self.local_frames, 1, self.global_frames)?;
-        let [low, high] = self.speed;
-        if !(0.25..=4.0).contains(&low) || !(low..=4.0).contains(&high) {
-            let reason =
-                format!("must be two factors from 0.25 to 4 in order, got {low} and {high}");
-            return Err(bad("speed", reason));
-        }
-        within("whole_seconds", self.whole_seconds, 1.0, 3600.0)?;
-        let view = (self.n_fft + (self.global_frames - 1) * self.hop) as f64 * high
-            / self.sample_rate as f64;
-        if self.whole_seconds < view {
-            let reason = format!(
-                "must be at least {view:.2}, the length of a global view, got {}",
-                self.whole_seconds
-            );
-            return Err(bad("whole_seconds", reason));
-        }
-        within("gain_db", self.gain_db, 0.0, 60.0)?;
-        within("noise_chance", self.noise_chance, 0.0, 1.0)?;
-        within("noise", self.noise, 0.0, 10.0)?;
-        within("mask_chance", self.mask_chance, 0.0, 1.0)?;
-        within("time_mask", self.time_mask, 0.0, 0.9)?;
-        within("frequency_mask", self.frequency_mask, 0.0, 0.9)?;
-        within("mean", self.mean, -100.0, 100.0)?;
-        within("std", self.std, 0.001, 100.0)?;
-        // The bands must also fit the transform, which only building them tells.
-        LogMel::new(self).map(|_| ())
-    }
-}
-
-pub(crate) fn bad(key: &str, reason: impl ToString) -> Error {
-    Error::bad_value(format!("audio.{key}"), reason)
-}
-
-fn whole(key: &str, value: usize, low: usize, high: usize) -> Result<()> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        Err(bad(key, format!("must be from {low} to {high}, got {value}")))
-    }
-}
-
-fn within(key: &str, value: f64, low: f64, high: f64) -> Result<()> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        Err(bad(key, format!("must be from {low} to {high}, got {value}")))
+        within("audio.f_min", self.f_min, 0.0..=nyquist)?;
+        within("audio.f_max", self.f_max, 0.0..=nyquist)?;
+        let (low, high) = (self.f_min, self.highest());
+        let reason = format_args!("must be below the upper edge of {high} Hz, got {low}");
+        ensure("audio.f_min", low < high, reason)?;
+        within("audio.globals", self.globals, 1..=16)?;
+        within("audio.locals", self.locals, 0..=32)?;
+        within("audio.global_frames", self.global_frames, 1..=16384)?;
+        within("audio.local_frames", self.local_frames, 1..=self.global_frames)?;
+        ascending("audio.speed", self.speed, 0.25..=4.0)?;
+        within("audio.whole_seconds", self.whole_seconds, 1.0..=3600.0)?;
+        let samples = self.n_fft + (self.global_frames - 1) * self.hop;
+        let (whole, view) =
+            (self.whole_seconds, samples as f64 * self.speed[1] / self.sample_rate as f64);
+        let reason =
+            format_args!("must be at least {view:.2}, the length of a global view, got {whole}");
+        ensure("audio.whole_seconds", whole >= view, reason)?;
+        within("audio.gain_db", self.gain_db, 0.0..=60.0)?;
+        within("audio.noise_chance", self.noise_chance, 0.0..=1.0)?;
+        within("audio.noise", self.noise, 0.0..=10.0)?;
+        within("audio.mask_chance", self.mask_chance, 0.0..=1.0)?;
+        within("audio.time_mask", self.time_mask, 0.0..=0.9)?;
+        within("audio.frequency_mask", self.frequency_mask, 0.0..=0.9)?;
+        within("audio.mean", self.mean, -100.0..=100.0)?;
+        within("audio.std", self.std, 0.001..=100.0)
     }
 }
 
@@ -198,13 +161,12 @@ mod tests {
 
     #[test]
     fn every_bad_value_names_its_key() {
-        for words in [
+        for line in [
             "sample_rate = 0",
             "n_fft = 8",
             "hop = 0",
             "hop = 513",
             "mels = 0",
-            "mels = 500",
             "f_min = 8000.0",
             "f_min = nan",
             "f_max = 9000.0",
@@ -225,18 +187,18 @@ mod tests {
             "mean = 1000.0",
             "std = 0.0",
         ] {
-            let table: lejepa_core::Table = words.parse().unwrap();
+            let table: lejepa_core::Table = line.parse().unwrap();
             let config: AudioConfig = lejepa_core::config::parse("audio", &table).unwrap();
             let error = config.validate().unwrap_err().to_string();
-            let key = words.split(' ').next().unwrap();
-            assert!(error.contains(&format!("`audio.{key}`")), "{words}: {error}");
+            let key = line.split(' ').next().unwrap();
+            assert!(error.contains(&format!("`audio.{key}`")), "{line}: {error}");
         }
     }
 
     #[test]
-    fn unknown_keys_and_words_are_refused() {
-        for words in ["rate = 8000", "short = \"stretch\""] {
-            let table: lejepa_core::Table = words.parse().unwrap();
+    fn unknown_keys_and_variants_are_refused() {
+        for line in ["rate = 8000", "short = \"stretch\""] {
+            let table: lejepa_core::Table = line.parse().unwrap();
             assert!(lejepa_core::config::parse::<AudioConfig>("audio", &table).is_err());
         }
         let table: lejepa_core::Table = "short = \"pad\"".parse().unwrap();

@@ -1,40 +1,39 @@
-//! Reading recordings: any file to one channel at one rate, whole or a stretch of it.
+//! Decoding of recordings to mono at one sample rate, whole or a segment.
 
-use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
-use lejepa_core::Window;
+use lejepa_core::{Blob, Decoded, ReadSeek, Window};
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler};
 use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, SeekMode, SeekTo, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::units::{Time, TimeBase, Timestamp};
 
 use crate::config::AudioConfig;
 use crate::waveform::Waveform;
 
-/// Rates of files in samples per second. Outside of it a header is broken, and a resampler for it
-/// could take any amount of memory.
+/// Sample rates that are accepted. A header with another one is damaged, and a resampler for it could
+/// take any amount of memory.
 const RATES: std::ops::RangeInclusive<u32> = 1000..=768_000;
 
-/// Seconds that decoding starts before a stretch: decoders carry state from packet to packet, and
-/// are right only after a few. MP3 needs the longest: a frame may use bytes of earlier ones, as far
-/// back as 255 or 511 bytes, which at the lowest bit rates is half a second.
+/// Seconds that decoding starts before a segment: decoders carry state from packet to packet and are
+/// exact only after a few. MP3 needs the most: a frame may use the last 255 or 511 bytes of earlier ones,
+/// which at the lowest bit rates is half a second.
 const RUN_UP: f64 = 0.75;
 
-/// Formats in which a seek gives the very samples that reading from the start does. In MP4 and
-/// Matroska it does not, and neither with ADPCM in any format.
+/// Formats in which seeking gives exactly the samples that decoding from the start does. It does not in
+/// MP4 and Matroska, nor with ADPCM in any format.
 const SEEKABLE: &[&str] = &["wave", "aiff", "flac", "mp3", "ogg"];
 
-/// Packets in a row that may be broken before the rest of a file is given up.
+/// Consecutive damaged packets after which the rest of a recording is given up.
 const MAX_BROKEN: usize = 64;
 
-/// What a recording is brought to.
+/// The rate that recordings are resampled to, and the longest that is decoded whole.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     rate: usize,
@@ -47,16 +46,24 @@ impl Limits {
     }
 }
 
-/// Decodes a recording, or of a long one the stretch that `window` chooses.
-pub(crate) fn decode(path: &Path, limits: Limits, window: Window<'_>) -> Result<Waveform, String> {
-    // A fault in a decoder must not cost a training run. There are some: on a broken codebook the
-    // Vorbis header reader of symphonia-format-ogg 0.6.1 fails an assertion.
-    catch_unwind(AssertUnwindSafe(|| stretch(path, limits, window)))
-        .unwrap_or_else(|_| Err("the decoder failed on this file".into()))
+/// Decodes a recording, or of a long one the segment that `window` chooses.
+pub(crate) fn decode(
+    blob: &Blob<'_>,
+    limits: Limits,
+    window: Window<'_>,
+) -> Result<Decoded<Waveform>, String> {
+    // A panic in a decoder must not end a training run. They happen: on a damaged codebook the Vorbis
+    // header reader of symphonia-format-ogg 0.6.1 fails an assertion.
+    catch_unwind(AssertUnwindSafe(|| segment(blob, limits, window)))
+        .unwrap_or_else(|_| Err("the decoder panicked on this file".into()))
 }
 
-fn stretch(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Waveform, String> {
-    let mut file = Recording::open(path)?;
+fn segment(
+    blob: &Blob<'_>,
+    limits: Limits,
+    mut window: Window<'_>,
+) -> Result<Decoded<Waveform>, String> {
+    let mut file = Recording::open(blob)?;
     let keep = (limits.seconds * f64::from(file.rate)).ceil() as usize;
     let mut seek = SEEKABLE.contains(&file.reader.format_info().short_name)
         && !file.decoder.codec_info().short_name.starts_with("adpcm");
@@ -67,16 +74,16 @@ fn stretch(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Wavefo
             Some(frames) => frames,
             None => {
                 let frames = file.measure();
-                file = Recording::open(path)?;
+                file = Recording::open(blob)?;
                 frames
             }
         };
         let start = if frames > keep { window.start(frames, keep) } else { 0 };
         let (samples, rate) = file.read(start, keep, seek)?;
         if frames > keep && samples.len() < keep && !measured {
-            // The header promises more than there is. Without a look at how much there is, whether
-            // the recording is read whole would depend on the window.
-            file = Recording::open(path)?;
+            // The header claims more than there is. Unless the true length is measured, the window
+            // would decide whether the recording is decoded whole.
+            file = Recording::open(blob)?;
             (total, seek) = (None, false);
             continue;
         }
@@ -85,44 +92,75 @@ fn stretch(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Wavefo
             lejepa_core::Error::Sample { reason, .. } => reason,
             other => other.to_string(),
         })?;
-        return Ok(wave.into_part(frames > keep));
+        return Ok(wave.decoded(frames <= keep));
     }
 }
 
-struct Recording {
-    reader: Box<dyn FormatReader>,
+/// A blob as symphonia reads it.
+struct BlobSource<'a> {
+    reader: Box<dyn ReadSeek + 'a>,
+    length: u64,
+}
+
+impl Read for BlobSource<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+impl Seek for BlobSource<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.reader.seek(to)
+    }
+}
+
+impl MediaSource for BlobSource<'_> {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.length)
+    }
+}
+
+struct Recording<'a> {
+    reader: Box<dyn FormatReader + 'a>,
     decoder: Box<dyn AudioDecoder>,
     track: u32,
-    /// Samples per second that positions are counted in.
+    /// Sample rate that positions are counted in.
     rate: u32,
     time_base: Option<TimeBase>,
-    /// Length that the header claims, in samples of one channel.
+    /// Length in samples per channel, as the header claims it.
     total: Option<usize>,
 }
 
-impl Recording {
-    fn open(path: &Path) -> Result<Self, String> {
-        let file = File::open(path).map_err(|e| e.to_string())?;
-        let stream = MediaSourceStream::new(Box::new(file), Default::default());
+impl<'a> Recording<'a> {
+    fn open(blob: &'a Blob<'_>) -> Result<Self, String> {
+        let reader = blob.open().map_err(|e| e.to_string())?;
+        let length = blob.len().map_err(|e| e.to_string())?;
+        let source = Box::new(BlobSource { reader, length });
+        let stream = MediaSourceStream::new(source, Default::default());
         let mut hint = Hint::new();
-        if let Some(extension) = path.extension().and_then(|e| e.to_str()) {
-            hint.with_extension(&extension.to_ascii_lowercase());
+        let extension = blob.extension();
+        if !extension.is_empty() {
+            hint.with_extension(&extension);
         }
         let reader = symphonia::default::get_probe()
             .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
-            .map_err(|e| format!("is not a sound file that can be read ({e})"))?;
+            .map_err(|e| format!("is not audio in a known format ({e})"))?;
         let track = reader
             .first_track_known_codec(TrackType::Audio)
             .or_else(|| reader.default_track(TrackType::Audio))
-            .ok_or("has no sound")?;
+            .ok_or("has no audio track")?;
         let params = track
             .codec_params
             .as_ref()
             .and_then(|params| params.audio())
-            .ok_or("has sound of an unknown codec")?;
+            .ok_or("has audio of an unknown codec")?;
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(params, &AudioDecoderOptions::default())
-            .map_err(|e| format!("its sound cannot be decoded ({e})"))?;
+            .map_err(|e| format!("its audio cannot be decoded ({e})"))?;
         let rate = params.sample_rate.ok_or("has no sample rate")?;
         check_rate(rate)?;
         let seconds = track
@@ -135,7 +173,7 @@ impl Recording {
             (None, frames) => frames.and_then(|n| usize::try_from(n).ok()),
         };
         let (id, time_base) = (track.id, track.time_base);
-        // No length and a length of nothing both mean that the header does not know it.
+        // A missing length and one of 0 both mean that the header does not know it.
         let total = frames.filter(|&n| n > 0);
         Ok(Self { reader, decoder, track: id, rate, time_base, total })
     }
@@ -146,7 +184,7 @@ impl Recording {
         Some((seconds * f64::from(self.rate)).round() as i64)
     }
 
-    /// The true length in samples: what the packets say. Reads the file to its end but decodes
+    /// The true length in samples, from the time stamps of all packets. Reads to the end but decodes
     /// nothing.
     fn measure(&mut self) -> usize {
         let (mut total, mut last) = (0usize, 0);
@@ -160,17 +198,17 @@ impl Recording {
                 last = last.max(frames(packet.pts));
             }
         }
-        // Matroska need not say how long a packet is, only when it begins.
+        // Matroska may give the start of a packet without its duration.
         if total == 0 { last } else { total }
     }
 
-    /// At most `keep` samples from `start` on, and their rate. A file that breaks off or goes bad
-    /// gives what came before. Without `seek` everything before `start` is decoded and dropped.
+    /// At most `keep` samples from `start` on, and their rate. A truncated or damaged recording gives
+    /// what comes before the damage. Without `seek`, everything before `start` is decoded and dropped.
     fn read(&mut self, start: usize, keep: usize, seek: bool) -> Result<(Vec<f32>, u32), String> {
         let mut out = Vec::new();
         let mut planes: Vec<Vec<f32>> = Vec::new();
         let mut rate = self.rate;
-        // Where the next decoded sample lies; after a seek only a packet that yields samples tells.
+        // Position of the next decoded sample; after a seek only the time stamp of a packet gives it.
         let mut at = Some(0);
         if seek && start > 0 {
             let early = (start as f64 / f64::from(self.rate) - RUN_UP).max(0.0);
@@ -199,7 +237,7 @@ impl Recording {
             let stamp = self.frames_at(packet.pts);
             let decoded = match self.decoder.decode(&packet) {
                 Ok(decoded) => decoded,
-                // A broken packet is lost, the ones after it need not be.
+                // A damaged packet is lost; those after it may be fine.
                 Err(error @ Error::DecodeError(_)) => {
                     trouble = Some(error);
                     broken += 1;
@@ -237,7 +275,7 @@ impl Recording {
         }
         match trouble {
             Some(error) if out.is_empty() && start == 0 => {
-                Err(format!("its sound cannot be decoded ({error})"))
+                Err(format!("its audio cannot be decoded ({error})"))
             }
             _ => Ok((out, rate)),
         }
@@ -249,10 +287,10 @@ fn check_rate(rate: u32) -> Result<(), String> {
         return Ok(());
     }
     let (low, high) = (RATES.start(), RATES.end());
-    Err(format!("its sample rate is {rate} Hz; {low} to {high} can be read"))
+    Err(format!("its sample rate is {rate} Hz; {low} to {high} are supported"))
 }
 
-/// The mean of all channels at one moment.
+/// The mean of all channels at sample `at`.
 fn mono(planes: &[Vec<f32>], at: usize) -> f32 {
     let sum: f32 = planes.iter().filter_map(|plane| plane.get(at)).sum();
     sum / planes.len().max(1) as f32
@@ -263,12 +301,13 @@ fn resample(samples: Vec<f32>, from: u32, to: usize) -> Result<Vec<f32>, String>
     if from == to || samples.is_empty() {
         return Ok(samples);
     }
-    let words =
-        |error: &dyn std::fmt::Display| format!("cannot go from {from} to {to} Hz ({error})");
+    let reason = |error: &dyn std::fmt::Display| {
+        format!("cannot be resampled from {from} to {to} Hz ({error})")
+    };
     let count = samples.len();
-    let input = SequentialSlice::new(samples.as_slice(), 1, count).map_err(|e| words(&e))?;
-    let mut fft = Fft::<f32>::new(from, to, 1024, 1, FixedSync::Both).map_err(|e| words(&e))?;
-    let output = fft.process_all(&input, count, None).map_err(|e| words(&e))?;
+    let input = SequentialSlice::new(samples.as_slice(), 1, count).map_err(|e| reason(&e))?;
+    let mut fft = Fft::<f32>::new(from, to, 1024, 1, FixedSync::Both).map_err(|e| reason(&e))?;
+    let output = fft.process_all(&input, count, None).map_err(|e| reason(&e))?;
     Ok(output.take_data())
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use lejepa_core::{Purpose, Seed};
 use proptest::prelude::*;
 use std::f32::consts::TAU;
-use std::path::PathBuf;
+use std::path::Path;
 
 const LIMITS: Limits = Limits { rate: 16000, seconds: 30.0 };
 
@@ -24,11 +24,16 @@ pub(crate) fn write_wav(path: &Path, rate: u32, samples: &[f32]) {
     writer.finalize().unwrap();
 }
 
-fn decode_bytes(name: &str, bytes: &[u8]) -> Result<Waveform, String> {
-    let d = tempfile::tempdir().unwrap();
-    let path = d.path().join(name);
-    std::fs::write(&path, bytes).unwrap();
-    decode(&path, LIMITS, Window::Centre)
+fn decode_bytes(name: &str, bytes: &[u8]) -> Result<Decoded<Waveform>, String> {
+    decode(&Blob::bytes(name, bytes), LIMITS, Window::Centre)
+}
+
+fn decode_file(
+    path: &Path,
+    limits: Limits,
+    window: Window<'_>,
+) -> Result<Decoded<Waveform>, String> {
+    decode(&Blob::file(path), limits, window)
 }
 
 fn wav_bytes(seconds: usize) -> Vec<u8> {
@@ -38,7 +43,7 @@ fn wav_bytes(seconds: usize) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// Strength of one frequency, from 0 to the amplitude of the tone.
+/// Amplitude of one frequency.
 fn strength(samples: &[f32], hertz: f32, rate: f32) -> f32 {
     let (mut re, mut im) = (0.0, 0.0);
     for (i, v) in samples.iter().enumerate() {
@@ -78,66 +83,89 @@ fn wav_of_every_kind_becomes_the_same_tone() {
             }
             writer.finalize().unwrap();
             let what = format!("{rate} Hz, {channels} channels, {bits} bits, float {float}");
-            let wave = decode(&path, LIMITS, Window::Centre).expect(&what);
+            let Decoded { item: wave, is_whole, .. } =
+                decode_file(&path, LIMITS, Window::Centre).expect(&what);
             assert!(wave.samples().len().abs_diff(16000) <= 1, "{what}: {}", wave.samples().len());
             let (tone, other) = (
                 strength(wave.samples(), 500.0, 16000.0),
                 strength(wave.samples(), 1000.0, 16000.0),
             );
             assert!((tone - 0.5).abs() < 0.02 && other < 0.02, "{what}: {tone} {other}");
-            assert!(!wave.is_part());
+            assert!(is_whole);
         }
     }
 }
 
 #[test]
-fn a_stretch_is_a_slice_of_the_whole() {
+fn a_segment_is_a_slice_of_the_whole() {
     let d = tempfile::tempdir().unwrap();
     let path = d.path().join("long.wav");
     let samples: Vec<f32> = (0..80000).map(|i| ((i * 7919) % 10007) as f32 / 10007.0).collect();
     write_wav(&path, 16000, &samples);
-    let whole = decode(&path, LIMITS, Window::Centre).unwrap();
-    assert_eq!(whole.samples(), samples);
+    let whole = decode_file(&path, LIMITS, Window::Centre).unwrap();
+    assert_eq!(whole.item.samples(), samples);
     let limits = Limits { seconds: 1.5, ..LIMITS };
-    let centre = decode(&path, limits, Window::Centre).unwrap();
-    assert!(centre.is_part());
-    assert_eq!(centre.samples(), &samples[28000..52000]);
+    let centre = decode_file(&path, limits, Window::Centre).unwrap();
+    assert!(!centre.is_whole);
+    assert_eq!(centre.item.samples(), &samples[28000..52000]);
     for n in 0..10 {
         let rng = || Seed(1).rng(Purpose::Views, &[n]);
         let start = Window::Random(&mut rng()).start(80000, 24000);
-        let part = decode(&path, limits, Window::Random(&mut rng())).unwrap();
-        assert_eq!(part.samples(), &samples[start..start + 24000], "from {start}");
+        let part = decode_file(&path, limits, Window::Random(&mut rng())).unwrap();
+        assert_eq!(part.item.samples(), &samples[start..start + 24000], "from {start}");
     }
 }
 
 #[test]
-fn dropping_what_comes_before_gives_what_seeking_does() {
+fn bytes_and_parts_of_files_decode_like_files() {
+    let d = tempfile::tempdir().unwrap();
+    let mp3 = include_bytes!("low_rate.mp3");
+    let wav = wav_bytes(4);
+    for (name, bytes) in [("a.mp3", &mp3[..]), ("a.wav", &wav)] {
+        let (file, archive) = (d.path().join(name), d.path().join("archive"));
+        std::fs::write(&file, bytes).unwrap();
+        std::fs::write(&archive, [&b"before"[..], bytes, b"after"].concat()).unwrap();
+        let member = Blob::part(name, &archive, 6..6 + bytes.len() as u64);
+        for limits in [LIMITS, Limits { seconds: 1.0, ..LIMITS }] {
+            let want = decode_file(&file, limits, Window::Centre).unwrap();
+            for blob in [&Blob::bytes(name, bytes), &member] {
+                assert_eq!(decode(blob, limits, Window::Centre).unwrap(), want, "{blob:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn decoding_from_the_start_gives_what_seeking_does() {
     let d = tempfile::tempdir().unwrap();
     let path = d.path().join("long.wav");
     write_wav(&path, 44100, &sine(300.0, 44100, 100_000));
-    let read = |seek| Recording::open(&path).unwrap().read(60_001, 9999, seek).unwrap();
+    let blob = Blob::file(&path);
+    let read = |seek| {
+        let mut file = Recording::open(&blob).unwrap();
+        file.read(60_001, 9999, seek).unwrap()
+    };
     assert_eq!(read(true), read(false));
     assert_eq!(read(true).0.len(), 9999);
-    let mut file = Recording::open(&path).unwrap();
+    let mut file = Recording::open(&blob).unwrap();
     assert_eq!((file.total, file.measure()), (Some(100_000), 100_000));
 }
 
 #[test]
-fn seeking_is_exact_where_mp3_frames_lean_on_many_before_them() {
+fn seeking_is_exact_where_mp3_frames_depend_on_many_earlier_ones() {
     // Eight seconds of a gliding tone at 8 kbit/s: frames of 36 bytes.
-    let d = tempfile::tempdir().unwrap();
-    let path = d.path().join("low_rate.mp3");
-    std::fs::write(&path, include_bytes!("low_rate.mp3")).unwrap();
-    let whole = decode(&path, LIMITS, Window::Centre).unwrap();
+    let blob = Blob::bytes("low_rate.mp3", &include_bytes!("low_rate.mp3")[..]);
+    let whole = decode(&blob, LIMITS, Window::Centre).unwrap().item;
     for start in (20_000..120_000).step_by(3001) {
-        let (part, rate) = Recording::open(&path).unwrap().read(start, 4000, true).unwrap();
+        let mut file = Recording::open(&blob).unwrap();
+        let (part, rate) = file.read(start, 4000, true).unwrap();
         assert_eq!(rate, 16000);
         assert!(part == whole.samples()[start..start + 4000], "from {start}");
     }
 }
 
 #[test]
-fn what_is_no_sound_is_refused_in_words() {
+fn other_files_are_refused_with_one_line() {
     let text = "Dear diary, today I renamed a letter to letter.mp3.\n".repeat(40);
     for (name, bytes) in [
         ("zero.wav", Vec::new()),
@@ -148,46 +176,45 @@ fn what_is_no_sound_is_refused_in_words() {
         let error = decode_bytes(name, &bytes).unwrap_err();
         assert!(!error.is_empty() && !error.contains('\n'), "{name}: {error}");
     }
-    assert!(decode(&PathBuf::from("no such.wav"), LIMITS, Window::Centre).is_err());
+    assert!(decode_file(Path::new("no such.wav"), LIMITS, Window::Centre).is_err());
 }
 
 #[test]
-fn a_cut_file_gives_what_came() {
+fn a_truncated_file_gives_what_is_left() {
     let bytes = wav_bytes(4);
-    let cut = &bytes[..bytes.len() / 2];
-    let wave = decode_bytes("cut.wav", cut).unwrap();
-    assert!((30000..=32000).contains(&wave.samples().len()), "{}", wave.samples().len());
-    assert!(!wave.is_part());
+    let wave = decode_bytes("cut.wav", &bytes[..bytes.len() / 2]).unwrap();
+    let length = wave.item.samples().len();
+    assert!((30000..=32000).contains(&length), "{length}");
+    assert!(wave.is_whole);
 }
 
 #[test]
-fn a_header_that_promises_too_much_is_found_out() {
-    // 100 seconds are promised and 4 are there: most windows would lie past the end.
-    let d = tempfile::tempdir().unwrap();
-    let path = d.path().join("cut.wav");
+fn a_header_that_claims_too_much_does_not_mislead() {
+    // The header claims 100 seconds of which 4 are left: most windows would lie past the end.
     let mut bytes = wav_bytes(100);
     bytes.truncate(bytes.len() / 25);
-    std::fs::write(&path, bytes).unwrap();
-    let whole = decode(&path, LIMITS, Window::Centre).unwrap();
-    assert!((60000..=64000).contains(&whole.samples().len()), "{}", whole.samples().len());
-    assert!(!whole.is_part());
+    let blob = Blob::bytes("cut.wav", bytes);
+    let whole = decode(&blob, LIMITS, Window::Centre).unwrap();
+    let length = whole.item.samples().len();
+    assert!((60000..=64000).contains(&length), "{length}");
+    assert!(whole.is_whole);
     for n in 0..60 {
         let mut rng = Seed(1).rng(Purpose::Views, &[n]);
-        assert_eq!(decode(&path, LIMITS, Window::Random(&mut rng)).unwrap(), whole);
+        assert_eq!(decode(&blob, LIMITS, Window::Random(&mut rng)).unwrap(), whole);
     }
-    let part = decode(&path, Limits { seconds: 2.0, ..LIMITS }, Window::Centre).unwrap();
-    assert!(part.is_part() && part.samples().len() == 32000);
+    let part = decode(&blob, Limits { seconds: 2.0, ..LIMITS }, Window::Centre).unwrap();
+    assert!(!part.is_whole && part.item.samples().len() == 32000);
 }
 
 #[test]
-fn not_a_number_and_absurd_rates_are_refused() {
+fn nan_and_absurd_rates_are_refused() {
     let d = tempfile::tempdir().unwrap();
     let path = d.path().join("a.wav");
     write_wav(&path, 16000, &[0.0, f32::NAN, 0.0]);
-    let error = decode(&path, LIMITS, Window::Centre).unwrap_err();
+    let error = decode_file(&path, LIMITS, Window::Centre).unwrap_err();
     assert!(error.contains("sample 1 is NaN"), "{error}");
     write_wav(&path, 4_000_000_000, &[0.0; 64]);
-    let error = decode(&path, LIMITS, Window::Centre).unwrap_err();
+    let error = decode_file(&path, LIMITS, Window::Centre).unwrap_err();
     assert!(error.contains("sample rate"), "{error}");
 }
 
@@ -195,7 +222,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn random_bytes_are_never_fatal(
+    fn random_bytes_never_panic(
         bytes in proptest::collection::vec(any::<u8>(), 1..2000), kind in 0usize..6,
     ) {
         let kinds: [(&str, &[u8]); 6] = [
@@ -212,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn flipped_bytes_are_never_fatal(
+    fn flipped_bytes_never_panic(
         flips in proptest::collection::vec((0usize..200, any::<u8>()), 1..6),
     ) {
         let mut bytes = wav_bytes(1);

@@ -1,23 +1,23 @@
-//! The built-in data: sounds of ten kinds, made on the fly.
+//! The built-in data: synthetic sounds of ten classes.
 
 use std::f32::consts::TAU;
 
-use lejepa_core::{Dataset, Error, Labels, Purpose, Result, Seed, Split, ViewRng, Window};
+use lejepa_core::{Dataset, Decoded, Error, Labels, Purpose, Result, Seed, Split, ViewRng, Window};
 use rand::RngExt;
 
 use crate::waveform::Waveform;
 
-/// Number of sounds, 100 of each kind.
+/// Number of sounds, 100 of each class.
 pub(crate) const ITEMS: usize = 1000;
 /// Length of a sound in seconds.
 const SECONDS: f32 = 2.0;
-/// Every fifth sound of a kind is held out.
+/// Every fifth sound of a class is held out.
 const TEST_EVERY: usize = 5;
 
-/// The kinds of sound: the classes of the label column `sound`.
+/// The classes of the label column `sound`.
 ///
-/// Pitch, loudness, noise, onset and length are drawn alike for all, so that none of them tells the
-/// kind.
+/// Pitch, loudness, noise, onset and length have the same distribution in all classes, so that none of
+/// them gives the class away.
 pub const SOUNDS: [&str; 10] = [
     "tone",
     "square",
@@ -31,7 +31,7 @@ pub const SOUNDS: [&str; 10] = [
     "pluck",
 ];
 
-/// Sounds in noise, two seconds each. The label column is `sound` ([`SOUNDS`]).
+/// Sounds in noise, two seconds each, with the label column `sound` ([`SOUNDS`]).
 pub(crate) struct Demo {
     rate: usize,
     labels: [Labels; 1],
@@ -57,16 +57,13 @@ impl Dataset for Demo {
         format!("demo sound {index} ({})", SOUNDS[index % SOUNDS.len()])
     }
 
-    fn item(&self, index: usize, _: Window<'_>) -> Result<Waveform> {
+    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Waveform>> {
         if index >= ITEMS {
             return Err(Error::sample(self.name(index), "no such item"));
         }
         let mut rng = Seed(0x0061_7564_696f).rng(Purpose::Demo, &[index as u64]);
-        Waveform::new(render(index % SOUNDS.len(), self.rate as f32, &mut rng))
-    }
-
-    fn bytes(&self, wave: &Waveform) -> usize {
-        wave.bytes()
+        let wave = Waveform::new(render(index % SOUNDS.len(), self.rate as f32, &mut rng))?;
+        Ok(wave.decoded(true))
     }
 
     fn labels(&self) -> &[Labels] {
@@ -79,10 +76,10 @@ impl Dataset for Demo {
     }
 }
 
-/// A sound of this kind, at a random loudness, over noise.
+/// A sound of this class, at a random loudness, in noise.
 fn render(kind: usize, rate: f32, rng: &mut ViewRng) -> Vec<f32> {
     let total = (SECONDS * rate) as usize;
-    // Low rates have no room for high pitches and what lies above them.
+    // At low rates high pitches and their overtones would exceed the Nyquist frequency.
     let highest = f32::min(1200.0, rate / 8.0);
     let pitch = 150.0 * (highest / 150.0).powf(rng.random::<f32>());
     let onset = (rng.random_range(0.0..0.3f32) * rate) as usize;
@@ -94,7 +91,7 @@ fn render(kind: usize, rate: f32, rng: &mut ViewRng) -> Vec<f32> {
     let mut sound = voice(kind, pitch, rate, length, rng);
     let ramp = 0.005 * rate;
     for (i, v) in sound.iter_mut().enumerate() {
-        // Without a ramp every kind would begin and end with a click.
+        // Without a ramp every sound would begin and end with a click.
         let edge = (i + 1).min(length - i) as f32 / ramp;
         *v *= edge.min(1.0);
     }
@@ -113,7 +110,7 @@ fn render(kind: usize, rate: f32, rng: &mut ViewRng) -> Vec<f32> {
     out
 }
 
-/// Brings samples to this root mean square.
+/// Scales samples to this root mean square.
 fn scale(samples: &mut [f32], rms: f32) {
     let power = samples.iter().map(|v| v * v).sum::<f32>() / samples.len().max(1) as f32;
     let factor = rms / power.sqrt().max(1e-9);
@@ -122,7 +119,7 @@ fn scale(samples: &mut [f32], rms: f32) {
 
 fn voice(kind: usize, pitch: f32, rate: f32, length: usize, rng: &mut ViewRng) -> Vec<f32> {
     let phase = rng.random_range(0.0..TAU);
-    // Speed of what changes within a sound, and how far it goes.
+    // Rate and depth of modulation.
     let pace = rng.random_range(3.0..8.0f32);
     let depth = rng.random::<f32>();
     let time = |i: usize| i as f32 / rate;
@@ -150,7 +147,7 @@ fn voice(kind: usize, pitch: f32, rate: f32, length: usize, rng: &mut ViewRng) -
             (0..length).map(|i| sine(i % every, pitch) * (-time(i % every) / fade).exp()).collect()
         }
         "noise-band" => {
-            // A resonance that rings at the pitch and is driven by noise.
+            // A resonator at the pitch, driven by noise.
             let width = pitch * (0.1 + 0.2 * depth);
             let radius = (-std::f32::consts::PI * width / rate).exp();
             let (a, b) = (2.0 * radius * (TAU * pitch / rate).cos(), radius * radius);
@@ -167,7 +164,7 @@ fn voice(kind: usize, pitch: f32, rate: f32, length: usize, rng: &mut ViewRng) -
             let every = (rate * 2.0 / pace).max(1.0) as usize;
             let fade = 0.08 + 0.1 * depth;
             let string = harmonics(pitch, rate, length, 1);
-            // The overtones of a string die sooner than its ground tone.
+            // The overtones of a string decay faster than its fundamental.
             (0..length)
                 .map(|i| {
                     let t = time(i % every);
@@ -178,8 +175,8 @@ fn voice(kind: usize, pitch: f32, rate: f32, length: usize, rng: &mut ViewRng) -
     }
 }
 
-/// Overtones of `pitch` at every `step`-th multiple, each as strong as one over its number. Only
-/// what the rate can carry: folded overtones would sound at other pitches.
+/// Every `step`-th harmonic of `pitch`, with amplitude one over its number. Harmonics above the Nyquist
+/// frequency are left out, since they would alias.
 fn harmonics(pitch: f32, rate: f32, length: usize, step: usize) -> Vec<f32> {
     let count = (0.45 * rate / pitch) as usize;
     let mut out = vec![0.0; length];
@@ -208,14 +205,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sounds_have_their_length_and_repeat() {
+    fn sounds_have_their_length_and_are_deterministic() {
         let demo = Demo::new(16000);
         let wave = demo.item(11, Window::Centre).unwrap();
-        assert_eq!(wave.samples().len(), 32000);
+        assert_eq!((wave.item.samples().len(), wave.bytes), (32000, 128_000));
         assert_eq!(wave, Demo::new(16000).item(11, Window::Centre).unwrap());
         assert_ne!(wave, demo.item(21, Window::Centre).unwrap());
         assert!(demo.item(ITEMS, Window::Centre).is_err());
-        assert_eq!(Demo::new(2000).item(0, Window::Centre).unwrap().samples().len(), 4000);
+        let low = Demo::new(2000).item(0, Window::Centre).unwrap();
+        assert_eq!(low.item.samples().len(), 4000);
     }
 
     #[test]
@@ -223,7 +221,7 @@ mod tests {
         let demo = Demo::new(4000);
         assert_eq!(demo.len(), 1000);
         for index in 0..demo.len() {
-            let wave = demo.item(index, Window::Centre).unwrap();
+            let wave = demo.item(index, Window::Centre).unwrap().item;
             let samples = wave.samples();
             let power = samples.iter().map(|v| v * v).sum::<f32>() / samples.len() as f32;
             assert!((0.005..0.3).contains(&power.sqrt()), "{}: {power}", demo.name(index));

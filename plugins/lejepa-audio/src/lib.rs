@@ -1,30 +1,31 @@
-//! Sound for LeJEPA: the modality `audio`.
+//! Audio for LeJEPA: the modality `audio`.
 //!
-//! A sample is a [`Waveform`]: one channel at one rate, whatever the file has. Views are log-mel
+//! A sample is a [`Waveform`]: mono, at one sample rate, whatever the file has. Views are log-mel
 //! spectrograms `[1, mels, frames]`.
 //!
-//! | Part | Does |
+//! | Item | Purpose |
 //! |---|---|
-//! | [`AudioModality`] | the plugin itself |
+//! | [`AudioModality`] | the plugin |
 //! | [`AudioConfig`] | the `[audio]` section |
-//! | [`AudioSampler`] | views: a stretch, its speed, loudness and noise, and what is hidden of it |
-//! | `decode.rs` | files to waveforms, with exact access to a stretch of a long one |
+//! | [`AudioSampler`] | views: a random segment with changes of speed, gain, noise and masking |
+//! | `decode.rs` | encoded audio to waveforms, with sample-exact access to a segment of a long recording |
 //! | `mel.rs` | waveforms to log-mel spectrograms |
-//! | `demo.rs` | made-up sounds of ten kinds ([`SOUNDS`]) |
+//! | `demo.rs` | synthetic sounds of ten classes ([`SOUNDS`]) |
 //!
-//! Of a recording longer than [`AudioConfig::whole_seconds`] each visit reads a random stretch, and
-//! evaluation the middle. Shorter ones are read whole and may be kept in memory.
+//! Of a recording longer than [`AudioConfig::whole_seconds`], training decodes a random segment each time
+//! and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
 mod config;
 mod decode;
 mod demo;
-mod files;
 mod mel;
 mod sampler;
 mod waveform;
 
+use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Dataset, Modality, Result, Source, Table, ViewSampler, config as layers, register_modality,
+    BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Table,
+    ViewSampler, kind, register,
 };
 
 pub use config::{AudioConfig, Short};
@@ -32,26 +33,40 @@ pub use demo::SOUNDS;
 pub use sampler::AudioSampler;
 pub use waveform::Waveform;
 
-/// Sound: recordings of speech, music, machines, animals.
+/// Audio: recordings of speech, music, machines, animals.
 pub struct AudioModality;
 
-register_modality!(AudioModality);
+register!(kind::Modality: AudioModality);
+
+impl Component for AudioModality {
+    const NAME: &'static str = "audio";
+    const ABOUT: &'static str = "audio: WAV, FLAC, MP3, Ogg Vorbis, AAC, ALAC, AIFF, Matroska";
+    type Config = AudioConfig;
+
+    fn docs() -> Docs {
+        field_docs(include_str!("config.rs"), "AudioConfig")
+    }
+}
 
 impl Modality for AudioModality {
-    const NAME: &'static str = "audio";
-    const ABOUT: &'static str =
-        "sound files: WAV, FLAC, MP3, Ogg Vorbis, AAC, ALAC, AIFF, Matroska";
     const EXTENSIONS: &'static [&'static str] =
         &["wav", "flac", "mp3", "ogg", "oga", "m4a", "mp4a", "aac", "aif", "aiff", "mka"];
 
-    type Config = AudioConfig;
     type Sample = Waveform;
 
     fn open(config: &AudioConfig, source: Source) -> Result<Box<dyn Dataset<Item = Waveform>>> {
-        config.validate()?;
+        let limits = decode::Limits::of(config);
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new(config.sample_rate)),
-            Source::Files(listing) => Box::new(files::AudioFiles::new(listing, config)),
+            Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, window| {
+                decode::decode(blob, limits, window)
+            })),
+            other => {
+                return Err(Error::Data {
+                    reason: format!("audio cannot be read from {other:?}"),
+                    hint: "use the built-in data or encoded audio".into(),
+                });
+            }
         })
     }
 
@@ -59,12 +74,8 @@ impl Modality for AudioModality {
         Ok(Box::new(AudioSampler::new(config)?))
     }
 
-    fn docs() -> lejepa_core::config::Docs {
-        lejepa_core::config::field_docs(include_str!("config.rs"), "AudioConfig")
-    }
-
-    fn recipe(demo: bool) -> Table {
-        layers::recipe(if demo { DEMO } else { FILES })
+    fn recipe(source: SourceKind) -> Table {
+        recipe(if source == SourceKind::Demo { DEMO } else { FILES })
     }
 }
 
@@ -75,7 +86,7 @@ name = 'vit'
 patch = [16, 16]
 ";
 
-/// The same, and as long as two processor cores need under three minutes for.
+/// The same patch, in a model that two CPU cores train in under three minutes.
 const DEMO: &str = "
 [train]
 epochs = 30.0
@@ -91,15 +102,19 @@ heads = 4
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lejepa_core::Registry;
+    use crate::decode::tests::{sine, write_wav};
+    use lejepa_core::{OpenOptions, Registry, Window};
 
     #[test]
     fn the_demo_runs_through_the_registry() {
         let registry = Registry::discover().unwrap();
-        let audio = registry.find_modality("audio").unwrap();
-        let source = (audio.open)(&(audio.defaults)().unwrap(), Source::Demo, 1 << 24).unwrap();
-        assert_eq!(source.spec().global, [1, 64, 96]);
-        assert_eq!(source.spec().local, [1, 64, 48]);
+        let audio = registry.find::<kind::Modality>("audio", None).unwrap();
+        let section = audio.meta().defaults().unwrap();
+        let views = registry.find::<kind::Views>("default", Some("audio")).unwrap();
+        let pipeline = (views.build())(&section, &Table::new()).unwrap();
+        assert_eq!(pipeline.spec().groups()[0].max_shape(), [1, 64, 96]);
+        assert_eq!(pipeline.spec().groups()[1].max_shape(), [1, 64, 48]);
+        let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();
         let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
         for index in 0..100 {
             for &v in source.eval_view(index).unwrap().data().iter() {
@@ -113,16 +128,42 @@ mod tests {
     }
 
     #[test]
-    fn the_recipes_are_read() {
-        for demo in [true, false] {
-            assert!(AudioModality::recipe(demo)["encoder"]["patch"].is_array());
+    fn class_folders_are_labels_and_only_short_recordings_are_whole() {
+        let d = tempfile::tempdir().unwrap();
+        for (name, seconds) in [("a/long.wav", 3), ("b/short.WAV", 2)] {
+            let path = d.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            write_wav(&path, 16000, &sine(440.0, 16000, seconds * 16000));
+        }
+        std::fs::write(d.path().join("b/zero.mp3"), b"").unwrap();
+        let source = Source::resolve(d.path().to_str().unwrap(), AudioModality::rule()).unwrap();
+        let config = AudioConfig { whole_seconds: 2.0, ..AudioConfig::default() };
+        let set = AudioModality::open(&config, source).unwrap();
+        assert_eq!(set.len(), 3);
+        assert_eq!(set.labels()[0].classes, ["a", "b"]);
+        for (index, is_whole) in [(0, false), (1, true)] {
+            let decoded = set.item(index, Window::Centre).unwrap();
+            assert_eq!(decoded.item.samples().len(), 32000);
+            assert_eq!((decoded.bytes, decoded.is_whole), (128_000, is_whole));
+        }
+        let error = set.item(2, Window::Centre).unwrap_err().to_string();
+        assert!(error.ends_with("zero.mp3: the file is empty (0 bytes)"), "{error}");
+    }
+
+    #[test]
+    fn the_recipes_parse() {
+        for source in [SourceKind::Demo, SourceKind::Files] {
+            assert!(AudioModality::recipe(source)["encoder"]["patch"].is_array());
         }
     }
 
     #[test]
-    fn values_out_of_range_are_refused_before_anything_is_read() {
-        let config = AudioConfig { hop: 0, ..AudioConfig::default() };
-        assert!(AudioModality::open(&config, Source::Demo).is_err());
-        assert!(AudioModality::sampler(&config).is_err());
+    fn values_out_of_range_are_refused_before_any_data_is_opened() {
+        for config in [
+            AudioConfig { hop: 0, ..AudioConfig::default() },
+            AudioConfig { mels: 500, ..AudioConfig::default() },
+        ] {
+            assert!(AudioModality::sampler(&config).is_err());
+        }
     }
 }

@@ -1,18 +1,31 @@
-//! Log-mel spectrograms: the picture of a sound that views are made of.
+//! Log-mel spectrograms, which views are made of.
 
 use std::f32::consts::TAU;
 use std::sync::Arc;
 
-use lejepa_core::Result;
+use lejepa_core::{Error, Result};
 use realfft::{RealFftPlanner, RealToComplex};
 
-use crate::config::{AudioConfig, bad};
-
-/// Added to a band's power before the logarithm: what digital silence becomes.
+/// Added to the power of a band before the logarithm: the value of digital silence.
 const FLOOR: f32 = 1e-6;
 
-/// Turns stretches of sound into log-mel power, band by band. Frames start at the first sample and
-/// lie wholly within the stretch, so that nothing is made up at its ends.
+/// What a spectrogram is computed with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MelSettings {
+    /// Samples per second.
+    pub(crate) sample_rate: usize,
+    /// Samples per frame.
+    pub(crate) n_fft: usize,
+    /// Samples between the starts of consecutive frames.
+    pub(crate) hop: usize,
+    /// Number of bands.
+    pub(crate) mels: usize,
+    /// Lower edge of the lowest band and upper edge of the highest one, in Hz.
+    pub(crate) edges: [f64; 2],
+}
+
+/// Computes log-mel power, without padding: the first frame starts at the first sample, and all frames
+/// lie within the signal.
 #[derive(Clone)]
 pub(crate) struct LogMel {
     fft: Arc<dyn RealToComplex<f32>>,
@@ -21,7 +34,7 @@ pub(crate) struct LogMel {
     bands: Vec<Band>,
 }
 
-/// The triangle of one band: weights of neighbouring frequencies.
+/// The triangular filter of one band: weights of consecutive frequencies.
 #[derive(Clone)]
 struct Band {
     first: usize,
@@ -40,10 +53,10 @@ impl LogMel {
     /// For settings within their ranges.
     ///
     /// # Errors
-    /// [`lejepa_core::Error::BadValue`] where a band is narrower than the step between frequencies.
-    pub(crate) fn new(c: &AudioConfig) -> Result<Self> {
+    /// [`Error::BadValue`] where a band contains no frequency of the transform.
+    pub(crate) fn new(c: MelSettings) -> Result<Self> {
         let step = c.sample_rate as f64 / c.n_fft as f64;
-        let (low, high) = (to_mel(c.f_min), to_mel(c.highest()));
+        let [low, high] = c.edges.map(to_mel);
         let edge = |i: usize| to_hertz(low + (high - low) * i as f64 / (c.mels + 1) as f64);
         let mut bands = Vec::with_capacity(c.mels);
         for band in 0..c.mels {
@@ -60,7 +73,7 @@ impl LogMel {
                     "{} bands are too many: band {band} lies between two frequencies of the transform; lower `mels` or raise `n_fft`",
                     c.mels
                 );
-                return Err(bad("mels", reason));
+                return Err(Error::bad_value("audio.mels", reason));
             };
             let weights = all[first..].iter().copied().take_while(|&w| w > 0.0).collect();
             bands.push(Band { first, weights });
@@ -71,13 +84,13 @@ impl LogMel {
         Ok(Self { fft, window, hop: c.hop, bands })
     }
 
-    /// Samples that `frames` frames span.
+    /// Number of samples that `frames` frames span.
     pub(crate) fn span(&self, frames: usize) -> usize {
         self.window.len() + frames.saturating_sub(1) * self.hop
     }
 
-    /// The natural logarithm of power, `[bands, frames]` in row-major order. As many frames as lie
-    /// wholly within `samples`.
+    /// The natural logarithm of power, `[bands, frames]` in row-major order, of all frames that lie
+    /// within `samples`.
     pub(crate) fn log_power(&self, samples: &[f32]) -> Vec<f32> {
         let size = self.window.len();
         let frames = samples.windows(size).step_by(self.hop);
@@ -91,8 +104,7 @@ impl LogMel {
             for ((x, sample), window) in input.iter_mut().zip(frame).zip(&self.window) {
                 *x = sample * window;
             }
-            // All lengths come from the plan itself, so this cannot fail; a frame that did would
-            // stay silent.
+            // The plan itself made the buffers, so this cannot fail.
             if self.fft.process_with_scratch(&mut input, &mut spectrum, &mut scratch).is_err() {
                 continue;
             }
@@ -113,14 +125,16 @@ impl LogMel {
 mod tests {
     use super::*;
 
+    const SETTINGS: MelSettings =
+        MelSettings { sample_rate: 16000, n_fft: 512, hop: 256, mels: 64, edges: [50.0, 8000.0] };
+
     fn tone(hertz: f32, rate: f32, length: usize) -> Vec<f32> {
         (0..length).map(|i| (TAU * hertz * i as f32 / rate).sin()).collect()
     }
 
     #[test]
-    fn agrees_with_a_slow_transform() {
-        let c = AudioConfig { n_fft: 64, hop: 24, mels: 6, ..AudioConfig::default() };
-        let mel = LogMel::new(&c).unwrap();
+    fn agrees_with_a_direct_transform() {
+        let mel = LogMel::new(MelSettings { n_fft: 64, hop: 24, mels: 6, ..SETTINGS }).unwrap();
         let wave: Vec<f32> =
             (0..200).map(|i| ((i * i) as f32 * 0.013).sin() + 0.3 * (i as f32).cos()).collect();
         let got = mel.log_power(&wave);
@@ -158,8 +172,7 @@ mod tests {
 
     #[test]
     fn a_tone_is_loudest_in_its_band() {
-        let c = AudioConfig::default();
-        let mel = LogMel::new(&c).unwrap();
+        let mel = LogMel::new(SETTINGS).unwrap();
         let (low, high) = (to_mel(50.0), to_mel(8000.0));
         for hertz in [300.0, 1000.0, 4000.0] {
             let got = mel.log_power(&tone(hertz, 16000.0, 4096));
@@ -174,11 +187,10 @@ mod tests {
 
     #[test]
     fn silence_is_the_floor_and_too_many_bands_are_refused() {
-        let mel = LogMel::new(&AudioConfig::default()).unwrap();
+        let mel = LogMel::new(SETTINGS).unwrap();
         assert!(mel.log_power(&[0.0; 1024]).iter().all(|&v| v == FLOOR.ln()));
         assert!(mel.log_power(&[0.0; 100]).is_empty());
-        let narrow = AudioConfig { mels: 400, ..AudioConfig::default() };
-        let error = LogMel::new(&narrow).err().unwrap().to_string();
+        let error = LogMel::new(MelSettings { mels: 400, ..SETTINGS }).err().unwrap().to_string();
         assert!(error.contains("`audio.mels`"), "{error}");
     }
 }

@@ -1,17 +1,16 @@
-//! Views of a recording: a stretch of it, changed a little, as a log-mel spectrogram.
+//! Views of a recording: log-mel spectrograms of augmented segments.
 
 use lejepa_core::{Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use rand::RngExt;
 
 use crate::config::{AudioConfig, Short};
-use crate::mel::LogMel;
+use crate::mel::{LogMel, MelSettings};
 use crate::waveform::Waveform;
 
 /// Makes views `[1, mels, frames]` of recordings.
 ///
-/// A view is a random stretch, played a little faster or slower, louder or softer, with a little
-/// noise, and with a stretch of time and one of frequencies hidden. What is hidden is set to the
-/// mean, which is zero once normalised.
+/// A view is a random segment with a random speed, gain and noise, in which a range of frames and a range
+/// of bands are masked. Masked cells are set to the mean, which is zero after normalisation.
 #[derive(Clone)]
 pub struct AudioSampler {
     config: AudioConfig,
@@ -19,7 +18,7 @@ pub struct AudioSampler {
 }
 
 impl AudioSampler {
-    /// A sampler for these settings.
+    /// A sampler with these settings.
     ///
     /// # Errors
     /// [`lejepa_core::Error::BadValue`] for settings out of range.
@@ -33,14 +32,22 @@ impl AudioSampler {
     /// let tone = |i: usize| (i as f32 * 440.0 * std::f32::consts::TAU / 16000.0).sin();
     /// let wave = Waveform::new((0..32000).map(tone).collect())?;
     /// let views = sampler.views(&wave, &mut Seed(0).rng(Purpose::Views, &[]))?;
-    /// assert_eq!((views.globals.len(), views.globals[0].shape()), (2, &[1, 64, 96][..]));
-    /// assert_eq!((views.locals.len(), views.locals[0].shape()), (1, &[1, 64, 48][..]));
+    /// let [globals, locals] = views.groups() else { panic!("two groups") };
+    /// assert_eq!((globals.len(), globals[0].shape()), (2, &[1, 64, 96][..]));
+    /// assert_eq!((locals.len(), locals[0].shape()), (1, &[1, 64, 48][..]));
     /// assert_eq!(sampler.eval_view(&wave)?.shape(), [1, 64, 96]);
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn new(config: &AudioConfig) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config: config.clone(), mel: LogMel::new(config)? })
+        let mel = LogMel::new(MelSettings {
+            sample_rate: config.sample_rate,
+            n_fft: config.n_fft,
+            hop: config.hop,
+            mels: config.mels,
+            edges: [config.f_min, config.highest()],
+        })?;
+        Ok(Self { config: config.clone(), mel })
     }
 
     fn random_view(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Result<View> {
@@ -52,39 +59,43 @@ impl AudioSampler {
         let noise = if chance(c.noise_chance, rng) { noise as f32 } else { 0.0 };
         change(&mut cut, 10f64.powf(gain / 20.0) as f32, noise, rng);
         let mut data = self.spectrogram(&cut);
-        let (from, to) = hidden(frames, c.time_mask, c.mask_chance, rng);
+        let (from, to) = masked(frames, c.time_mask, c.mask_chance, rng);
         for row in data.chunks_exact_mut(frames) {
             row[from..to].fill(0.0);
         }
-        let (from, to) = hidden(c.mels, c.frequency_mask, c.mask_chance, rng);
+        let (from, to) = masked(c.mels, c.frequency_mask, c.mask_chance, rng);
         data[from * frames..to * frames].fill(0.0);
         View::new([1, c.mels, frames], data)
     }
 
-    /// Samples for `frames` frames, played at `speed`, from a place that goes with `at`: 0 is the
-    /// earliest, 1 the latest, `None` the middle.
+    /// Samples for `frames` frames at `speed`. `at` chooses the position: 0 is the earliest, 1 the latest,
+    /// `None` the centre.
     fn cut(&self, wave: &Waveform, frames: usize, speed: f64, at: Option<f64>) -> Vec<f32> {
         let samples = wave.samples();
         let length = samples.len() as f64;
         let count = self.mel.span(frames);
         let room = length - 1.0 - (count - 1) as f64 * speed;
         let (start, repeat) = match (self.config.short, room < 0.0) {
-            // Every place of a recording that goes round is a start; without a choice its first.
+            // A repeated recording can start at any of its samples; by default at the first one.
             (Short::Repeat, true) => (at.map_or(0.0, |at| at * length), true),
             (Short::Pad, true) | (_, false) => (at.unwrap_or(0.5) * room, false),
         };
-        // At its own speed the samples are taken as they are.
+        // At the original speed samples are taken without interpolation.
         let start = if speed == 1.0 { start.round() } else { start };
         (0..count)
             .map(|i| {
-                let place = start + i as f64 * speed;
-                let (before, part) = (place.floor(), (place - place.floor()) as f32);
-                let value = |place: f64| {
-                    let place = if repeat { place.rem_euclid(length) } else { place };
-                    if place < 0.0 { 0.0 } else { samples.get(place as usize).map_or(0.0, |&v| v) }
+                let time = start + i as f64 * speed;
+                let (before, fraction) = (time.floor(), (time - time.floor()) as f32);
+                let value = |at: f64| {
+                    let at = if repeat { at.rem_euclid(length) } else { at };
+                    if at < 0.0 { 0.0 } else { samples.get(at as usize).map_or(0.0, |&v| v) }
                 };
                 let first = value(before);
-                if part == 0.0 { first } else { first + part * (value(before + 1.0) - first) }
+                if fraction == 0.0 {
+                    first
+                } else {
+                    first + fraction * (value(before + 1.0) - first)
+                }
             })
             .collect()
     }
@@ -103,12 +114,8 @@ impl ViewSampler for AudioSampler {
 
     fn spec(&self) -> ViewSpec {
         let c = &self.config;
-        ViewSpec {
-            globals: c.globals,
-            locals: c.locals,
-            global: vec![1, c.mels, c.global_frames],
-            local: vec![1, c.mels, c.local_frames],
-        }
+        let shape = |frames| [1, c.mels, frames];
+        ViewSpec::multi_crop(c.globals, shape(c.global_frames), c.locals, shape(c.local_frames))
     }
 
     fn views(&self, wave: &Waveform, rng: &mut ViewRng) -> Result<Views> {
@@ -118,10 +125,10 @@ impl ViewSampler for AudioSampler {
         };
         let globals = draw(c.global_frames, c.globals)?;
         let locals = draw(c.local_frames, c.locals)?;
-        Ok(Views { globals, locals })
+        Ok(Views::multi_crop(globals, locals))
     }
 
-    /// The middle of the recording as it is.
+    /// The centre of the recording, without augmentation.
     fn eval_view(&self, wave: &Waveform) -> Result<View> {
         let frames = self.config.global_frames;
         let cut = self.cut(wave, frames, 1.0, None);
@@ -129,34 +136,34 @@ impl ViewSampler for AudioSampler {
     }
 }
 
-/// True with this probability. Takes one draw whatever the probability is, so that changing one
-/// setting leaves the draws of all others as they were.
+/// True with this probability. Always takes one draw, so that changing one setting does not affect the
+/// draws of the others.
 fn chance(probability: f64, rng: &mut ViewRng) -> bool {
     rng.random::<f64>() < probability
 }
 
-/// Multiplies by `gain` and adds white noise of `noise` times the root mean square.
+/// Adds white noise of `noise` times the root mean square, then multiplies by `gain`.
 fn change(samples: &mut [f32], gain: f32, noise: f32, rng: &mut ViewRng) {
     let power = samples.iter().map(|v| v * v).sum::<f32>() / samples.len().max(1) as f32;
-    // Even noise from -reach to reach has a deviation of reach over the root of 3; its spectrum is
-    // as flat as that of a bell curve, and it is cheaper.
+    // Uniform noise from -reach to reach has a standard deviation of reach over the root of 3. It is as
+    // white as Gaussian noise, and cheaper.
     let reach = noise * power.sqrt() * 3f32.sqrt();
     let seed = rng.random::<u64>();
     if noise == 0.0 {
         samples.iter_mut().for_each(|v| *v *= gain);
         return;
     }
-    // From a stream of its own, so that noise moves no later draw.
+    // From a separate stream, so that noise does not affect later draws.
     let mut stream: ViewRng = rand::SeedableRng::seed_from_u64(seed);
     for v in samples {
         *v = gain * (*v + reach * stream.random_range(-1.0..=1.0f32));
     }
 }
 
-/// A random stretch of up to `part` of `total`; an empty one with the rest of `probability`.
-fn hidden(total: usize, part: f64, probability: f64, rng: &mut ViewRng) -> (usize, usize) {
-    let length = (part * rng.random::<f64>() * (total + 1) as f64) as usize;
-    let length = length.min((part * total as f64) as usize);
+/// With this probability, a random range of at most the fraction `most` of `total`; else an empty one.
+fn masked(total: usize, most: f64, probability: f64, rng: &mut ViewRng) -> (usize, usize) {
+    let length = (most * rng.random::<f64>() * (total + 1) as f64) as usize;
+    let length = length.min((most * total as f64) as usize);
     let from = (rng.random::<f64>() * (total - length + 1) as f64) as usize;
     let from = from.min(total - length);
     if chance(probability, rng) { (from, from + length) } else { (0, 0) }
@@ -188,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn views_have_the_promised_shapes_and_repeat() {
+    fn views_have_the_specified_shapes_and_are_deterministic() {
         for short in [Short::Repeat, Short::Pad] {
             let config = AudioConfig { short, ..AudioConfig::default() };
             let sampler = AudioSampler::new(&config).unwrap();
@@ -200,14 +207,14 @@ mod tests {
                 assert_eq!(views, sampler.views(&wave, &mut rng(0)).unwrap());
                 assert_ne!(views, sampler.views(&wave, &mut rng(1)).unwrap());
                 let eval = sampler.eval_view(&wave).unwrap();
-                assert_eq!(eval.shape(), spec.global);
+                assert_eq!(eval.shape(), spec.shape());
                 assert!(eval.is_finite());
             }
         }
     }
 
     #[test]
-    fn cuts_are_stretches_of_the_recording() {
+    fn cuts_are_segments_of_the_recording() {
         let sampler = AudioSampler::new(&plain()).unwrap();
         let wave = wave(32000);
         let span = 512 + 95 * 256;
@@ -248,17 +255,17 @@ mod tests {
     }
 
     #[test]
-    fn masks_hide_up_to_their_part() {
+    fn masks_cover_up_to_their_fraction() {
         let config = AudioConfig { mask_chance: 1.0, time_mask: 0.5, ..plain() };
         let sampler = AudioSampler::new(&config).unwrap();
         let (mut frames, mut bands) = (0, 0);
         for n in 0..20 {
             let view = sampler.random_view(&wave(32000), 96, &mut rng(n)).unwrap();
             let zero = |t: usize, b: usize| view.data()[b * 96 + t] == 0.0;
-            let hidden = (0..96).filter(|&t| (0..64).all(|b| zero(t, b))).count();
-            frames = frames.max(hidden);
-            let hidden = (0..64).filter(|&b| (0..96).all(|t| zero(t, b))).count();
-            bands = bands.max(hidden);
+            let masked = (0..96).filter(|&t| (0..64).all(|b| zero(t, b))).count();
+            frames = frames.max(masked);
+            let masked = (0..64).filter(|&b| (0..96).all(|t| zero(t, b))).count();
+            bands = bands.max(masked);
         }
         assert!((30..=48).contains(&frames) && (6..=12).contains(&bands), "{frames} {bands}");
     }
@@ -274,7 +281,7 @@ mod tests {
             let sampler = AudioSampler::new(&config).unwrap();
             let views = sampler.views(&Waveform::new(samples).unwrap(), &mut rng(seed)).unwrap();
             sampler.spec().check(&views).unwrap();
-            prop_assert!(views.globals.iter().chain(&views.locals).all(View::is_finite));
+            prop_assert!(views.iter().all(View::is_finite));
         }
     }
 }

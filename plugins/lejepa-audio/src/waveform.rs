@@ -1,8 +1,8 @@
 //! A decoded recording.
 
-use lejepa_core::{Error, Result};
+use lejepa_core::{Decoded, Error, Result};
 
-/// A decoded recording, or a stretch of one: at least one sample, one channel, at the rate of
+/// A decoded recording, or a segment of one: mono, at least one sample, at the rate of
 /// [`AudioConfig::sample_rate`](crate::AudioConfig::sample_rate). Full scale is -1 to 1.
 ///
 /// ```
@@ -11,7 +11,6 @@ use lejepa_core::{Error, Result};
 /// let wave = Waveform::new(vec![0.0, 0.5, -0.5])?;
 /// assert_eq!(wave.samples(), [0.0, 0.5, -0.5]);
 /// assert_eq!(wave.bytes(), 12);
-/// assert!(!wave.is_part());
 ///
 /// assert!(Waveform::new(vec![]).is_err());
 /// assert!(Waveform::new(vec![f32::NAN]).is_err());
@@ -20,14 +19,13 @@ use lejepa_core::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waveform {
     samples: Vec<f32>,
-    part: bool,
 }
 
 impl Waveform {
     /// A recording of these samples.
     ///
     /// # Errors
-    /// [`Error::Sample`] without a name where there are none, or where one is NaN or infinite.
+    /// [`Error::Sample`], without a name, if there are no samples or if one is NaN or infinite.
     pub fn new(samples: Vec<f32>) -> Result<Self> {
         if samples.is_empty() {
             return Err(Error::sample("", "has no samples"));
@@ -35,7 +33,7 @@ impl Waveform {
         if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
             return Err(Error::sample("", format!("sample {at} is NaN or infinite")));
         }
-        Ok(Self { samples, part: false })
+        Ok(Self { samples })
     }
 
     /// All samples, at least one.
@@ -48,14 +46,10 @@ impl Waveform {
         self.samples.len() * size_of::<f32>()
     }
 
-    /// Whether this is a stretch of a longer recording, which depends on the window asked for.
-    pub fn is_part(&self) -> bool {
-        self.part
-    }
-
-    pub(crate) fn into_part(mut self, part: bool) -> Self {
-        self.part = part;
-        self
+    /// A whole recording, or a segment of a longer one.
+    pub(crate) fn decoded(self, is_whole: bool) -> Decoded<Self> {
+        let bytes = self.bytes();
+        if is_whole { Decoded::whole(self, bytes) } else { Decoded::part(self, bytes) }
     }
 }
 
@@ -66,8 +60,8 @@ mod tests {
     #[test]
     fn a_waveform_has_finite_samples() {
         let wave = Waveform::new(vec![0.5, -0.5]).unwrap();
-        assert_eq!((wave.samples().len(), wave.bytes(), wave.is_part()), (2, 8, false));
-        assert!(wave.into_part(true).is_part());
+        assert_eq!((wave.samples().len(), wave.bytes()), (2, 8));
+        assert!(!wave.decoded(false).is_whole);
         for bad in [vec![], vec![f32::NAN], vec![0.0, f32::INFINITY]] {
             assert!(Waveform::new(bad).is_err());
         }

@@ -1,6 +1,6 @@
-//! The core's conformance suite for modalities.
+//! The conformance suite of `lejepa-core`.
 
-// Linked for the encoders and for the checks that train.
+// Linked for the encoders and the checks that train.
 use lejepa_nn as _;
 use lejepa_train as _;
 

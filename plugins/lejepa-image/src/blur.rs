@@ -3,7 +3,7 @@
 /// Blurs square planes of width `side` with standard deviation `sigma` in pixels.
 pub(crate) fn gaussian(planes: &mut [f32], side: usize, sigma: f32) {
     let taps = taps(sigma, side);
-    // With so light a neighbour no value changes by more than one level of 8 bits.
+    // With so small a weight no value changes by more than one 8-bit level.
     if taps.get(1).is_none_or(|neighbour| *neighbour < 1e-3) {
         return;
     }
@@ -24,8 +24,8 @@ pub(crate) fn gaussian(planes: &mut [f32], side: usize, sigma: f32) {
     }
 }
 
-/// Writes the weighted sum of `centre` and of the pairs that lie k to either side, a whole row at a
-/// time, so that the inner loop runs along memory.
+/// Writes the weighted sum of `centre` and the pairs at distance k on either side, one row at a time, so
+/// that the inner loop is contiguous in memory.
 fn weigh<'a>(
     out: &mut [f32],
     centre: &[f32],
@@ -41,7 +41,7 @@ fn weigh<'a>(
     }
 }
 
-/// Copies `row` with `radius` reflected values at either end.
+/// Copies `row`, padded by reflection with `radius` values at either end.
 fn pad(row: &[f32], radius: usize, padded: &mut [f32]) {
     let side = row.len();
     padded[radius..radius + side].copy_from_slice(row);
@@ -51,7 +51,7 @@ fn pad(row: &[f32], radius: usize, padded: &mut [f32]) {
     }
 }
 
-/// The centre and one side of the kernel, out to three standard deviations; both sides sum to one.
+/// The centre and one side of the kernel, out to three standard deviations; the whole kernel sums to 1.
 fn taps(sigma: f32, side: usize) -> Vec<f32> {
     let radius = ((3.0 * sigma).ceil() as usize).min(side - 1);
     let mut taps: Vec<f32> =
@@ -61,7 +61,7 @@ fn taps(sigma: f32, side: usize) -> Vec<f32> {
     taps
 }
 
-/// Reflects a place beyond an edge back inside, the edge itself not repeated.
+/// Reflects an index beyond an edge back inside, without repeating the edge.
 fn reflect(at: isize, side: usize) -> usize {
     let last = side as isize - 1;
     let at = at.abs();

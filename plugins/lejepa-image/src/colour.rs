@@ -1,10 +1,10 @@
-//! Photometric augmentations on planes of `f32` in 0..=1: plain loops that compilers vectorise.
+//! Photometric augmentations of planes of `f32` in 0..=1, as loops that the compiler vectorises.
 
 use rand::{Rng, RngExt};
 
 use crate::crop::{LUMA, between};
 
-/// Strengths of the colour jitter; each a greatest relative change, but `hue` a share of a turn.
+/// Strengths of the colour jitter: largest relative changes; for `hue` a fraction of a full turn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Jitter {
     pub(crate) brightness: f64,
@@ -15,7 +15,7 @@ pub(crate) struct Jitter {
 
 impl Jitter {
     /// Changes brightness, contrast, saturation and hue by random amounts in random order, as
-    /// torchvision's ColorJitter does. Saturation and hue leave a single plane as it is.
+    /// torchvision's ColorJitter does. Saturation and hue have no effect on a single plane.
     pub(crate) fn apply(&self, planes: &mut [f32], channels: usize, rng: &mut impl Rng) {
         let mut order = [0, 1, 2, 3];
         for i in (1..4).rev() {
@@ -38,7 +38,7 @@ pub(crate) fn brightness(planes: &mut [f32], factor: f32) {
     planes.iter_mut().for_each(|x| *x = (*x * factor).clamp(0.0, 1.0));
 }
 
-/// Moves values from or to the mean luma of the picture.
+/// Moves values towards the mean luma of the picture, or away from it.
 pub(crate) fn contrast(planes: &mut [f32], channels: usize, factor: f32) {
     let count = planes.len() / channels;
     let mean = match channels {
@@ -53,7 +53,7 @@ pub(crate) fn contrast(planes: &mut [f32], channels: usize, factor: f32) {
     planes.iter_mut().for_each(|x| *x = (*x * factor + shift).clamp(0.0, 1.0));
 }
 
-/// The sum in sixteen lanes: one running sum would have to wait for each addition in turn.
+/// The sum in sixteen lanes: with a single accumulator each addition would wait for the one before.
 fn sum(plane: &[f32]) -> f32 {
     let (chunks, rest) = plane.as_chunks::<16>();
     let mut lanes = [0.0; 16];
@@ -63,7 +63,7 @@ fn sum(plane: &[f32]) -> f32 {
     lanes.iter().chain(rest).sum()
 }
 
-/// Moves colours from or to their own luma; `factor` 0 makes the picture grey.
+/// Moves colours towards their luma, or away from it; a `factor` of 0 makes the picture grey.
 pub(crate) fn saturation(planes: &mut [f32], channels: usize, factor: f32) {
     let Some([red, green, blue]) = rgb(planes, channels) else { return };
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
@@ -75,12 +75,12 @@ pub(crate) fn saturation(planes: &mut [f32], channels: usize, factor: f32) {
     }
 }
 
-/// Turns the hue by `turn` of a full turn in the HSV colour space (Smith 1978), keeping saturation
-/// and value.
+/// Rotates the hue by the fraction `turn` of a full turn in the HSV colour space (Smith 1978), keeping
+/// saturation and value.
 pub(crate) fn hue(planes: &mut [f32], channels: usize, turn: f32) {
     let Some([red, green, blue]) = rgb(planes, channels) else { return };
-    // In sixths of a turn, 0 to 6. One subtraction brings a sum back below 6, where a remainder
-    // would be a slow call for every pixel.
+    // In sixths of a turn, 0 to 6. Sums are brought back below 6 by one subtraction, which is faster
+    // than a remainder.
     let turn = 6.0 * turn.rem_euclid(1.0);
     let below_six = |x: f32| if x >= 6.0 { x - 6.0 } else { x };
     for ((r, g), b) in red.iter_mut().zip(green).zip(blue) {
@@ -100,12 +100,12 @@ pub(crate) fn hue(planes: &mut [f32], channels: usize, turn: f32) {
     }
 }
 
-/// Inverts values from one half up.
+/// Inverts values of at least one half.
 pub(crate) fn solarize(planes: &mut [f32]) {
     planes.iter_mut().for_each(|x| *x = if *x >= 0.5 { 1.0 - *x } else { *x });
 }
 
-/// Mirrors each row of planes of width `side`.
+/// Flips planes of width `side` horizontally.
 pub(crate) fn flip(planes: &mut [f32], side: usize) {
     planes.chunks_exact_mut(side).for_each(<[f32]>::reverse);
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn hue_turns_red_to_green_to_blue() {
+    fn the_hue_rotates_from_red_to_green_to_blue() {
         let mut x = vec![0.8, 0.2, 0.2];
         hue(&mut x, 3, 1.0 / 3.0);
         assert!(close(&x, &[0.2, 0.8, 0.2]), "{x:?}");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_of_the_hue_add_up_and_keep_value_and_chroma() {
+    fn rotations_of_the_hue_add_up_and_keep_value_and_chroma() {
         let original = noise(300);
         let bounds = |x: &[f32], i: usize| {
             let (r, g, b) = (x[i], x[100 + i], x[200 + i]);

@@ -1,56 +1,59 @@
 //! The `[image]` section of the configuration.
 
-use lejepa_core::{Error, Result};
+use lejepa_core::Result;
+use lejepa_core::config::check::{ascending, ensure, one_of, within};
 use serde::{Deserialize, Serialize};
 
-/// How pictures are read and how views are made of them.
+/// How images are read and how views are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImageConfig {
-    /// Global views per picture, 1 to 16.
+    /// Global views per image, 1 to 16.
     pub globals: usize,
-    /// Local views per picture, 0 to 32.
+    /// Local views per image, 0 to 32.
     pub locals: usize,
     /// Side of a global view in pixels, 4 to 1024. A multiple of the encoder's patch.
     pub global_size: usize,
     /// Side of a local view in pixels, 4 to 1024. A multiple of the encoder's patch.
     pub local_size: usize,
-    /// Least and greatest area of a global crop over that of the picture, above 0 to 1.
+    /// Smallest and largest area of a global crop, as a fraction of the image, 0.001 to 1.
     pub global_scale: [f64; 2],
-    /// Least and greatest area of a local crop over that of the picture, above 0 to 1.
+    /// Smallest and largest area of a local crop, as a fraction of the image, 0.001 to 1.
     pub local_scale: [f64; 2],
-    /// Least and greatest width over height of a crop, 0.01 to 100.
+    /// Smallest and largest aspect ratio (width over height) of a crop, 0.01 to 100.
     pub ratio: [f64; 2],
-    /// Probability of mirroring left to right, 0 to 1.
+    /// Probability of a horizontal flip, 0 to 1.
     pub flip: f64,
     /// Probability of colour jitter, 0 to 1.
     pub jitter: f64,
-    /// Greatest relative change of brightness by the jitter, 0 to 1.
+    /// Largest relative change of brightness by the jitter, 0 to 1.
     pub brightness: f64,
-    /// Greatest relative change of contrast by the jitter, 0 to 1.
+    /// Largest relative change of contrast by the jitter, 0 to 1.
     pub contrast: f64,
-    /// Greatest relative change of saturation by the jitter, 0 to 1. Nothing on grey views.
+    /// Largest relative change of saturation by the jitter, 0 to 1. No effect on views of one channel.
     pub saturation: f64,
-    /// Greatest turn of the hue by the jitter, 0 to 0.5 of a full turn. Nothing on grey views.
+    /// Largest shift of the hue by the jitter, 0 to 0.5 of a full turn. No effect on views of one
+    /// channel.
     pub hue: f64,
-    /// Probability that colours become grey, 0 to 1. Nothing on grey views.
+    /// Probability of conversion to greyscale, 0 to 1. No effect on views of one channel.
     pub grey: f64,
-    /// Probability of blurring, 0 to 1.
+    /// Probability of Gaussian blur, 0 to 1.
     pub blur: f64,
-    /// Least and greatest standard deviation of the blur, in pixels of a side of 224; smaller views
-    /// are blurred less in proportion. Above 0 to 10.
+    /// Smallest and largest standard deviation of the blur, 0.01 to 10, in pixels of a view of 224
+    /// pixels; it is scaled with the side of the view.
     pub sigma: [f64; 2],
-    /// Probability of solarising (inverting all values from 0.5 up), 0 to 1.
+    /// Probability of solarisation (inverting all values of at least 0.5), 0 to 1.
     pub solarize: f64,
     /// Channels of a view: 1 (luma) or 3 (RGB).
     pub channels: usize,
-    /// Mean subtracted from a channel, where 0 is black and 1 is white; -10 to 10. With one channel
-    /// the first.
+    /// Mean subtracted from each channel, where 0 is black and 1 is white; -10 to 10. With one channel
+    /// only the first applies.
     pub mean: [f64; 3],
-    /// Standard deviation a channel is divided by, 0.001 to 100. With one channel the first.
+    /// Standard deviation that each channel is divided by, 0.001 to 100. With one channel only the
+    /// first applies.
     pub std: [f64; 3],
-    /// Longest side, in pixels, at which a decoded picture is kept; larger ones are scaled down
-    /// once. At least 16, or 0 to keep the full size.
+    /// Longest side, in pixels, of decoded images; larger ones are scaled down once. At least 16, or 0
+    /// to keep the full size.
     pub max_side: usize,
 }
 
@@ -86,59 +89,42 @@ impl ImageConfig {
     /// Refuses values out of range.
     ///
     /// # Errors
-    /// [`Error::BadValue`] naming the key and what is allowed.
+    /// [`Error::BadValue`](lejepa_core::Error::BadValue), which names the key and the allowed values.
     ///
     /// ```
     /// use lejepa_image::ImageConfig;
     ///
     /// ImageConfig::default().validate()?;
     /// let error = ImageConfig { channels: 2, ..ImageConfig::default() }.validate().unwrap_err();
-    /// assert_eq!(error.to_string(), "configuration key `image.channels`: must be 1 or 3");
+    /// assert!(error.to_string().ends_with("`image.channels`: must be 1 or 3, got 2"));
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn validate(&self) -> Result<()> {
-        let side = 4..=1024;
-        let unit = 0.0..=1.0;
-        let share = |r: [f64; 2]| r[0] > 0.0 && r[0] <= r[1] && r[1] <= 1.0;
-        let rules = [
-            ("globals", (1..=16).contains(&self.globals), "must lie in 1..=16"),
-            ("locals", self.locals <= 32, "must lie in 0..=32"),
-            ("global_size", side.contains(&self.global_size), "must lie in 4..=1024"),
-            ("local_size", side.contains(&self.local_size), "must lie in 4..=1024"),
-            ("global_scale", share(self.global_scale), "must rise, above 0 to 1"),
-            ("local_scale", share(self.local_scale), "must rise, above 0 to 1"),
-            (
-                "ratio",
-                self.ratio[0] >= 0.01 && self.ratio[0] <= self.ratio[1] && self.ratio[1] <= 100.0,
-                "must rise, within 0.01 to 100",
-            ),
-            ("flip", unit.contains(&self.flip), "must lie in 0..=1"),
-            ("jitter", unit.contains(&self.jitter), "must lie in 0..=1"),
-            ("brightness", unit.contains(&self.brightness), "must lie in 0..=1"),
-            ("contrast", unit.contains(&self.contrast), "must lie in 0..=1"),
-            ("saturation", unit.contains(&self.saturation), "must lie in 0..=1"),
-            ("hue", (0.0..=0.5).contains(&self.hue), "must lie in 0..=0.5"),
-            ("grey", unit.contains(&self.grey), "must lie in 0..=1"),
-            ("blur", unit.contains(&self.blur), "must lie in 0..=1"),
-            (
-                "sigma",
-                self.sigma[0] > 0.0 && self.sigma[0] <= self.sigma[1] && self.sigma[1] <= 10.0,
-                "must rise, above 0 to 10",
-            ),
-            ("solarize", unit.contains(&self.solarize), "must lie in 0..=1"),
-            ("channels", matches!(self.channels, 1 | 3), "must be 1 or 3"),
-            ("mean", self.mean.iter().all(|m| (-10.0..=10.0).contains(m)), "must lie in -10..=10"),
-            ("std", self.std.iter().all(|s| (1e-3..=100.0).contains(s)), "must lie in 0.001..=100"),
-            (
-                "max_side",
-                self.max_side == 0 || self.max_side >= 16,
-                "must be 0 (off) or at least 16",
-            ),
-        ];
-        match rules.into_iter().find(|(_, ok, _)| !ok) {
-            Some((key, _, reason)) => Err(Error::bad_value(format!("image.{key}"), reason)),
-            None => Ok(()),
+        within("image.globals", self.globals, 1..=16)?;
+        within("image.locals", self.locals, 0..=32)?;
+        within("image.global_size", self.global_size, 4..=1024)?;
+        within("image.local_size", self.local_size, 4..=1024)?;
+        ascending("image.global_scale", self.global_scale, 0.001..=1.0)?;
+        ascending("image.local_scale", self.local_scale, 0.001..=1.0)?;
+        ascending("image.ratio", self.ratio, 0.01..=100.0)?;
+        within("image.flip", self.flip, 0.0..=1.0)?;
+        within("image.jitter", self.jitter, 0.0..=1.0)?;
+        within("image.brightness", self.brightness, 0.0..=1.0)?;
+        within("image.contrast", self.contrast, 0.0..=1.0)?;
+        within("image.saturation", self.saturation, 0.0..=1.0)?;
+        within("image.hue", self.hue, 0.0..=0.5)?;
+        within("image.grey", self.grey, 0.0..=1.0)?;
+        within("image.blur", self.blur, 0.0..=1.0)?;
+        ascending("image.sigma", self.sigma, 0.01..=10.0)?;
+        within("image.solarize", self.solarize, 0.0..=1.0)?;
+        one_of("image.channels", self.channels, &[1, 3])?;
+        for (mean, std) in self.mean.into_iter().zip(self.std) {
+            within("image.mean", mean, -10.0..=10.0)?;
+            within("image.std", std, 0.001..=100.0)?;
         }
+        let side = self.max_side;
+        let reason = format_args!("must be 0 (off) or at least 16, got {side}");
+        ensure("image.max_side", side == 0 || side >= 16, reason)
     }
 }
 
@@ -147,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_valid_and_nonsense_is_not() {
+    fn defaults_are_valid_and_every_bad_value_names_its_key() {
         let ok = ImageConfig::default();
         ok.validate().unwrap();
         for (key, bad) in [

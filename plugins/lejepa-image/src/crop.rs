@@ -1,11 +1,11 @@
-//! Areas of a picture, resized to square planes of `f32` from 0 (black) to 1 (white).
+//! Crops of a picture, resized to square planes of `f32` from 0 (black) to 1 (white).
 
 use fast_image_resize as fir;
 use rand::{Rng, RngExt};
 
 use crate::Picture;
 
-/// An area of a picture in pixels; may start and end between pixels.
+/// A rectangle of a picture in pixels; its edges may lie between pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Area {
     /// Distance from the left edge.
@@ -19,9 +19,9 @@ pub struct Area {
 }
 
 impl Area {
-    /// A random area: its share of the picture is uniform in `scale`, the logarithm of its ratio of
-    /// width to height uniform in that of `ratio` (Szegedy et al., arXiv 1409.4842). After ten draws
-    /// that do not fit, the largest centred area within `ratio`.
+    /// A random area: its fraction of the picture is uniform in `scale`, its aspect ratio (width over
+    /// height) log-uniform in `ratio` (Szegedy et al., arXiv 1409.4842). If ten draws do not fit, the
+    /// largest centred area within `ratio`.
     ///
     /// ```
     /// use lejepa_core::{Purpose, Seed};
@@ -53,7 +53,7 @@ impl Area {
             }
         }
         let shape = (w / h).clamp(ratio[0], ratio[1]);
-        // Rounding may push w / (w / h) beyond h.
+        // Rounding may take w / (w / h) beyond h.
         let (cw, ch) =
             if w / h > shape { ((h * shape).min(w), h) } else { (w, (w / shape).min(h)) };
         Self { left: (w - cw) / 2.0, top: (h - ch) / 2.0, width: cw, height: ch }
@@ -85,11 +85,11 @@ pub(crate) fn between(rng: &mut impl Rng, range: [f64; 2]) -> f64 {
 
 /// Cuts `area` and resizes it to `side`×`side` with an antialiased bilinear filter.
 ///
-/// Returns `channels` planes of `side²` values in 0..=1. A grey picture fills three channels alike;
-/// a colour picture becomes luma where one channel is asked for.
+/// Returns `channels` planes of `side²` values in 0..=1. Grey pictures are repeated over three channels;
+/// of colour pictures a single channel is the luma.
 ///
 /// # Errors
-/// Why the area cannot be cut, in words: it lies outside the picture.
+/// A one-line reason where the area is not inside the picture.
 ///
 /// ```
 /// use lejepa_image::Picture;
@@ -172,7 +172,7 @@ mod tests {
             assert!(a.left >= 0.0 && a.left + a.width <= 60.0 + 1e-9);
             assert!(a.top >= 0.0 && a.top + a.height <= 40.0 + 1e-9);
         }
-        // Nothing fits a needle: the centred fallback does.
+        // No crop of these ratios fits so narrow a picture: this is the centred fallback.
         let a = Area::random(1000, 2, [0.9, 1.0], [0.75, 1.0], &mut rng);
         assert!(a.height <= 2.0 && a.width <= 2.0);
     }

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use lejepa_core::{Dataset, Error, Labels, Result, Window};
+use lejepa_core::{Dataset, Decoded, Error, Labels, Result, Window};
 
 use crate::Picture;
 
@@ -66,18 +66,15 @@ impl Dataset for Demo {
         format!("digit {index}")
     }
 
-    fn item(&self, index: usize, _: Window<'_>) -> Result<Picture> {
+    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Picture>> {
         digits()
             .get(index)
             .and_then(|d| {
                 let pixels = d.pixels.iter().map(|&v| (u16::from(v) * 255 / 16) as u8).collect();
                 Picture::new(8, 8, 1, pixels)
             })
+            .map(Picture::decoded)
             .ok_or_else(|| Error::sample(self.name(index), "no such digit"))
-    }
-
-    fn bytes(&self, item: &Picture) -> usize {
-        item.bytes()
     }
 
     fn labels(&self) -> &[Labels] {
@@ -85,8 +82,8 @@ impl Dataset for Demo {
     }
 }
 
-/// Settings for 8×8 digits: small grey views; no mirroring, which would change what a digit is; an
-/// encoder that two processor cores train in a minute.
+/// Settings for 8×8 digits: small grey views, no flips, which would change what a digit is, and an
+/// encoder that two CPU cores train in a minute.
 pub(crate) const RECIPE: &str = "
 [train]
 epochs = 20.0
@@ -107,7 +104,7 @@ local_scale = [0.25, 0.6]
 flip = 0.0
 solarize = 0.0
 blur = 0.2
-# Mean and deviation of the digits' ink.
+# Mean and standard deviation of the digits' pixels.
 mean = [0.305, 0.305, 0.305]
 std = [0.376, 0.376, 0.376]
 ";
@@ -123,7 +120,7 @@ mod tests {
         assert!(digits().iter().all(|d| d.label <= 9 && d.pixels.iter().all(|&p| p <= 16)));
         let demo = Demo::new();
         assert_eq!(demo.labels()[0].classes.len(), 10);
-        assert_eq!(demo.item(0, Window::Centre).unwrap().width(), 8);
+        assert_eq!(demo.item(0, Window::Centre).unwrap().item.width(), 8);
         assert!(demo.item(1797, Window::Centre).is_err());
     }
 

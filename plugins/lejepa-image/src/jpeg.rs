@@ -1,14 +1,14 @@
-//! Whether a JPEG file is whole. The decoder fills what is missing with grey and says nothing.
+//! Detects truncated JPEG files, whose missing part the decoder silently fills with grey.
 
 use std::io::{BufRead, ErrorKind, Read, Result, Seek, SeekFrom};
 
-/// Whether the picture that `file` begins with comes to its end-of-image marker.
+/// Whether the image at the start of `file` reaches its end-of-image marker.
 ///
-/// Looking for the marker alone would not do: a thumbnail inside the file has one too, and phones
-/// append whole videos behind it.
+/// Searching for the marker is not enough: an embedded thumbnail has one too, and phones append whole
+/// videos after it.
 pub(crate) fn is_whole(file: &mut (impl BufRead + Seek)) -> Result<bool> {
-    // By far most files just end with it. Entropy-coded data never do by chance: behind 0xff they
-    // have a zero or a restart marker.
+    // Most files simply end with it. Entropy-coded data cannot end so by chance: in them a zero or a
+    // restart marker follows 0xff.
     let mut end = [0; 2];
     file.seek(SeekFrom::End(-2))?;
     file.read_exact(&mut end)?;
@@ -22,7 +22,7 @@ pub(crate) fn is_whole(file: &mut (impl BufRead + Seek)) -> Result<bool> {
     }
 }
 
-/// Goes from marker to marker, over the contents of each segment, to the end of the image.
+/// Walks from marker to marker, skipping the contents of segments, to the end of the image.
 fn walk(file: &mut (impl BufRead + Seek)) -> Result<bool> {
     loop {
         file.skip_until(0xff)?;
@@ -32,7 +32,7 @@ fn walk(file: &mut (impl BufRead + Seek)) -> Result<bool> {
         }
         match marker {
             0xd9 => return Ok(true),
-            // An escaped 0xff, and the markers without contents.
+            // An escaped 0xff, and markers without contents.
             0x00 | 0x01 | 0xd0..=0xd8 => {}
             _ => {
                 let length = u16::from_be_bytes([byte(file)?, byte(file)?]);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_marker_of_the_picture_itself_counts() {
+    fn only_the_end_marker_of_the_image_itself_counts() {
         let thumbnail = [0xff, 0xe1, 0, 6, 0xff, 0xd8, 0xff, 0xd9];
         let scan = [0xff, 0xda, 0, 3, 1, 9, 0xff, 0, 8, 0xff, 0xd3, 7];
         let end = [0xff, 0xff, 0xd9];
@@ -66,7 +66,7 @@ mod tests {
         assert!(whole(&picture));
         assert!(whole(&[&picture[..], b"a video"].concat()));
         for keep in 2..picture.len() {
-            // Cut right behind the thumbnail there is no scan, which the decoder refuses.
+            // Cut right after the thumbnail there is no scan, which the decoder refuses.
             assert_eq!(whole(&picture[..keep]), keep == 10, "cut to {keep}");
         }
     }

@@ -1,14 +1,14 @@
 //! Images for LeJEPA: the modality `image`.
 //!
-//! A sample is a [`Picture`]; a view is `[channels, side, side]`, a random resized crop with the
-//! usual photometric augmentations ([`ImageConfig`] has them all).
+//! A sample is a [`Picture`]; a view is `[channels, side, side]`, a random resized crop with the usual
+//! photometric augmentations, which [`ImageConfig`] lists.
 //!
-//! | Part | Does |
+//! | Item | Purpose |
 //! |---|---|
-//! | [`ImageModality`] | the plugin itself |
+//! | [`ImageModality`] | the plugin |
 //! | [`ImageConfig`] | the `[image]` section |
-//! | [`ImageSampler`] | crops and looks |
-//! | [`decode`] | files to [`Picture`]s |
+//! | [`ImageSampler`] | crops and augmentations |
+//! | [`decode`] | encoded images to [`Picture`]s |
 //! | [`crop`] | areas of a picture to planes of `f32` |
 //! | [`digits`] | the built-in data: 1,797 handwritten digits |
 
@@ -21,8 +21,10 @@ mod jpeg;
 mod picture;
 mod sampler;
 
+use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Dataset, FileDataset, Modality, Result, Source, Table, ViewSampler, register_modality,
+    BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Table,
+    ViewSampler, kind, register,
 };
 
 pub use config::ImageConfig;
@@ -30,29 +32,39 @@ pub use demo::{Digit, digits};
 pub use picture::{Picture, decode};
 pub use sampler::ImageSampler;
 
-/// Pictures: photographs, scans, microscopy, anything on a pixel grid.
+/// Images: photographs, scans, micrographs, anything on a pixel grid.
 pub struct ImageModality;
 
-register_modality!(ImageModality);
+register!(kind::Modality: ImageModality);
+
+impl Component for ImageModality {
+    const NAME: &'static str = "image";
+    const ABOUT: &'static str = "images: JPEG, PNG, WebP, BMP, TIFF, GIF (first frame)";
+    type Config = ImageConfig;
+
+    fn docs() -> Docs {
+        field_docs(include_str!("config.rs"), "ImageConfig")
+    }
+}
 
 impl Modality for ImageModality {
-    const NAME: &'static str = "image";
-    const ABOUT: &'static str = "pictures: JPEG, PNG, WebP, BMP, TIFF, GIF (first frame)";
     const EXTENSIONS: &'static [&'static str] =
         &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
-    type Config = ImageConfig;
     type Sample = Picture;
 
     fn open(config: &ImageConfig, source: Source) -> Result<Box<dyn Dataset<Item = Picture>>> {
-        config.validate()?;
         let max_side = config.max_side;
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new()),
-            Source::Files(listing) => {
-                Box::new(FileDataset::new(listing, Picture::bytes, move |path, _| {
-                    Ok(decode(path)?.at_most(max_side))
-                }))
+            Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, _| {
+                Ok(decode(blob)?.at_most(max_side).decoded())
+            })),
+            other => {
+                return Err(Error::Data {
+                    reason: format!("images cannot be read from {other:?}"),
+                    hint: "use the built-in data or encoded images".into(),
+                });
             }
         })
     }
@@ -61,31 +73,36 @@ impl Modality for ImageModality {
         Ok(Box::new(ImageSampler::new(config)?))
     }
 
-    fn docs() -> lejepa_core::config::Docs {
-        lejepa_core::config::field_docs(include_str!("config.rs"), "ImageConfig")
-    }
-
-    fn recipe(demo: bool) -> Table {
-        lejepa_core::config::recipe(if demo { demo::RECIPE } else { "" })
+    fn recipe(source: SourceKind) -> Table {
+        recipe(if source == SourceKind::Demo { demo::RECIPE } else { "" })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lejepa_core::{Registry, config};
+    use lejepa_core::config::overlay;
+    use lejepa_core::{OpenOptions, Purpose, Registry, Seed};
 
     #[test]
     fn the_demo_runs_through_the_registry() {
         let registry = Registry::discover().unwrap();
-        let image = registry.find_modality("image").unwrap();
-        let mut table = (image.defaults)().unwrap();
-        let recipe = ImageModality::recipe(true);
-        config::overlay(&mut table, recipe["image"].as_table().unwrap(), "image").unwrap();
-        let source = (image.open)(&table, Source::Demo, 1 << 20).unwrap();
+        let image = registry.find::<kind::Modality>("image", None).unwrap();
+        let mut section = image.meta().defaults().unwrap();
+        let recipe = (image.build().recipe)(SourceKind::Demo);
+        overlay(&mut section, recipe["image"].as_table().unwrap(), "image").unwrap();
+        let views = registry.find::<kind::Views>("default", Some("image")).unwrap();
+        let pipeline = (views.build())(&section, &Table::new()).unwrap();
+        assert_eq!(pipeline.spec().shape(), [1, 16, 16]);
+        let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();
         assert_eq!(source.len(), 1797);
         assert_eq!(source.labels()[0].classes.len(), 10);
-        let mut rng = lejepa_core::Seed(0).rng(lejepa_core::Purpose::Views, &[0]);
-        source.spec().check(&source.views(3, &mut rng).unwrap()).unwrap();
+        source.checked_views(3, &[], &mut Seed(0).rng(Purpose::Views, &[0])).unwrap();
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_before_any_data_is_opened() {
+        let config = ImageConfig { channels: 2, ..ImageConfig::default() };
+        assert!(ImageModality::sampler(&config).is_err());
     }
 }

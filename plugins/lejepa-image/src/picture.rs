@@ -1,14 +1,14 @@
-//! Decoded pictures, and decoding files of which nothing is known but the name.
+//! Decoded images, and decoding of untrusted files.
 
 use std::io::{BufReader, ErrorKind};
-use std::path::Path;
 
 use fast_image_resize as fir;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use lejepa_core::{Blob, Decoded};
 
 use crate::jpeg;
 
-/// A decoded picture: interleaved 8-bit pixels with 1 (grey) or 3 (RGB) channels.
+/// A decoded image: interleaved 8-bit pixels with 1 (grey) or 3 (RGB) channels.
 ///
 /// ```
 /// use lejepa_image::Picture;
@@ -31,13 +31,13 @@ pub struct Picture {
     pixels: Vec<u8>,
 }
 
-/// No side of a picture may be longer: beyond this a file is more likely hostile than a picture.
+/// Longest side that is decoded: anything larger is more likely an attack than an image.
 const MAX_SIDE: u32 = 32_768;
-/// Most bytes of a file, of its decoded pixels, and of what a decoder needs besides.
+/// Limit, in bytes, of a file, of its decoded pixels, and of the decoder's own allocations.
 const MAX_BYTES: u64 = 1 << 30;
 
 impl Picture {
-    /// A picture from row-major, interleaved pixels; `None` where sizes do not agree or a side is 0.
+    /// A picture of row-major, interleaved pixels; `None` where sizes do not agree or a side is 0.
     pub fn new(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Option<Self> {
         let fits = width > 0
             && height > 0
@@ -71,7 +71,12 @@ impl Picture {
         self.pixels.len()
     }
 
-    /// The picture with its longer side scaled down to `side` where it is longer; 0 means never.
+    pub(crate) fn decoded(self) -> Decoded<Self> {
+        let bytes = self.bytes();
+        Decoded::whole(self, bytes)
+    }
+
+    /// Scales the picture down so that its longer side is at most `side`; 0 leaves it unchanged.
     ///
     /// ```
     /// use lejepa_image::Picture;
@@ -102,40 +107,41 @@ impl Picture {
     }
 }
 
-/// Decodes a file by its content, whatever its name says. Transparency is laid on black, deeper
-/// pixels are reduced to 8 bits, and the orientation that cameras note is applied. Of an animation
-/// the first frame is read.
+/// Decodes an image. The format is detected from the content, not from the name. Transparent pixels are
+/// composited on black, deeper ones reduced to 8 bits, and the EXIF orientation is applied. Of an
+/// animation only the first frame is decoded.
 ///
 /// # Errors
-/// Why the file is no usable picture, in words. Sides beyond 32,768 pixels and more than 1 GiB of
-/// pixels or of file are refused before memory is taken for them.
+/// A one-line reason why this is not a usable image. Sides beyond 32,768 pixels and more than 1 GiB of
+/// pixels or of file are refused before memory is allocated for them.
 ///
 /// ```
 /// use image::{GrayImage, ImageFormat, Luma};
+/// use lejepa_core::Blob;
 /// use lejepa_image::decode;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("any.name");
 /// GrayImage::from_pixel(4, 2, Luma([9])).save_with_format(&path, ImageFormat::Png)?;
-/// let picture = decode(&path)?;
+/// let picture = decode(&Blob::file(&path))?;
 /// assert_eq!((picture.width(), picture.height(), picture.channels()), (4, 2, 1));
 /// assert_eq!(picture.pixels(), [9; 8]);
 ///
-/// std::fs::write(&path, "words")?;
-/// assert!(decode(&path).is_err());
+/// let bytes = std::fs::read(&path)?;
+/// assert_eq!(decode(&Blob::bytes("a cell of a table", bytes))?, picture);
+/// assert!(decode(&Blob::bytes("a.png", &b"text"[..])).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn decode(path: &Path) -> Result<Picture, String> {
-    // Opening a pipe would wait for a writer, so what it is comes first.
-    let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
-    if !meta.is_file() {
+pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
+    let length = blob.len().map_err(|e| e.to_string())?;
+    // Checked before opening: to open a pipe is to wait for a writer.
+    if blob.path().is_some_and(|path| !path.is_file()) {
         return Err("not a regular file".into());
     }
-    if meta.len() > MAX_BYTES {
+    if length > MAX_BYTES {
         return Err("the file is larger than 1 GiB".into());
     }
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
-    let mut file = BufReader::new(file);
+    let mut file = BufReader::new(blob.open().map_err(|e| e.to_string())?);
     let mut reader =
         ImageReader::new(&mut file).with_guessed_format().map_err(|e| e.to_string())?;
     let mut limits = Limits::default();
@@ -145,7 +151,7 @@ pub fn decode(path: &Path) -> Result<Picture, String> {
     reader.limits(limits);
     let format = reader.format().ok_or("not a picture of a known format")?;
     let mut decoder = reader.into_decoder().map_err(plain)?;
-    // The limits bind what the decoder takes for itself, not the pixels it hands out.
+    // The limits cover the decoder's own allocations, not the pixels that it returns.
     if decoder.total_bytes() > MAX_BYTES {
         return Err(TOO_LARGE.into());
     }
@@ -163,7 +169,7 @@ pub fn decode(path: &Path) -> Result<Picture, String> {
 const TOO_LARGE: &str =
     "the picture is too large: at most 32768 pixels a side and 1 GiB of pixels can be read";
 
-/// A decoder's words in one line.
+/// A decoder's message in one line.
 fn plain(error: ImageError) -> String {
     match error {
         ImageError::Limits(_) => TOO_LARGE.into(),

@@ -1,4 +1,4 @@
-//! Views of pictures: a random resized crop, then a random look.
+//! Views of images: a random resized crop, then photometric augmentations.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::colour::{Jitter, flip, saturation, solarize};
 use crate::crop::{Area, between, resize};
 use crate::{ImageConfig, Picture};
 
-/// Makes views of [`Picture`]s as [`ImageConfig`] says.
+/// Makes views of [`Picture`]s, configured by [`ImageConfig`].
 #[derive(Debug, Clone)]
 pub struct ImageSampler {
     config: ImageConfig,
@@ -18,7 +18,7 @@ pub struct ImageSampler {
 }
 
 impl ImageSampler {
-    /// A sampler for valid settings.
+    /// A sampler with these settings.
     ///
     /// # Errors
     /// [`Error::BadValue`] for values out of range.
@@ -31,8 +31,9 @@ impl ImageSampler {
     /// let sampler = ImageSampler::new(&config)?;
     /// let picture = Picture::new(80, 60, 1, vec![99; 4800]).ok_or("the sizes do not agree")?;
     /// let views = sampler.views(&picture, &mut Seed(0).rng(Purpose::Views, &[]))?;
-    /// assert_eq!((views.globals.len(), views.locals.len()), (2, 4));
-    /// assert_eq!(views.locals[0].shape(), [3, 32, 32]);
+    /// let [globals, locals] = views.groups() else { panic!("two groups") };
+    /// assert_eq!((globals.len(), locals.len()), (2, 4));
+    /// assert_eq!(locals[0].shape(), [3, 32, 32]);
     /// assert_eq!(sampler.eval_view(&picture)?.shape(), [3, 64, 64]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -69,7 +70,7 @@ impl ImageSampler {
             saturation(&mut planes, c.channels, 0.0);
         }
         if rng.random_bool(c.blur) {
-            // The same share of the picture is blurred whatever the size of the view.
+            // Relative to the side, so that the blur does not depend on the resolution of the view.
             let sigma = between(rng, c.sigma) * side as f64 / 224.0;
             gaussian(&mut planes, side, sigma as f32);
         }
@@ -79,7 +80,7 @@ impl ImageSampler {
         self.finish(&planes, side)
     }
 
-    /// Gives the planes their shape, as bytes, which are normalised where they are used.
+    /// Quantises the planes to bytes, which are normalised on the device.
     fn finish(&self, planes: &[f32], side: usize) -> Result<View> {
         let bytes = planes.iter().copied().map(Levels::byte).collect();
         View::from_bytes([self.config.channels, side, side], bytes, self.levels.clone())
@@ -87,7 +88,7 @@ impl ImageSampler {
 }
 
 fn cut(picture: &Picture, area: Area, side: usize, channels: usize) -> Result<Vec<f32>> {
-    // The name is filled in by whoever knows the file.
+    // The caller, which knows the name of the sample, fills it in.
     resize(picture, area, side, channels).map_err(|reason| Error::sample("", reason))
 }
 
@@ -96,22 +97,18 @@ impl ViewSampler for ImageSampler {
 
     fn spec(&self) -> ViewSpec {
         let c = &self.config;
-        ViewSpec {
-            globals: c.globals,
-            locals: c.locals,
-            global: vec![c.channels, c.global_size, c.global_size],
-            local: vec![c.channels, c.local_size, c.local_size],
-        }
+        let shape = |side| [c.channels, side, side];
+        ViewSpec::multi_crop(c.globals, shape(c.global_size), c.locals, shape(c.local_size))
     }
 
     fn views(&self, picture: &Picture, rng: &mut ViewRng) -> Result<Views> {
         let c = &self.config;
-        let mut make = |count, side, scale| {
+        let mut make = |count, side, scale| -> Result<Vec<View>> {
             (0..count).map(|_| self.random_view(picture, side, scale, rng)).collect()
         };
-        let globals: Result<Vec<View>> = make(c.globals, c.global_size, c.global_scale);
-        let locals: Result<Vec<View>> = make(c.locals, c.local_size, c.local_scale);
-        Ok(Views { globals: globals?, locals: locals? })
+        let globals = make(c.globals, c.global_size, c.global_scale)?;
+        let locals = make(c.locals, c.local_size, c.local_scale)?;
+        Ok(Views::multi_crop(globals, locals))
     }
 
     fn eval_view(&self, picture: &Picture) -> Result<View> {
@@ -136,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn views_follow_the_spec_and_the_stream() {
+    fn views_follow_the_spec_and_the_generator() {
         for channels in [1, 3] {
             let config = ImageConfig { channels, ..ImageConfig::default() };
             let sampler = ImageSampler::new(&config).unwrap();
@@ -144,8 +141,8 @@ mod tests {
             sampler.spec().check(&views).unwrap();
             assert_eq!(views, sampler.views(&picture(), &mut rng(0)).unwrap());
             assert_ne!(views, sampler.views(&picture(), &mut rng(1)).unwrap());
-            assert_ne!(views.globals[0], views.globals[1]);
-            assert!(views.globals.iter().chain(&views.locals).all(View::is_finite));
+            assert_ne!(views.groups()[0][0], views.groups()[0][1]);
+            assert!(views.iter().all(View::is_finite));
         }
     }
 
@@ -163,7 +160,7 @@ mod tests {
         for (w, h) in [(1, 1), (1, 300), (300, 1)] {
             let p = Picture::new(w, h, 1, vec![7; w * h]).unwrap();
             let views = sampler.views(&p, &mut rng(2)).unwrap();
-            assert!(views.locals.iter().all(View::is_finite));
+            assert!(views.iter().all(View::is_finite));
             sampler.eval_view(&p).unwrap();
         }
     }

@@ -1,13 +1,12 @@
 //! A decoded video: frames of one size.
 
-use lejepa_core::{Error, Result};
+use lejepa_core::{Decoded, Error, Result};
 use lejepa_image::Picture;
 
-/// Frames whose long side is more than this many times the short one are refused: scaled by the
-/// short side they would take any amount of memory.
+/// Largest aspect ratio of frames: scaled by the short side, longer ones could take any amount of memory.
 const MAX_ASPECT: u32 = 16;
 
-/// A decoded video, or a stretch of one: at least two frames, all of one width and height.
+/// A decoded video, or a segment of one: at least two frames, all of one width and height.
 ///
 /// ```
 /// use lejepa_image::Picture;
@@ -17,10 +16,9 @@ const MAX_ASPECT: u32 = 16;
 /// let clip = Clip::new(vec![frame(10)?, frame(20)?])?;
 /// assert_eq!((clip.frames().len(), clip.width(), clip.height()), (2, 4, 3));
 /// assert_eq!(clip.frame(1).pixels(), [20; 12]);
-/// // Past the end the last frame stands in.
+/// // Indices past the end give the last frame.
 /// assert_eq!(clip.frame(9), clip.frame(1));
 /// assert_eq!(clip.bytes(), 24);
-/// assert!(!clip.is_part());
 ///
 /// assert!(Clip::new(vec![frame(10)?]).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -28,27 +26,25 @@ const MAX_ASPECT: u32 = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clip {
     frames: Vec<Picture>,
-    part: bool,
 }
 
 impl Clip {
-    /// A clip of these frames, in order of time.
+    /// A clip of these frames, in temporal order.
     ///
     /// # Errors
-    /// [`Error::Sample`] without a name where there are fewer than two frames, or where they differ
-    /// in size.
+    /// [`Error::Sample`], without a name, if there are fewer than two frames or if they differ in size.
     pub fn new(frames: Vec<Picture>) -> Result<Self> {
         let mut builder = ClipBuilder { short: None, ..ClipBuilder::new(0) };
         let added = frames.into_iter().try_for_each(|frame| builder.push(frame));
         added.and_then(|()| builder.finish()).map_err(|reason| Error::sample("", reason))
     }
 
-    /// All frames, at least 2.
+    /// All frames, at least two.
     pub fn frames(&self) -> &[Picture] {
         &self.frames
     }
 
-    /// Frame `index`; the last one where `index` is past the end.
+    /// Frame `index`, or the last one if `index` is past the end.
     pub fn frame(&self, index: usize) -> &Picture {
         &self.frames[index.min(self.frames.len() - 1)]
     }
@@ -68,19 +64,14 @@ impl Clip {
         self.frames.iter().map(Picture::bytes).sum()
     }
 
-    /// Whether this is a stretch of a longer video, which depends on the window asked for.
-    pub fn is_part(&self) -> bool {
-        self.part
-    }
-
-    pub(crate) fn into_part(mut self, part: bool) -> Self {
-        self.part = part;
-        self
+    /// A whole video, or a segment of a longer one.
+    pub(crate) fn decoded(self, is_whole: bool) -> Decoded<Self> {
+        let bytes = self.bytes();
+        if is_whole { Decoded::whole(self, bytes) } else { Decoded::part(self, bytes) }
     }
 }
 
-/// The size (width, height) that frames are kept at: the short side is `short` or, where the video
-/// is smaller, what it is.
+/// The size (width, height) that frames are scaled to: the short side is at most `short`.
 pub(crate) fn kept_size(width: u32, height: u32, short: usize) -> Result<(u32, u32), String> {
     let (least, most) = (width.min(height), width.max(height));
     if least == 0 {
@@ -102,19 +93,19 @@ pub(crate) fn kept_size(width: u32, height: u32, short: usize) -> Result<(u32, u
     Ok((scaled(width), scaled(height)))
 }
 
-/// Collects frames into a [`Clip`] at the kept size.
+/// Collects scaled frames into a [`Clip`].
 pub(crate) struct ClipBuilder {
-    /// Short side that frames are kept at; `None` keeps them as they are.
+    /// Largest short side of frames; `None` keeps their size.
     short: Option<usize>,
-    /// Width and height of the first frame as given: all others have the same.
+    /// Width and height of the first frame before scaling, which all others share.
     given: Option<(usize, usize)>,
-    /// Long side that frames are kept at, 0 where they are kept as they are.
+    /// Largest long side of frames; 0 keeps their size.
     long: usize,
     frames: Vec<Picture>,
 }
 
 impl ClipBuilder {
-    /// For frames whose short side is kept at `short` pixels.
+    /// Scales frames down to a short side of at most `short` pixels.
     pub(crate) fn new(short: usize) -> Self {
         Self { short: Some(short), given: None, long: 0, frames: Vec::new() }
     }
@@ -150,7 +141,7 @@ impl ClipBuilder {
         match self.frames.len() {
             0 => Err("has no frames; at least 2 are needed".into()),
             1 => Err("has 1 frame; at least 2 are needed".into()),
-            _ => Ok(Clip { frames: self.frames, part: false }),
+            _ => Ok(Clip { frames: self.frames }),
         }
     }
 }

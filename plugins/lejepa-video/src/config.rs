@@ -1,12 +1,13 @@
 //! The `[video]` section of the configuration.
 
-use lejepa_core::{Error, Result};
+use lejepa_core::Result;
+use lejepa_core::config::check::{ascending, one_of, within};
 use serde::{Deserialize, Serialize};
 
 /// How videos are read and how views are made of them.
 ///
-/// A view is `[channels, frames, size, size]`. Frame rates are not read: all steps are counted in
-/// frames, so a data set of mixed rates is best brought to one rate beforehand.
+/// A view is `[channels, frames, size, size]`. Frame rates are ignored: strides are counted in frames, so
+/// a data set of mixed rates is best converted to one rate beforehand.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VideoConfig {
@@ -22,43 +23,43 @@ pub struct VideoConfig {
     pub global_size: usize,
     /// Height and width of a local view in pixels, 4 to 1024. A multiple of the encoder's patch.
     pub local_size: usize,
-    /// Least and greatest step between taken frames, in frames, 1 to 1024. One step is drawn per
-    /// view; the greatest one is used for evaluation. Smaller where the clip is too short for it.
+    /// Smallest and largest temporal stride, in frames, 1 to 1024. One is drawn per view; evaluation uses
+    /// the largest. Clips that are too short for it take a smaller one.
     pub stride: [usize; 2],
     /// Short side of decoded frames in pixels, 8 to 1024; larger frames are scaled down to it.
     pub size: usize,
-    /// Frames kept of one video, `frames` to 16384. Of a longer one a random stretch of this length
-    /// is decoded each time, and it is not kept in memory.
+    /// Longest video that is decoded whole, in frames, `frames` to 16384. Of a longer one a random
+    /// segment of this length is decoded each time, and not cached.
     pub max_frames: usize,
     /// Colour channels of a view: 1 (luma) or 3 (RGB).
     pub channels: usize,
-    /// Least and greatest area of a global view's crop, as a fraction of the frame, above 0 to 1.
+    /// Smallest and largest area of a global crop, as a fraction of the frame, 0.001 to 1.
     pub global_scale: [f64; 2],
-    /// Least and greatest area of a local view's crop, as a fraction of the frame, above 0 to 1.
+    /// Smallest and largest area of a local crop, as a fraction of the frame, 0.001 to 1.
     pub local_scale: [f64; 2],
-    /// Least and greatest width over height of a crop, 0.01 to 100.
+    /// Smallest and largest aspect ratio (width over height) of a crop, 0.01 to 100.
     pub ratio: [f64; 2],
-    /// Probability of mirroring a view left to right, 0 to 1. Turn it off where left and right, or
-    /// the sense of a rotation, matter.
+    /// Probability of a horizontal flip, 0 to 1. Turn it off where left and right, or the sense of a
+    /// rotation, matter.
     pub flip: f64,
-    /// Probability of playing a view backwards, 0 to 1. Turn it on only where the direction of time
-    /// does not matter.
+    /// Probability of reversing time, 0 to 1. Turn it on only where the direction of time does not
+    /// matter.
     pub reverse: f64,
-    /// Probability of changing brightness, contrast and saturation, 0 to 1. One draw holds for all
-    /// frames of a view.
+    /// Probability of colour jitter, 0 to 1, the same for all frames of a view.
     pub jitter: f64,
-    /// Greatest relative change of brightness by the jitter, 0 to 1.
+    /// Largest relative change of brightness by the jitter, 0 to 1.
     pub brightness: f64,
-    /// Greatest relative change of contrast by the jitter, 0 to 1.
+    /// Largest relative change of contrast by the jitter, 0 to 1.
     pub contrast: f64,
-    /// Greatest relative change of saturation by the jitter, 0 to 1. Nothing on grey views.
+    /// Largest relative change of saturation by the jitter, 0 to 1. No effect on views of one channel.
     pub saturation: f64,
-    /// Probability that colours become grey, 0 to 1. Nothing on grey views.
+    /// Probability of conversion to greyscale, 0 to 1. No effect on views of one channel.
     pub grey: f64,
-    /// Mean subtracted from a channel, where 0 is black and 1 is white, 0 to 1. With one channel
-    /// the first.
+    /// Mean subtracted from each channel, where 0 is black and 1 is white, 0 to 1. With one channel only
+    /// the first applies.
     pub mean: [f64; 3],
-    /// Standard deviation a channel is divided by, 0.001 to 1. With one channel the first.
+    /// Standard deviation that each channel is divided by, 0.001 to 1. With one channel only the first
+    /// applies.
     pub std: [f64; 3],
 }
 
@@ -95,7 +96,7 @@ impl VideoConfig {
     /// Refuses values out of range.
     ///
     /// # Errors
-    /// [`Error::BadValue`] that names the key and what it may be.
+    /// [`Error::BadValue`](lejepa_core::Error::BadValue), which names the key and the allowed values.
     ///
     /// ```
     /// use lejepa_video::VideoConfig;
@@ -106,72 +107,31 @@ impl VideoConfig {
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn validate(&self) -> Result<()> {
-        whole("globals", self.globals, 1, 16)?;
-        whole("locals", self.locals, 0, 32)?;
-        whole("frames", self.frames, 2, 256)?;
-        whole("local_frames", self.local_frames, 1, self.frames)?;
-        whole("global_size", self.global_size, 4, 1024)?;
-        whole("local_size", self.local_size, 4, 1024)?;
-        whole("size", self.size, 8, 1024)?;
-        whole("max_frames", self.max_frames, self.frames, 16384)?;
-        for step in self.stride {
-            whole("stride", step, 1, 1024)?;
-        }
-        if self.stride[0] > self.stride[1] {
-            return Err(bad("stride", "the first value is the least, the second the greatest"));
-        }
-        if !matches!(self.channels, 1 | 3) {
-            return Err(bad("channels", format!("must be 1 or 3, got {}", self.channels)));
-        }
-        for (key, [low, high]) in
-            [("global_scale", self.global_scale), ("local_scale", self.local_scale)]
-        {
-            if !(0.001..=1.0).contains(&low) || !(low..=1.0).contains(&high) {
-                let reason =
-                    format!("must be two areas from 0.001 to 1 in order, got {low} and {high}");
-                return Err(bad(key, reason));
-            }
-        }
-        let [low, high] = self.ratio;
-        if !(0.01..=100.0).contains(&low) || !(low..=100.0).contains(&high) {
-            let reason =
-                format!("must be two ratios from 0.01 to 100 in order, got {low} and {high}");
-            return Err(bad("ratio", reason));
-        }
-        for (key, value) in [
-            ("flip", self.flip),
-            ("reverse", self.reverse),
-            ("jitter", self.jitter),
-            ("brightness", self.brightness),
-            ("contrast", self.contrast),
-            ("saturation", self.saturation),
-            ("grey", self.grey),
-        ]
-        .into_iter()
-        .chain(self.mean.map(|m| ("mean", m)))
-        {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(bad(key, format!("must be from 0 to 1, got {value}")));
-            }
-        }
-        for std in self.std {
-            if !(0.001..=1.0).contains(&std) {
-                return Err(bad("std", format!("must be from 0.001 to 1, got {std}")));
-            }
+        within("video.globals", self.globals, 1..=16)?;
+        within("video.locals", self.locals, 0..=32)?;
+        within("video.frames", self.frames, 2..=256)?;
+        within("video.local_frames", self.local_frames, 1..=self.frames)?;
+        within("video.global_size", self.global_size, 4..=1024)?;
+        within("video.local_size", self.local_size, 4..=1024)?;
+        ascending("video.stride", self.stride, 1..=1024)?;
+        within("video.size", self.size, 8..=1024)?;
+        within("video.max_frames", self.max_frames, self.frames..=16384)?;
+        one_of("video.channels", self.channels, &[1, 3])?;
+        ascending("video.global_scale", self.global_scale, 0.001..=1.0)?;
+        ascending("video.local_scale", self.local_scale, 0.001..=1.0)?;
+        ascending("video.ratio", self.ratio, 0.01..=100.0)?;
+        within("video.flip", self.flip, 0.0..=1.0)?;
+        within("video.reverse", self.reverse, 0.0..=1.0)?;
+        within("video.jitter", self.jitter, 0.0..=1.0)?;
+        within("video.brightness", self.brightness, 0.0..=1.0)?;
+        within("video.contrast", self.contrast, 0.0..=1.0)?;
+        within("video.saturation", self.saturation, 0.0..=1.0)?;
+        within("video.grey", self.grey, 0.0..=1.0)?;
+        for (mean, std) in self.mean.into_iter().zip(self.std) {
+            within("video.mean", mean, 0.0..=1.0)?;
+            within("video.std", std, 0.001..=1.0)?;
         }
         Ok(())
-    }
-}
-
-fn bad(key: &str, reason: impl ToString) -> Error {
-    Error::bad_value(format!("video.{key}"), reason)
-}
-
-fn whole(key: &str, value: usize, low: usize, high: usize) -> Result<()> {
-    if (low..=high).contains(&value) {
-        Ok(())
-    } else {
-        Err(bad(key, format!("must be from {low} to {high}, got {value}")))
     }
 }
 
@@ -186,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_bad_value_names_its_key() {
-        for words in [
+        for line in [
             "globals = 0",
             "locals = 33",
             "frames = 1",
@@ -210,11 +170,11 @@ mod tests {
             "mean = [0.5, 0.5, 3.0]",
             "std = [0.2, 0.0, 0.2]",
         ] {
-            let table: lejepa_core::Table = words.parse().unwrap();
+            let table: lejepa_core::Table = line.parse().unwrap();
             let config: VideoConfig = lejepa_core::config::parse("video", &table).unwrap();
             let error = config.validate().unwrap_err().to_string();
-            let key = words.split(' ').next().unwrap();
-            assert!(error.contains(&format!("`video.{key}`")), "{words}: {error}");
+            let key = line.split(' ').next().unwrap();
+            assert!(error.contains(&format!("`video.{key}`")), "{line}: {error}");
         }
     }
 

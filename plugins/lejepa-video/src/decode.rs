@@ -1,133 +1,128 @@
-//! Reading clips: which files are videos, animated GIFs, folders of frames.
+//! Decoding of clips from animated GIFs and folders of frames.
 
 use std::cmp::Ordering;
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use image::AnimationDecoder;
 use image::codecs::gif::GifDecoder;
 use image::{ImageDecoder, RgbaImage};
-use lejepa_core::{Window, has_extension};
+use lejepa_core::{Blob, Decoded, Window, has_extension};
 use lejepa_image::Picture;
 
-use crate::clip::{Clip, ClipBuilder};
-use crate::config::VideoConfig;
+use crate::clip::Clip;
+use crate::limits::Limits;
 
-/// Extensions of video files. All but `gif` need FFmpeg; without it they are listed all the same,
-/// so that each is skipped with its reason rather than passed over in silence.
+/// Extensions of video files. All but `gif` need FFmpeg; without it they are listed all the same, so that
+/// they are skipped with a reason rather than silently.
 pub(crate) const VIDEO: &[&str] =
     &["gif", "mp4", "m4v", "mkv", "webm", "mov", "avi", "mpg", "mpeg", "ts"];
 
-/// Extensions of pictures that make up a folder of frames.
+/// Extensions of images that make up a folder of frames.
 pub(crate) const FRAME: &[&str] = &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];
 
-/// Memory that one frame of a GIF may need while it is decoded, in bytes: a frame can claim 65535
-/// by 65535 pixels in a file of a few bytes.
+/// Limit, in bytes, of the memory that a decoder of GIFs allocates: a file of a few bytes can claim frames
+/// of 65535 by 65535 pixels.
 const GIF_MEMORY: u64 = 1 << 29;
 
-/// How much of a video is kept, and in which form.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Short side of kept frames in pixels.
-    pub(crate) size: usize,
-    /// Most frames kept.
-    pub(crate) max_frames: usize,
-}
-
-impl Limits {
-    pub(crate) fn of(config: &VideoConfig) -> Self {
-        Self { size: config.size, max_frames: config.max_frames }
-    }
-
-    fn builder(self) -> ClipBuilder {
-        ClipBuilder::new(self.size)
-    }
-}
-
-/// Decodes a video file or a folder of frames, or says in words why it cannot.
-pub(crate) fn decode(path: &Path, limits: Limits, window: Window<'_>) -> Result<Clip, String> {
-    if path.is_dir() {
-        folder(path, limits, window)
-    } else if has_extension(path, &["gif"]) {
-        let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-        gif(&bytes, limits, window)
-    } else {
-        file(path, limits, window)
+/// Decodes a video or a folder of frames.
+pub(crate) fn decode(
+    blob: &Blob<'_>,
+    limits: Limits,
+    window: Window<'_>,
+) -> Result<Decoded<Clip>, String> {
+    match blob.path() {
+        Some(path) if path.is_dir() => folder(path, limits, window),
+        _ if is_gif(blob) => gif(&blob.read().map_err(|e| e.to_string())?, limits, window),
+        _ => other(blob, limits, window),
     }
 }
 
 #[cfg(feature = "ffmpeg")]
-fn file(path: &Path, limits: Limits, window: Window<'_>) -> Result<Clip, String> {
-    crate::ffmpeg::decode(path, limits, window)
+fn other(blob: &Blob<'_>, limits: Limits, window: Window<'_>) -> Result<Decoded<Clip>, String> {
+    crate::ffmpeg::decode(blob, limits, window)
 }
 
 #[cfg(not(feature = "ffmpeg"))]
-fn file(_: &Path, _: Limits, _: Window<'_>) -> Result<Clip, String> {
-    Err("this build reads GIFs and folders of frames only: it is built without FFmpeg; rebuild \
+fn other(_: &Blob<'_>, _: Limits, _: Window<'_>) -> Result<Decoded<Clip>, String> {
+    Err("this program reads only GIFs and folders of frames: it is built without FFmpeg; rebuild \
          with --features ffmpeg, or turn the video into a folder of frames"
         .into())
 }
 
-/// Decodes an animated GIF. Its frames are taken one by one whatever time each is shown for.
-pub(crate) fn gif(bytes: &[u8], limits: Limits, mut window: Window<'_>) -> Result<Clip, String> {
+/// By the extension or, since cells of a table need not have one, by the first bytes.
+fn is_gif(blob: &Blob<'_>) -> bool {
+    let mut magic = [0; 4];
+    blob.extension() == "gif"
+        || blob
+            .open()
+            .and_then(|mut reader| reader.read_exact(&mut magic))
+            .is_ok_and(|()| magic == *b"GIF8")
+}
+
+/// Decodes an animated GIF. The display times of its frames are ignored.
+pub(crate) fn gif(
+    bytes: &[u8],
+    limits: Limits,
+    mut window: Window<'_>,
+) -> Result<Decoded<Clip>, String> {
     let total = gif_frames(bytes)?;
     let count = total.min(limits.max_frames);
     let start = window.start(total, count);
-    let mut decoder = GifDecoder::new(Cursor::new(bytes)).map_err(|e| gif_words(0, &e))?;
+    let mut decoder = GifDecoder::new(Cursor::new(bytes)).map_err(|e| gif_reason(0, &e))?;
     let mut memory = image::Limits::no_limits();
     memory.max_alloc = Some(GIF_MEMORY);
-    decoder.set_limits(memory).map_err(|e| gif_words(0, &e))?;
+    decoder.set_limits(memory).map_err(|e| gif_reason(0, &e))?;
     let mut builder = limits.builder();
-    // Frames are differences to the ones before: all up to the stretch have to be decoded.
+    // Frames are stored as differences to earlier ones: all before the segment have to be decoded.
     for (i, frame) in decoder.into_frames().enumerate().take(start + count) {
-        let frame = frame.map_err(|e| gif_words(i, &e))?.into_buffer();
+        let frame = frame.map_err(|e| gif_reason(i, &e))?.into_buffer();
         if i >= start {
             builder.push(on_black(&frame).ok_or("its frames have no pixels")?)?;
         }
     }
-    Ok(builder.finish()?.into_part(total > count))
+    Ok(builder.finish()?.decoded(total == count))
 }
 
-/// Frames of a GIF, counted without decompressing them.
+/// The number of frames of a GIF, without decompressing them.
 fn gif_frames(bytes: &[u8]) -> Result<usize, String> {
     let mut options = gif::DecodeOptions::new();
     options.skip_frame_decoding(true);
-    let words = |i: usize, e: gif::DecodingError| gif_words(i, &e);
-    let mut decoder = options.read_info(bytes).map_err(|e| words(0, e))?;
+    let mut decoder = options.read_info(bytes).map_err(|e| gif_reason(0, &e))?;
     let mut count = 0;
-    while decoder.next_frame_info().map_err(|e| words(count, e))?.is_some() {
+    while decoder.next_frame_info().map_err(|e| gif_reason(count, &e))?.is_some() {
         count += 1;
     }
     Ok(count)
 }
 
-fn gif_words(frame: usize, error: &dyn std::fmt::Display) -> String {
+fn gif_reason(frame: usize, error: &dyn std::fmt::Display) -> String {
     let error = error.to_string();
     let error = error.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("frame {frame} of the GIF cannot be read, the file is damaged or cut off: {error}")
+    format!("frame {frame} of the GIF cannot be read, the file is damaged or truncated: {error}")
 }
 
-/// A frame with transparent pixels shown on black; `None` where it has no pixels.
+/// A frame composited on black; `None` if it has no pixels.
 fn on_black(frame: &RgbaImage) -> Option<Picture> {
     let mix = |v: u8, alpha: u8| (u16::from(v) * u16::from(alpha) / 255) as u8;
     let pixels = frame.pixels().flat_map(|p| [0, 1, 2].map(|c| mix(p.0[c], p.0[3]))).collect();
     Picture::new(frame.width() as usize, frame.height() as usize, 3, pixels)
 }
 
-fn folder(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Clip, String> {
+fn folder(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Decoded<Clip>, String> {
     let files = frame_files(path).map_err(|e| e.to_string())?;
     let count = files.len().min(limits.max_frames);
     let start = window.start(files.len(), count);
     let mut builder = limits.builder();
     for file in &files[start..start + count] {
         let named = |reason: String| format!("{}: {reason}", file_name(file));
-        let frame = lejepa_image::decode(file).map_err(named)?;
+        let frame = lejepa_image::decode(&Blob::file(file)).map_err(named)?;
         builder.push(frame).map_err(named)?;
     }
-    Ok(builder.finish()?.into_part(files.len() > count))
+    Ok(builder.finish()?.decoded(files.len() == count))
 }
 
-/// Whether a folder is one clip: it holds pictures, no videos, and no folders with either.
+/// Whether a folder is one clip: it holds images, no videos, and no folders with either.
 pub(crate) fn is_frame_folder(path: &Path) -> bool {
     let Ok(entries) = visible(path) else { return false };
     let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|p| p.is_dir());
@@ -137,7 +132,7 @@ pub(crate) fn is_frame_folder(path: &Path) -> bool {
 }
 
 fn holds_media(path: &Path, depth: usize) -> bool {
-    // Bounded: a link could lead back up. No real data set nests its samples so deep in a clip.
+    // Bounded, since a link could lead to a parent folder. No real data set nests this deep.
     let Ok(entries) = visible(path) else { return false };
     entries.iter().any(|p| {
         if p.is_dir() {
@@ -171,7 +166,7 @@ fn file_name(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Compares names with runs of digits taken as numbers of any length.
+/// Compares names with runs of digits as numbers of any length.
 fn natural(a: &str, b: &str) -> Ordering {
     let (mut x, mut y) = (a, b);
     while let (Some(p), Some(q)) = (x.chars().next(), y.chars().next()) {
@@ -217,7 +212,7 @@ pub(crate) mod tests {
         gif_of(&(0..frames).map(|i| 10 * i).collect::<Vec<_>>())
     }
 
-    /// Pictures of 12 by 10 pixels in flat greys.
+    /// Images of 12 by 10 pixels in flat greys.
     pub(crate) fn write_frames(folder: &Path, frames: &[(&str, u8)]) {
         std::fs::create_dir_all(folder).unwrap();
         for (name, grey) in frames {
@@ -232,23 +227,28 @@ pub(crate) mod tests {
 
     #[test]
     fn a_gif_gives_its_frames_in_order() {
-        let clip = gif(&ramp_gif(6), LIMITS, Window::Centre).unwrap();
-        assert_eq!((clip.frames().len(), clip.height(), clip.width()), (6, 16, 20));
-        assert_eq!(first_pixels(&clip), [0, 10, 20, 30, 40, 50]);
-        assert!(!clip.is_part());
+        let bytes = ramp_gif(6);
+        for name in ["a.gif", "a cell of a table"] {
+            let blob = Blob::bytes(name, &bytes);
+            let Decoded { item: clip, is_whole, .. } =
+                decode(&blob, LIMITS, Window::Centre).unwrap();
+            assert_eq!((clip.frames().len(), clip.height(), clip.width()), (6, 16, 20));
+            assert_eq!(first_pixels(&clip), [0, 10, 20, 30, 40, 50]);
+            assert!(is_whole);
+        }
     }
 
     #[test]
-    fn of_a_long_gif_a_stretch_is_read() {
+    fn of_a_long_gif_a_segment_is_read() {
         let limits = Limits { max_frames: 4, ..LIMITS };
-        let clip = gif(&ramp_gif(10), limits, Window::Centre).unwrap();
-        assert_eq!(first_pixels(&clip), [30, 40, 50, 60]);
-        assert!(clip.is_part());
+        let decoded = gif(&ramp_gif(10), limits, Window::Centre).unwrap();
+        assert_eq!(first_pixels(&decoded.item), [30, 40, 50, 60]);
+        assert!(!decoded.is_whole);
         let starts: std::collections::BTreeSet<u8> = (0..40)
             .map(|i| {
                 let mut rng = Seed(1).rng(Purpose::Views, &[i]);
-                let clip = gif(&ramp_gif(10), limits, Window::Random(&mut rng)).unwrap();
-                let pixels = first_pixels(&clip);
+                let decoded = gif(&ramp_gif(10), limits, Window::Random(&mut rng)).unwrap();
+                let pixels = first_pixels(&decoded.item);
                 assert!(pixels.windows(2).all(|w| w[1] == w[0] + 10), "{pixels:?}");
                 pixels[0]
             })
@@ -257,15 +257,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn bad_gifs_are_errors_in_words() {
+    fn bad_gifs_are_errors_of_one_line() {
         let whole = ramp_gif(6);
         let mut huge = whole.clone();
         huge[6..10].fill(0xff);
         for (bytes, says) in [
             (gif_of(&[9]).as_slice(), "has 1 frame; at least 2 are needed"),
-            (&whole[..whole.len() / 2], "damaged or cut off"),
-            (&whole[..20], "damaged or cut off"),
-            (b"this is text and not a picture", "damaged or cut off"),
+            (&whole[..whole.len() / 2], "damaged or truncated"),
+            (&whole[..20], "damaged or truncated"),
+            (b"this is text and not a picture", "damaged or truncated"),
             (&huge, "frame 0"),
         ] {
             let error = gif(bytes, LIMITS, Window::Centre).unwrap_err();
@@ -284,10 +284,12 @@ pub(crate) mod tests {
         let d = tempfile::tempdir().unwrap();
         write_frames(d.path(), &[("f10.png", 30), ("f9.png", 20), ("f1.bmp", 10)]);
         std::fs::write(d.path().join("notes.txt"), b"not a frame").unwrap();
-        let clip = decode(d.path(), LIMITS, Window::Centre).unwrap();
-        assert_eq!(first_pixels(&clip), [10, 20, 30]);
+        let folder = Blob::file(d.path());
+        let decoded = decode(&folder, LIMITS, Window::Centre).unwrap();
+        assert!(decoded.is_whole);
+        assert_eq!(first_pixels(&decoded.item), [10, 20, 30]);
         let limits = Limits { max_frames: 2, ..LIMITS };
-        assert!(decode(d.path(), limits, Window::Centre).unwrap().is_part());
+        assert!(!decode(&folder, limits, Window::Centre).unwrap().is_whole);
     }
 
     #[test]
@@ -295,19 +297,18 @@ pub(crate) mod tests {
         let d = tempfile::tempdir().unwrap();
         write_frames(d.path(), &[("1.png", 10), ("2.png", 20)]);
         std::fs::write(d.path().join("3.png"), b"text").unwrap();
-        let error = decode(d.path(), LIMITS, Window::Centre).unwrap_err();
-        assert!(error.starts_with("3.png: "), "{error}");
+        let error = || decode(&Blob::file(d.path()), LIMITS, Window::Centre).unwrap_err();
+        assert!(error().starts_with("3.png: "), "{}", error());
         GrayImage::new(5, 5).save(d.path().join("3.png")).unwrap();
-        let error = decode(d.path(), LIMITS, Window::Centre).unwrap_err();
-        assert!(error.contains("3.png: frame 2 is 5x5, the first one 12x10"), "{error}");
+        let says = "3.png: frame 2 is 5x5, the first one 12x10";
+        assert!(error().contains(says), "{}", error());
         std::fs::remove_file(d.path().join("2.png")).unwrap();
         std::fs::remove_file(d.path().join("3.png")).unwrap();
-        let error = decode(d.path(), LIMITS, Window::Centre).unwrap_err();
-        assert_eq!(error, "has 1 frame; at least 2 are needed");
+        assert_eq!(error(), "has 1 frame; at least 2 are needed");
     }
 
     #[test]
-    fn what_is_a_folder_of_frames() {
+    fn folders_of_frames_are_recognised() {
         let d = tempfile::tempdir().unwrap();
         let at = |p: &str| d.path().join(p);
         write_frames(&at("class/clip"), &[("1.png", 1)]);
@@ -334,7 +335,7 @@ pub(crate) mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn no_bytes_make_it_panic(
+        fn random_bytes_never_panic(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..300), header: bool,
         ) {
             if header {
@@ -344,7 +345,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn no_damage_makes_it_panic(at in 6usize..400, value: u8) {
+        fn damaged_gifs_never_panic(at in 6usize..400, value: u8) {
             let mut bytes = ramp_gif(4);
             let at = at % bytes.len();
             bytes[at] = value;

@@ -1,8 +1,8 @@
-//! The built-in data: handwritten digits in motion, made on the fly.
+//! The built-in data: moving handwritten digits, rendered on the fly.
 
 use std::f32::consts::TAU;
 
-use lejepa_core::{Dataset, Labels, Purpose, Result, Seed, Split, ViewRng, Window};
+use lejepa_core::{Dataset, Decoded, Error, Labels, Purpose, Result, Seed, Split, ViewRng, Window};
 use lejepa_image::{Digit, Picture};
 use rand::RngExt;
 
@@ -15,8 +15,8 @@ pub(crate) const FRAMES: usize = 16;
 /// Height and width of a clip in pixels.
 pub(crate) const SIZE: usize = 32;
 
-/// Settings for the demo: it is grey, mirroring would swap directions of motion, and views need
-/// most of a clip to show its motion. As long as two processor cores need a few minutes for.
+/// Settings for the demo: clips are grey, a flip would reverse directions of motion, and views need most
+/// of a clip to show its motion. Two CPU cores train it in a few minutes.
 pub(crate) const RECIPE: &str = "
 [train]
 epochs = 30.0
@@ -40,10 +40,10 @@ mean = [0.145, 0.145, 0.145]
 std = [0.13, 0.13, 0.13]
 ";
 
-/// The kinds of motion: the classes of the first label column.
+/// The classes of the label column `motion`.
 ///
-/// One frame seldom tells them apart: places are alike in all, and only `zoom` and `spin` go beyond
-/// the sizes and tilts of the others.
+/// A single frame rarely reveals the class: positions have the same distribution in all of them, and only
+/// `zoom` and `spin` exceed the sizes and tilts of the others.
 pub const MOTIONS: [&str; 8] = [
     "horizontal",
     "vertical",
@@ -58,8 +58,8 @@ pub const MOTIONS: [&str; 8] = [
 /// Every fifth clip of a motion is held out.
 const TEST_EVERY: usize = 5;
 
-/// Digits in motion: grey clips of [`FRAMES`] frames. The label columns are `motion`
-/// ([`MOTIONS`]) and `digit` (0 to 9). Held-out clips show digits that no other clip shows.
+/// Grey clips of [`FRAMES`] frames with the label columns `motion` ([`MOTIONS`]) and `digit` (0 to 9).
+/// Held-out clips show digits that no training clip shows.
 pub(crate) struct Demo {
     labels: [Labels; 2],
     /// The digit of each clip.
@@ -116,15 +116,11 @@ impl Dataset for Demo {
         }
     }
 
-    fn item(&self, index: usize, _: Window<'_>) -> Result<Clip> {
+    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Clip>> {
         let Some(digit) = self.digits.get(index) else {
-            return Err(lejepa_core::Error::sample(self.name(index), "no such item"));
+            return Err(Error::sample(self.name(index), "no such item"));
         };
-        render(digit, index % MOTIONS.len(), &mut stream(index, 1))
-    }
-
-    fn bytes(&self, clip: &Clip) -> usize {
-        clip.bytes()
+        Ok(render(digit, index % MOTIONS.len(), &mut stream(index, 1))?.decoded(true))
     }
 
     fn labels(&self) -> &[Labels] {
@@ -136,8 +132,7 @@ impl Dataset for Demo {
     }
 }
 
-/// Where the digit is in one frame: offset from its home in pixels, size as a factor, tilt in
-/// radians.
+/// The digit in one frame: its displacement in pixels, its size as a factor, its tilt in radians.
 struct Pose {
     x: f32,
     y: f32,
@@ -178,8 +173,8 @@ fn render(digit: &Digit, motion: usize, rng: &mut ViewRng) -> Result<Clip> {
     Clip::new(frames)
 }
 
-/// The pose of a motion, with offsets in units of its amplitude. The y axis points down, so that a
-/// growing angle goes clockwise.
+/// The pose of a motion, with displacements in units of its amplitude. The y axis points down, so that
+/// increasing angles go clockwise.
 fn pose(motion: usize, phase: f32, side: f32, shake: [f32; 2]) -> Pose {
     let rest = Pose { x: 0.0, y: 0.0, zoom: 1.0, tilt: 0.0 };
     let (sin, cos) = phase.sin_cos();
@@ -195,7 +190,7 @@ fn pose(motion: usize, phase: f32, side: f32, shake: [f32; 2]) -> Pose {
     }
 }
 
-/// Ink from 0 to 1 at column `u` and row `v` of the digit, between cells by bilinear interpolation.
+/// Ink from 0 to 1 at column `u` and row `v` of the digit, by bilinear interpolation.
 fn shade(digit: &Digit, u: f32, v: f32) -> f32 {
     if !(-1.0..8.0).contains(&u) || !(-1.0..8.0).contains(&v) {
         return 0.0;
@@ -217,14 +212,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clips_have_their_shape_and_repeat() {
+    fn clips_have_their_shape_and_are_deterministic() {
         let demo = Demo::new();
         assert_eq!(demo.len(), CLIPS);
-        let clip = demo.item(11, Window::Centre).unwrap();
+        let clip = demo.item(11, Window::Centre).unwrap().item;
         assert_eq!((clip.frames().len(), clip.height(), clip.width()), (FRAMES, SIZE, SIZE));
         assert!(clip.frames().iter().all(|frame| frame.channels() == 1));
-        assert_eq!(clip, Demo::new().item(11, Window::Centre).unwrap());
-        assert_ne!(clip, demo.item(19, Window::Centre).unwrap());
+        assert_eq!(clip, Demo::new().item(11, Window::Centre).unwrap().item);
+        assert_ne!(clip, demo.item(19, Window::Centre).unwrap().item);
         assert!(demo.item(CLIPS, Window::Centre).is_err());
     }
 
@@ -273,7 +268,7 @@ mod tests {
     fn motions_are_what_they_are_called() {
         let demo = Demo::new();
         for index in 0..80 {
-            let path = path(&demo.item(index, Window::Centre).unwrap());
+            let path = path(&demo.item(index, Window::Centre).unwrap().item);
             let range = |of: fn(&(f32, f32)) -> f32| {
                 let all = || path.iter().map(of);
                 all().fold(f32::MIN, f32::max) - all().fold(f32::MAX, f32::min)

@@ -1,44 +1,72 @@
-//! Video files through FFmpeg: whole where they are short, an exact stretch where they are long.
+//! Decoding of videos with FFmpeg: whole if they are short, else a frame-exact segment.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
-use lejepa_core::Window;
+use lejepa_core::{Blob, Decoded, Window};
 use lejepa_image::Picture;
+use tempfile::NamedTempFile;
 use video_rs::decode::DecoderSplit;
 use video_rs::ffmpeg::util::format::Pixel;
 use video_rs::frame::RawFrame;
 use video_rs::{Error, Options, Reader, ReaderBuilder, Resize};
 
 use crate::clip::{Clip, ClipBuilder, kept_size};
-use crate::decode::Limits;
+use crate::limits::Limits;
 
-/// Seconds by which a second and a third try seek earlier, where the first one came out late.
+/// Seconds before the target of successive attempts to seek, each made if the one before came out late.
 const BACK: [f64; 3] = [0.0, 2.0, 10.0];
 
-/// Decodes `path`: all frames, or a stretch of `limits.max_frames` where there are more.
+/// Decodes all frames of a video, or a segment of `limits.max_frames` if it has more.
 ///
-/// Pixels are as stored: neither rotation marks nor pixel aspect ratios are heeded.
-pub(crate) fn decode(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Clip, String> {
+/// Pixels are as stored: rotation metadata and pixel aspect ratios are ignored.
+pub(crate) fn decode(
+    blob: &Blob<'_>,
+    limits: Limits,
+    window: Window<'_>,
+) -> Result<Decoded<Clip>, String> {
+    match blob.path() {
+        Some(path) => decode_file(path, limits, window),
+        None => {
+            let copy = temporary_copy(blob)
+                .map_err(|e| format!("cannot be copied to a temporary file: {e}"))?;
+            decode_file(copy.path(), limits, window)
+        }
+    }
+}
+
+/// FFmpeg opens paths only, so that videos within other files have to be copied out of them.
+fn temporary_copy(blob: &Blob<'_>) -> std::io::Result<NamedTempFile> {
+    let suffix = format!(".{}", blob.extension());
+    let mut copy = tempfile::Builder::new().suffix(&suffix).tempfile()?;
+    std::io::copy(&mut blob.open()?, &mut copy)?;
+    Ok(copy)
+}
+
+fn decode_file(
+    path: &Path,
+    limits: Limits,
+    mut window: Window<'_>,
+) -> Result<Decoded<Clip>, String> {
     start_library()?;
     let video = Video::open(path, limits)?;
     let Timing { frames, rate, start: origin } = video.timing();
     if frames <= limits.max_frames || rate <= 0.0 {
-        return video.collect(limits, None);
+        return Ok(video.collect(limits)?.decoded(true));
     }
     let first = window.start(frames, limits.max_frames);
-    // Half a frame early, so that rounded times do not lose the frame itself.
-    let wanted = origin + (first as f64 - 0.5) / rate;
-    let stretch = video.stretch(path, limits, wanted, rate)?;
-    if stretch.frames() >= 2 {
-        return Ok(stretch.finish()?.into_part(true));
+    // Half a frame early, so that rounded time stamps do not skip the frame itself.
+    let target = origin + (first as f64 - 0.5) / rate;
+    let segment = video.segment(path, limits, target, rate)?;
+    if segment.frames() >= 2 {
+        return Ok(segment.finish()?.decoded(false));
     }
     // The file is shorter than its header says.
-    Ok(Video::open(path, limits)?.collect(limits, None)?.into_part(true))
+    Ok(Video::open(path, limits)?.collect(limits)?.decoded(false))
 }
 
-/// Initialises FFmpeg once. Its log goes to `tracing` and so, without a subscriber, nowhere: what
-/// matters comes back as an error.
+/// Initialises FFmpeg once. Its log goes to `tracing`, which discards it without a subscriber; failures
+/// are returned as errors.
 fn start_library() -> Result<(), String> {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     STARTED
@@ -53,11 +81,11 @@ struct Video {
     draining: bool,
 }
 
-/// What the container says; wrong in damaged files and only estimated in some formats.
+/// Metadata of the container, which is wrong in damaged files and only estimated in some formats.
 struct Timing {
-    /// Number of frames, 0 where nothing says it.
+    /// Number of frames, 0 if unknown.
     frames: usize,
-    /// Frames per second, 0 where nothing says it.
+    /// Frames per second, 0 if unknown.
     rate: f64,
     /// Time of the first frame in seconds.
     start: f64,
@@ -65,19 +93,20 @@ struct Timing {
 
 impl Video {
     fn open(path: &Path, limits: Limits) -> Result<Self, String> {
-        // video-rs takes paths as text and panics at others.
+        // video-rs panics if a path is not UTF-8.
         if path.to_str().is_none() {
             return Err("FFmpeg needs a file name in UTF-8".into());
         }
-        // A playlist under a video's name must not make the trainer open network connections.
+        // A playlist that is named like a video must not cause network connections.
         let options = [("protocol_whitelist".to_string(), "file".to_string())];
         let options = Options::from(std::collections::HashMap::from(options));
         let reader =
-            ReaderBuilder::new(path).with_options(&options).build().map_err(|e| words(&e))?;
+            ReaderBuilder::new(path).with_options(&options).build().map_err(|e| reason(&e))?;
         let stream = reader
             .best_video_stream_index()
-            .map_err(|_| "holds no video stream that FFmpeg can decode".to_string())?;
-        let open = |resize| DecoderSplit::new(&reader, stream, resize, None).map_err(|e| words(&e));
+            .map_err(|_| "has no video stream that FFmpeg can decode".to_string())?;
+        let open =
+            |resize| DecoderSplit::new(&reader, stream, resize, None).map_err(|e| reason(&e));
         let mut decoder = open(None)?;
         let (width, height) = decoder.size();
         let (w, h) = kept_size(width, height, limits.size)?;
@@ -112,13 +141,13 @@ impl Video {
         Timing { frames, rate, start }
     }
 
-    /// Seconds of a frame, where it says its time.
+    /// The time stamp of a frame in seconds.
     fn time(&self, frame: &RawFrame) -> Option<f64> {
         frame.timestamp().map(|t| t as f64 * ratio(self.decoder.time_base()))
     }
 
-    /// The next frame in order of display; `None` at the end. Packets that cannot be decoded are
-    /// passed over, as players do.
+    /// The next frame in display order; `None` at the end. Packets that cannot be decoded are skipped, as
+    /// players do.
     fn next(&mut self) -> Result<Option<RawFrame>, String> {
         while !self.draining {
             let packet = match self.reader.read(self.stream) {
@@ -127,35 +156,36 @@ impl Video {
                     self.draining = true;
                     break;
                 }
-                Err(e) => return Err(words(&e)),
+                Err(e) => return Err(reason(&e)),
             };
             match self.decoder.decode_raw(packet) {
                 Ok(Some(frame)) => return Ok(Some(frame)),
                 Ok(None) => {}
                 Err(e) if is_damage(&e) => {}
-                Err(e) => return Err(words(&e)),
+                Err(e) => return Err(reason(&e)),
             }
         }
-        // Bounded: a decoder that is draining has no reason to ask for more input.
+        // Bounded, although a decoder that is being drained should not ask for more input.
         for _ in 0..1024 {
             match self.decoder.drain_raw() {
                 Ok(Some(frame)) => return Ok(Some(frame)),
                 Err(Error::ReadExhausted) => return Ok(None),
                 Ok(None) => {}
                 Err(e) if is_damage(&e) => {}
-                Err(e) => return Err(words(&e)),
+                Err(e) => return Err(reason(&e)),
             }
         }
         Ok(None)
     }
 
-    /// Frames from where the reader stands, at most `limits.max_frames`, after `first`.
-    fn collect(mut self, limits: Limits, first: Option<RawFrame>) -> Result<Clip, String> {
-        let mut builder = ClipBuilder::new(limits.size);
-        self.fill(&mut builder, limits, first)?;
+    /// All frames, at most `limits.max_frames`.
+    fn collect(mut self, limits: Limits) -> Result<Clip, String> {
+        let mut builder = limits.builder();
+        self.fill(&mut builder, limits, None)?;
         builder.finish()
     }
 
+    /// Adds `first` and the frames after it, up to `limits.max_frames`.
     fn fill(
         &mut self,
         builder: &mut ClipBuilder,
@@ -175,21 +205,21 @@ impl Video {
         Ok(())
     }
 
-    /// Frames from the first one at `wanted` seconds or later: seeks to a keyframe before it and
-    /// decodes up to it, so that they are the frames that reading from the start gives.
-    fn stretch(
+    /// Frames from the first one at `target` seconds or later. Seeks to an earlier keyframe and decodes
+    /// from there, so that the frames are those that decoding from the start gives.
+    fn segment(
         mut self,
         path: &Path,
         limits: Limits,
-        wanted: f64,
+        target: f64,
         rate: f64,
     ) -> Result<ClipBuilder, String> {
-        let mut builder = ClipBuilder::new(limits.size);
+        let mut builder = limits.builder();
         for back in BACK {
-            let target = ((wanted - back) * 1e6) as i64;
-            // The range ends at the target: FFmpeg then looks for a keyframe backwards. The seek
+            let to = ((target - back) * 1e6) as i64;
+            // The range ends at the target, so that FFmpeg looks for a keyframe backwards. The seek
             // functions of video-rs itself come out at later frames.
-            if self.reader.input.seek(target, ..target).is_err() {
+            if self.reader.input.seek(to, ..to).is_err() {
                 break;
             }
             self.decoder.reset();
@@ -197,17 +227,17 @@ impl Video {
             let frame = self.next()?;
             let on_time = frame
                 .as_ref()
-                .is_some_and(|f| self.time(f).is_none_or(|t| t <= wanted + 1.0 / rate));
+                .is_some_and(|f| self.time(f).is_none_or(|t| t <= target + 1.0 / rate));
             if on_time {
-                let first = self.skip_to(frame, wanted)?;
+                let first = self.skip_to(frame, target)?;
                 self.fill(&mut builder, limits, first)?;
                 return Ok(builder);
             }
         }
-        // No way to seek, or none that comes out early enough: all the way from the start.
+        // Seeking is impossible or always comes out late: decode from the start.
         let mut video = Self::open(path, limits)?;
         let first = video.next()?;
-        let first = video.skip_to(first, wanted)?;
+        let first = video.skip_to(first, target)?;
         video.fill(&mut builder, limits, first)?;
         Ok(builder)
     }
@@ -215,9 +245,9 @@ impl Video {
     fn skip_to(
         &mut self,
         mut frame: Option<RawFrame>,
-        wanted: f64,
+        target: f64,
     ) -> Result<Option<RawFrame>, String> {
-        while frame.as_ref().and_then(|f| self.time(f)).is_some_and(|t| t < wanted) {
+        while frame.as_ref().and_then(|f| self.time(f)).is_some_and(|t| t < target) {
             frame = self.next()?;
         }
         Ok(frame)
@@ -236,10 +266,9 @@ fn push(builder: &mut ClipBuilder, frame: &RawFrame, size: (u32, u32)) -> Result
     }
     let row = size.0 as usize * 3;
     let stride = frame.stride(0);
-    // A picture stored bottom up has a negative step from row to row, which video-rs passes on as
-    // an enormous one.
+    // Frames stored bottom-up have a negative stride, which video-rs returns as an enormous one.
     if stride < row || i32::try_from(stride).is_err() {
-        return Err("its frames are stored in a way that cannot be read".into());
+        return Err("its frames have an unsupported memory layout".into());
     }
     let mut pixels = Vec::with_capacity(row * size.1 as usize);
     for line in frame.data(0).chunks_exact(stride).take(size.1 as usize) {
@@ -253,7 +282,7 @@ fn is_damage(error: &Error) -> bool {
     matches!(error, Error::BackendError(video_rs::ffmpeg::Error::InvalidData))
 }
 
-fn words(error: &Error) -> String {
+fn reason(error: &Error) -> String {
     use video_rs::ffmpeg::Error as Backend;
     match error {
         Error::BackendError(Backend::InvalidData) => {
@@ -264,7 +293,7 @@ fn words(error: &Error) -> String {
         }
         Error::BackendError(Backend::InputChanged) => "its frames change size or format".into(),
         Error::MissingCodecParameters => {
-            "the size of its frames is not known: is it cut off?".into()
+            "the size of its frames is unknown: is it truncated?".into()
         }
         other => format!("FFmpeg cannot read it: {other}"),
     }
@@ -280,11 +309,11 @@ mod tests {
 
     const LIMITS: Limits = Limits { size: 32, max_frames: 16 };
 
-    /// A video of 64 by 48 pixels at 25 frames per second whose brightness tells the frame's
-    /// number: 2 grey levels per frame.
+    /// A video of 64 by 48 pixels at 25 frames per second, whose brightness rises by 2 grey levels per
+    /// frame.
     ///
-    /// The encoder writes no duration of the last frame. In mp4 and mov that frame then lies past
-    /// the end of the edit list and no player shows it: they get one more, which does not count.
+    /// The encoder does not write the duration of the last frame. In mp4 and mov that frame lies past
+    /// the end of the edit list, so that no player shows it: they get an extra one.
     fn video(folder: &Path, name: &str, frames: u8, keyframe_interval: u64) -> PathBuf {
         start_library().unwrap();
         let path = folder.join(name);
@@ -294,7 +323,7 @@ mod tests {
         let unseen = u8::from(name.ends_with("mp4") || name.ends_with("mov"));
         for i in 0..frames + unseen {
             let mut frame = Frame::from_elem((48, 64, 3), 20 + 2 * i);
-            // A mark on the move, so that frames differ by more than their brightness.
+            // A moving mark, so that frames differ by more than their brightness.
             frame[[24, usize::from(i) % 64, 0]] = 255;
             encoder.encode(&frame, Time::from_units(i.into(), 25)).unwrap();
         }
@@ -303,12 +332,16 @@ mod tests {
     }
 
     #[test]
-    fn a_short_video_is_read_whole_at_the_kept_size() {
+    fn a_short_video_is_scaled_and_read_whole() {
         let d = tempfile::tempdir().unwrap();
         let path = video(d.path(), "a.mp4", 12, 12);
-        let clip = decode(&path, LIMITS, Window::Centre).unwrap();
+        let decoded = decode_file(&path, LIMITS, Window::Centre).unwrap();
+        let clip = &decoded.item;
         assert_eq!((clip.frames().len(), clip.height(), clip.width()), (12, 32, 43));
-        assert!(!clip.is_part());
+        assert!(decoded.is_whole);
+        // In memory it is the same video.
+        let blob = Blob::bytes("archive/a.mp4", std::fs::read(&path).unwrap());
+        assert_eq!(decode(&blob, LIMITS, Window::Centre).unwrap(), decoded);
         for (t, frame) in clip.frames().iter().enumerate() {
             let grey = usize::from(frame.pixels()[0]);
             assert!(grey.abs_diff(20 + 2 * t) <= 2, "frame {t}: {grey}");
@@ -316,27 +349,28 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_is_exactly_what_reading_from_the_start_gives() {
+    fn a_segment_is_exactly_what_decoding_from_the_start_gives() {
         let d = tempfile::tempdir().unwrap();
         for (name, interval) in
             [("a.mp4", 12), ("b.mp4", 250), ("c.mkv", 12), ("d.ts", 12), ("e.mov", 7)]
         {
             let path = video(d.path(), name, 100, interval);
-            let all = decode(&path, Limits { max_frames: 1000, ..LIMITS }, Window::Centre).unwrap();
-            assert_eq!(all.frames().len(), 100, "{name}");
-            assert!(!all.is_part());
-            let place = |window: Window<'_>| {
-                let clip = decode(&path, LIMITS, window).unwrap();
-                assert!(clip.is_part() && clip.frames().len() == 16, "{name}");
-                all.frames().windows(16).position(|w| w == clip.frames()).unwrap()
+            let limits = Limits { max_frames: 1000, ..LIMITS };
+            let all = decode_file(&path, limits, Window::Centre).unwrap();
+            assert_eq!(all.item.frames().len(), 100, "{name}");
+            assert!(all.is_whole);
+            let position = |window: Window<'_>| {
+                let part = decode_file(&path, LIMITS, window).unwrap();
+                assert!(!part.is_whole && part.item.frames().len() == 16, "{name}");
+                all.item.frames().windows(16).position(|w| w == part.item.frames()).unwrap()
             };
-            // Where it starts may be a frame off: the header's length and rate are not exact.
+            // It may be off by one frame: the header's length and rate are not exact.
             let near = |a: usize, b: usize| assert!(a.abs_diff(b) <= 1, "{name}: {a} is not {b}");
-            near(place(Window::Centre), 42);
+            near(position(Window::Centre), 42);
             for i in 0..24 {
                 let stream = || Seed(5).rng(Purpose::Views, &[i]);
                 near(
-                    place(Window::Random(&mut stream())),
+                    position(Window::Random(&mut stream())),
                     Window::Random(&mut stream()).start(100, 16),
                 );
             }
@@ -344,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_files_are_errors_in_words() {
+    fn bad_files_are_errors_of_one_line() {
         let d = tempfile::tempdir().unwrap();
         let text = d.path().join("text.mp4");
         std::fs::write(&text, "this is text and not a video\n".repeat(50)).unwrap();
@@ -358,13 +392,13 @@ mod tests {
             (cut, "is not a video that FFmpeg can read, or is damaged"),
             (d.path().join("missing.mp4"), "FFmpeg cannot read it"),
         ] {
-            let error = decode(&path, LIMITS, Window::Centre).unwrap_err();
+            let error = decode_file(&path, LIMITS, Window::Centre).unwrap_err();
             assert!(error.contains(says) && !error.contains('\n'), "{}: {error}", path.display());
         }
     }
 
     #[test]
-    fn damage_never_makes_it_panic() {
+    fn damaged_files_never_panic() {
         let d = tempfile::tempdir().unwrap();
         for name in ["a.mp4", "a.mkv", "a.ts"] {
             let whole = std::fs::read(video(d.path(), name, 60, 12)).unwrap();
@@ -378,7 +412,7 @@ mod tests {
                 }
                 bytes.truncate(if i % 3 == 0 { bytes.len() * 3 / 4 } else { bytes.len() });
                 std::fs::write(&path, bytes).unwrap();
-                let _ = decode(&path, LIMITS, Window::Random(&mut rng));
+                let _ = decode_file(&path, LIMITS, Window::Random(&mut rng));
             }
         }
     }

@@ -1,94 +1,50 @@
-//! The data set over listed video files and folders of frames.
+//! The data set of encoded videos and folders of frames.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
-use lejepa_core::{Dataset, FileDataset, Labels, Listing, Result, Split, Window};
+use lejepa_core::{BlobDataset, BlobStore, Result};
 
 use crate::clip::Clip;
 use crate::config::VideoConfig;
-use crate::decode::{self, Limits};
+use crate::decode;
+use crate::limits::Limits;
 
-pub(crate) struct VideoFiles {
-    files: FileDataset<Clip>,
-    /// Whether an item was found to be read whole: known only once it has been decoded.
-    whole: Vec<AtomicBool>,
-}
-
-impl VideoFiles {
-    /// # Errors
-    /// [`lejepa_core::Error::Data`] where this build can read none of the files.
-    pub(crate) fn new(listing: Listing, config: &VideoConfig) -> Result<Self> {
-        check_readable(&listing.paths)?;
-        let whole = listing.paths.iter().map(|_| AtomicBool::new(false)).collect();
-        let limits = Limits::of(config);
-        let files = FileDataset::new(listing, Clip::bytes, move |path, window| {
-            decode::decode(path, limits, window)
-        });
-        Ok(Self { files, whole })
-    }
+/// The data set of the videos in `store`.
+///
+/// # Errors
+/// [`lejepa_core::Error::Data`] where this build can read none of them.
+pub(crate) fn open(store: Arc<dyn BlobStore>, config: &VideoConfig) -> Result<BlobDataset<Clip>> {
+    check_readable(store.as_ref())?;
+    let limits = Limits::of(config);
+    Ok(BlobDataset::new(store, move |blob, window| decode::decode(blob, limits, window)))
 }
 
 #[cfg(feature = "ffmpeg")]
-fn check_readable(_: &[PathBuf]) -> Result<()> {
+fn check_readable(_: &dyn BlobStore) -> Result<()> {
     Ok(())
 }
 
-/// A data set of which every file would be skipped is an error at once, with what to do.
+/// If every single video would be skipped, says at once what to do about it.
 #[cfg(not(feature = "ffmpeg"))]
-fn check_readable(paths: &[PathBuf]) -> Result<()> {
-    let needs_ffmpeg = |p: &PathBuf| {
-        !lejepa_core::has_extension(p, &["gif"])
-            && lejepa_core::has_extension(p, decode::VIDEO)
-            && !p.is_dir()
+fn check_readable(store: &dyn BlobStore) -> Result<()> {
+    let needs_ffmpeg = |index| {
+        store.blob(index).is_ok_and(|blob| {
+            let extension = blob.extension();
+            extension != "gif"
+                && decode::VIDEO.contains(&extension.as_str())
+                && !blob.path().is_some_and(std::path::Path::is_dir)
+        })
     };
-    if paths.is_empty() || !paths.iter().all(needs_ffmpeg) {
+    if store.is_empty() || !(0..store.len()).all(needs_ffmpeg) {
         return Ok(());
     }
     Err(lejepa_core::Error::Data {
         reason: format!(
-            "none of the {} files can be read: this program is built without FFmpeg",
-            paths.len()
+            "none of the {} videos can be read: this program is built without FFmpeg",
+            store.len()
         ),
         hint: "rebuild with --features ffmpeg, or turn each video into a folder of frames".into(),
     })
-}
-
-impl Dataset for VideoFiles {
-    type Item = Clip;
-
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn name(&self, index: usize) -> String {
-        self.files.name(index)
-    }
-
-    fn item(&self, index: usize, window: Window<'_>) -> Result<Clip> {
-        let clip = self.files.item(index, window)?;
-        if let Some(whole) = self.whole.get(index) {
-            whole.store(!clip.is_part(), Ordering::Relaxed);
-        }
-        Ok(clip)
-    }
-
-    /// False until the item has been decoded and found to be short enough.
-    fn is_whole(&self, index: usize) -> bool {
-        self.whole.get(index).is_some_and(|whole| whole.load(Ordering::Relaxed))
-    }
-
-    fn bytes(&self, clip: &Clip) -> usize {
-        self.files.bytes(clip)
-    }
-
-    fn labels(&self) -> &[Labels] {
-        self.files.labels()
-    }
-
-    fn split(&self, index: usize) -> Option<Split> {
-        self.files.split(index)
-    }
 }
 
 #[cfg(test)]
@@ -96,7 +52,7 @@ mod tests {
     use super::*;
     use crate::VideoModality;
     use crate::decode::tests::{gif_of, ramp_gif, write_frames};
-    use lejepa_core::{Modality, Source};
+    use lejepa_core::{Dataset, Modality, Source, Window};
 
     fn open(root: &std::path::Path, config: &VideoConfig) -> Box<dyn Dataset<Item = Clip>> {
         let source = Source::resolve(root.to_str().unwrap(), VideoModality::rule()).unwrap();
@@ -114,25 +70,24 @@ mod tests {
         assert_eq!(set.len(), 3);
         assert_eq!(set.labels()[0].classes, ["down", "up"]);
         assert!(set.name(0).ends_with("clip"));
-        assert_eq!(set.item(0, Window::Centre).unwrap().frames().len(), 2);
-        assert_eq!(set.item(1, Window::Centre).unwrap().frames().len(), 5);
+        assert_eq!(set.item(0, Window::Centre).unwrap().item.frames().len(), 2);
+        assert_eq!(set.item(1, Window::Centre).unwrap().item.frames().len(), 5);
         let error = set.item(2, Window::Centre).unwrap_err().to_string();
         assert!(error.ends_with("b.GIF: has 1 frame; at least 2 are needed"), "{error}");
     }
 
     #[test]
-    fn only_short_items_are_whole() {
+    fn only_short_videos_are_whole() {
         let d = tempfile::tempdir().unwrap();
         std::fs::write(d.path().join("long.gif"), ramp_gif(12)).unwrap();
         std::fs::write(d.path().join("short.gif"), ramp_gif(8)).unwrap();
         let config = VideoConfig { max_frames: 8, ..VideoConfig::default() };
         let set = open(d.path(), &config);
-        assert!(!set.is_whole(0) && !set.is_whole(1), "nothing is known before reading");
-        for index in [0, 1] {
-            assert_eq!(set.item(index, Window::Centre).unwrap().frames().len(), 8);
+        for (index, is_whole) in [(0, false), (1, true)] {
+            let decoded = set.item(index, Window::Centre).unwrap();
+            assert_eq!(decoded.item.frames().len(), 8);
+            assert_eq!((decoded.bytes, decoded.is_whole), (decoded.item.bytes(), is_whole));
         }
-        assert!(!set.is_whole(0) && set.is_whole(1));
-        assert!(!set.is_whole(9));
     }
 
     #[cfg(not(feature = "ffmpeg"))]
@@ -146,7 +101,7 @@ mod tests {
         };
         assert!(error.hint().unwrap().contains("--features ffmpeg"), "{error}");
         std::fs::write(d.path().join("b.gif"), ramp_gif(3)).unwrap();
-        let set = VideoModality::open(&VideoConfig::default(), source()).unwrap();
+        let set = open(d.path(), &VideoConfig::default());
         assert_eq!(set.len(), 2);
         let error = set.item(0, Window::Centre).unwrap_err().to_string();
         assert!(error.contains("built without FFmpeg"), "{error}");

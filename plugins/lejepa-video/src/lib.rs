@@ -1,20 +1,20 @@
 //! Videos for LeJEPA: the modality `video`.
 //!
 //! A sample is a [`Clip`]: at least two frames of one size, from an animated GIF, from a folder of
-//! pictures (`clip/0001.png`, `clip/0002.png`, ...), or, with the cargo feature `ffmpeg`, from
-//! anything FFmpeg reads. Views are `[channels, frames, size, size]`.
+//! images (`clip/0001.png`, `clip/0002.png`, ...), or, with the cargo feature `ffmpeg`, from any format
+//! that FFmpeg reads. Views are `[channels, frames, size, size]`.
 //!
-//! | Part | Does |
+//! | Item | Purpose |
 //! |---|---|
-//! | [`VideoModality`] | the plugin itself |
+//! | [`VideoModality`] | the plugin |
 //! | [`VideoConfig`] | the `[video]` section |
-//! | [`VideoSampler`] | views: a stretch of time, a crop and a look, each one draw per view |
+//! | [`VideoSampler`] | views: a segment, a crop and photometric augmentations, drawn once per view |
 //! | `decode.rs` | GIFs and folders of frames, in pure Rust |
-//! | `ffmpeg.rs` | other files, with exact access to a stretch of a long one |
-//! | `demo.rs` | digits in motion: which of eight motions ([`MOTIONS`]), and which digit |
+//! | `ffmpeg.rs` | other formats, with frame-exact access to a segment of a long video |
+//! | `demo.rs` | moving digits of eight classes of motion ([`MOTIONS`]) |
 //!
-//! Of a video with more than [`VideoConfig::max_frames`] frames each visit reads a random stretch,
-//! and evaluation the middle. Shorter ones are read whole and may be kept in memory.
+//! Of a video with more than [`VideoConfig::max_frames`] frames, training decodes a random segment each
+//! time and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
 mod clip;
 mod config;
@@ -23,12 +23,15 @@ mod demo;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
 mod files;
+mod limits;
 mod sampler;
 
 use std::path::Path;
 
+use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Dataset, Modality, Result, Source, Table, ViewSampler, config as layers, register_modality,
+    Component, Dataset, Error, Modality, Result, Source, SourceKind, Table, ViewSampler, kind,
+    register,
 };
 
 pub use clip::Clip;
@@ -36,28 +39,40 @@ pub use config::VideoConfig;
 pub use demo::MOTIONS;
 pub use sampler::VideoSampler;
 
-/// Videos: GIFs, folders of frames, and what FFmpeg reads.
+/// Videos: GIFs, folders of frames, and formats that FFmpeg reads.
 pub struct VideoModality;
 
-register_modality!(VideoModality);
+register!(kind::Modality: VideoModality);
 
-impl Modality for VideoModality {
+impl Component for VideoModality {
     const NAME: &'static str = "video";
     #[cfg(feature = "ffmpeg")]
     const ABOUT: &'static str = "videos: files that FFmpeg reads, GIFs, folders of frames";
     #[cfg(not(feature = "ffmpeg"))]
     const ABOUT: &'static str =
         "videos: GIFs, folders of frames; mp4 and others with the cargo feature `ffmpeg`";
+    type Config = VideoConfig;
+
+    fn docs() -> Docs {
+        field_docs(include_str!("config.rs"), "VideoConfig")
+    }
+}
+
+impl Modality for VideoModality {
     const EXTENSIONS: &'static [&'static str] = decode::VIDEO;
 
-    type Config = VideoConfig;
     type Sample = Clip;
 
     fn open(config: &VideoConfig, source: Source) -> Result<Box<dyn Dataset<Item = Clip>>> {
-        config.validate()?;
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new()),
-            Source::Files(listing) => Box::new(files::VideoFiles::new(listing, config)?),
+            Source::Blobs(store) => Box::new(files::open(store, config)?),
+            other => {
+                return Err(Error::Data {
+                    reason: format!("videos cannot be read from {other:?}"),
+                    hint: "use the built-in data, encoded videos or folders of frames".into(),
+                });
+            }
         })
     }
 
@@ -65,12 +80,8 @@ impl Modality for VideoModality {
         Ok(Box::new(VideoSampler::new(config)?))
     }
 
-    fn docs() -> lejepa_core::config::Docs {
-        lejepa_core::config::field_docs(include_str!("config.rs"), "VideoConfig")
-    }
-
-    fn recipe(demo: bool) -> Table {
-        layers::recipe(if demo { demo::RECIPE } else { FILES })
+    fn recipe(source: SourceKind) -> Table {
+        recipe(if source == SourceKind::Demo { demo::RECIPE } else { FILES })
     }
 
     fn is_sample_dir(path: &Path) -> bool {
@@ -88,18 +99,21 @@ patch = [2, 8, 8]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lejepa_core::{Registry, config};
+    use lejepa_core::config::overlay;
+    use lejepa_core::{OpenOptions, Registry};
 
     #[test]
     fn the_demo_runs_through_the_registry() {
         let registry = Registry::discover().unwrap();
-        let video = registry.find_modality("video").unwrap();
-        let mut table = (video.defaults)().unwrap();
-        let recipe = VideoModality::recipe(true);
-        config::overlay(&mut table, recipe["video"].as_table().unwrap(), "video").unwrap();
-        let source = (video.open)(&table, Source::Demo, 1 << 24).unwrap();
-        assert_eq!(source.spec().global, [1, 8, 32, 32]);
-        assert_eq!(source.spec().local, [1, 8, 16, 16]);
+        let video = registry.find::<kind::Modality>("video", None).unwrap();
+        let mut section = video.meta().defaults().unwrap();
+        let recipe = (video.build().recipe)(SourceKind::Demo);
+        overlay(&mut section, recipe["video"].as_table().unwrap(), "video").unwrap();
+        let views = registry.find::<kind::Views>("default", Some("video")).unwrap();
+        let pipeline = (views.build())(&section, &Table::new()).unwrap();
+        assert_eq!(pipeline.spec().groups()[0].max_shape(), [1, 8, 32, 32]);
+        assert_eq!(pipeline.spec().groups()[1].max_shape(), [1, 8, 16, 16]);
+        let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();
         let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
         for index in 0..80 {
             for &v in source.eval_view(index).unwrap().data().iter() {
@@ -113,9 +127,8 @@ mod tests {
     }
 
     #[test]
-    fn values_out_of_range_are_refused_before_anything_is_read() {
+    fn values_out_of_range_are_refused_before_any_data_is_opened() {
         let config = VideoConfig { channels: 2, ..VideoConfig::default() };
-        assert!(VideoModality::open(&config, Source::Demo).is_err());
         assert!(VideoModality::sampler(&config).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Views of a clip: a stretch of time, a crop of the frame, and a look, each drawn once per view.
+//! Views of a clip: a segment, a crop and photometric augmentations, each drawn once per view.
 
 use std::sync::Arc;
 
@@ -11,10 +11,9 @@ use crate::config::VideoConfig;
 
 /// Makes views `[channels, frames, size, size]` of clips.
 ///
-/// A view takes frames at an even step from a random stretch of the clip; the same crop, mirroring
-/// and colours go over all its frames, so that what moves in a view moves in the video. Where a
-/// clip is too short for a view's frames the last frame is held: that adds no motion which the
-/// video does not have.
+/// A view samples frames at a constant stride from a random segment of the clip. Crop, flip and colours are
+/// the same for all its frames, so that all motion in a view is motion in the video. If a clip has fewer
+/// frames than a view, the last one is repeated.
 #[derive(Debug, Clone)]
 pub struct VideoSampler {
     config: VideoConfig,
@@ -22,7 +21,7 @@ pub struct VideoSampler {
 }
 
 impl VideoSampler {
-    /// A sampler for these settings.
+    /// A sampler with these settings.
     ///
     /// # Errors
     /// [`Error::BadValue`] for settings out of range.
@@ -33,13 +32,14 @@ impl VideoSampler {
     /// use lejepa_video::{Clip, VideoConfig, VideoSampler};
     ///
     /// let sampler = VideoSampler::new(&VideoConfig::default())?;
-    /// // Twelve grey frames, each lighter than the last.
+    /// // Twelve grey frames of increasing brightness.
     /// let sizes = "the sizes do not agree";
     /// let frame = |t: u8| Picture::new(48, 40, 1, vec![20 * t; 1920]).ok_or(sizes);
     /// let clip = Clip::new((0..12).map(frame).collect::<Result<Vec<_>, _>>()?)?;
     /// let views = sampler.views(&clip, &mut Seed(0).rng(Purpose::Views, &[]))?;
-    /// assert_eq!((views.globals.len(), views.globals[0].shape()), (2, &[3, 8, 32, 32][..]));
-    /// assert_eq!((views.locals.len(), views.locals[0].shape()), (4, &[3, 4, 16, 16][..]));
+    /// let [globals, locals] = views.groups() else { panic!("two groups") };
+    /// assert_eq!((globals.len(), globals[0].shape()), (2, &[3, 8, 32, 32][..]));
+    /// assert_eq!((locals.len(), locals[0].shape()), (4, &[3, 4, 16, 16][..]));
     /// assert_eq!(sampler.eval_view(&clip)?.shape(), [3, 8, 32, 32]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -58,7 +58,7 @@ impl VideoSampler {
         };
         let stride = rng.random_range(c.stride[0]..=c.stride[1]);
         let at = rng.random::<f64>();
-        let mut frames = taken(clip.frames().len(), count, stride, at);
+        let mut frames = frame_indices(clip.frames().len(), count, stride, at);
         if chance(c.reverse, rng) {
             frames.reverse();
         }
@@ -80,7 +80,7 @@ impl VideoSampler {
         let volume = frames.len() * plane;
         let mut data = vec![0f32; channels * volume];
         for (t, &index) in frames.iter().enumerate() {
-            // The sampler knows no file names: the caller puts one in for the empty name.
+            // The caller, which knows the name of the sample, fills it in.
             let mut planes = resize(clip.frame(index), area, size, channels)
                 .map_err(|reason| Error::sample("", reason))?;
             if look.flip {
@@ -101,12 +101,9 @@ impl ViewSampler for VideoSampler {
 
     fn spec(&self) -> ViewSpec {
         let c = &self.config;
-        ViewSpec {
-            globals: c.globals,
-            locals: c.locals,
-            global: vec![c.channels, c.frames, c.global_size, c.global_size],
-            local: vec![c.channels, c.local_frames, c.local_size, c.local_size],
-        }
+        let shape = |frames, size| [c.channels, frames, size, size];
+        let (global, local) = (shape(c.frames, c.global_size), shape(c.local_frames, c.local_size));
+        ViewSpec::multi_crop(c.globals, global, c.locals, local)
     }
 
     fn views(&self, clip: &Clip, rng: &mut ViewRng) -> Result<Views> {
@@ -115,14 +112,13 @@ impl ViewSampler for VideoSampler {
         };
         let globals = draw(Kind::Global, self.config.globals)?;
         let locals = draw(Kind::Local, self.config.locals)?;
-        Ok(Views { globals, locals })
+        Ok(Views::multi_crop(globals, locals))
     }
 
-    /// The middle of the clip at the greatest step, and the largest square in the middle of the
-    /// frame.
+    /// The middle of the clip at the largest stride, in the largest centred square.
     fn eval_view(&self, clip: &Clip) -> Result<View> {
         let c = &self.config;
-        let frames = taken(clip.frames().len(), c.frames, c.stride[1], 0.5);
+        let frames = frame_indices(clip.frames().len(), c.frames, c.stride[1], 0.5);
         let area = Area::centre_square(clip.width(), clip.height());
         self.render(clip, &frames, area, c.global_size, &Look::PLAIN)
     }
@@ -134,15 +130,15 @@ enum Kind {
     Local,
 }
 
-/// True with this probability. Takes one draw whatever the probability is, so that changing one
-/// setting leaves the draws of all others as they were.
+/// True with this probability. Always takes one draw, so that changing one setting does not affect the
+/// draws of the others.
 fn chance(probability: f64, rng: &mut ViewRng) -> bool {
     rng.random::<f64>() < probability
 }
 
-/// Indices of `count` frames of `total`, at the greatest even step up to `stride` that fits. `at`
-/// places the stretch: 0 is at the start, 1 at the end. Indices past the end hold the last frame.
-fn taken(total: usize, count: usize, stride: usize, at: f64) -> Vec<usize> {
+/// Indices of `count` frames of `total`, at the largest stride up to `stride` that fits. `at` chooses the
+/// position: 0 is the start, 1 the end. Past the end the last frame is repeated.
+fn frame_indices(total: usize, count: usize, stride: usize, at: f64) -> Vec<usize> {
     let last = total.saturating_sub(1);
     let gaps = count.saturating_sub(1);
     let stride = last.checked_div(gaps).map_or(1, |fits| stride.min(fits).max(1));
@@ -152,7 +148,7 @@ fn taken(total: usize, count: usize, stride: usize, at: f64) -> Vec<usize> {
     (0..count).map(|i| (start + i * stride).min(last)).collect()
 }
 
-/// What is drawn once for all frames of a view; factors of 1 change nothing.
+/// Augmentations of a view, the same for all its frames. Factors of 1 have no effect.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Look {
     flip: bool,
@@ -177,7 +173,7 @@ impl Look {
         if chance(c.grey, rng) { Self { saturation: 0.0, ..look } } else { look }
     }
 
-    /// Changes planes of length `volume` with values from 0 to 1; they stay from 0 to 1.
+    /// Changes planes of length `volume` with values in 0..=1, which stay in this range.
     fn apply(&self, data: &mut [f32], volume: usize) {
         if let Some((r, rest)) = data.split_at_mut_checked(volume)
             && let Some((g, b)) = rest.split_at_mut_checked(volume)
@@ -210,7 +206,7 @@ mod tests {
     use lejepa_image::Picture;
     use proptest::prelude::*;
 
-    /// A ramp in space and time: no two frames and no two places are alike.
+    /// A ramp in space and time: no two frames and no two positions are equal.
     fn ramp(frames: usize, height: usize, width: usize, channels: usize) -> Clip {
         let value = |t: usize, i: usize| {
             let place = i / channels;
@@ -228,57 +224,57 @@ mod tests {
     }
 
     #[test]
-    fn views_have_the_promised_shapes_and_repeat() {
+    fn views_have_the_specified_shapes_and_are_deterministic() {
         let sampler = VideoSampler::new(&VideoConfig::default()).unwrap();
         let spec = sampler.spec();
         spec.validate().unwrap();
-        assert_eq!(spec.global, [3, 8, 32, 32]);
-        assert_eq!(spec.local, [3, 4, 16, 16]);
+        assert_eq!(spec.groups()[0].max_shape(), [3, 8, 32, 32]);
+        assert_eq!(spec.groups()[1].max_shape(), [3, 4, 16, 16]);
         for clip in [ramp(2, 48, 64, 3), ramp(16, 32, 32, 1), ramp(40, 1, 9, 3)] {
             let views = sampler.views(&clip, &mut rng(0)).unwrap();
             spec.check(&views).unwrap();
             assert_eq!(views, sampler.views(&clip, &mut rng(0)).unwrap());
             assert_ne!(views, sampler.views(&clip, &mut rng(1)).unwrap());
             let eval = sampler.eval_view(&clip).unwrap();
-            assert_eq!(eval.shape(), spec.global);
+            assert_eq!(eval.shape(), spec.shape());
             assert!(eval.is_finite());
         }
     }
 
     #[test]
-    fn one_channel_views_come_of_colour_clips_too() {
+    fn colour_clips_give_views_of_one_channel() {
         let config = VideoConfig { channels: 1, ..VideoConfig::default() };
         let sampler = VideoSampler::new(&config).unwrap();
         assert_eq!(sampler.eval_view(&ramp(8, 32, 32, 3)).unwrap().shape(), [1, 8, 32, 32]);
     }
 
     #[test]
-    fn frames_are_taken_evenly_and_the_last_one_is_held() {
-        assert_eq!(taken(16, 8, 2, 0.0), [0, 2, 4, 6, 8, 10, 12, 14]);
-        assert_eq!(taken(16, 8, 2, 1.0), [1, 3, 5, 7, 9, 11, 13, 15]);
-        assert_eq!(taken(9, 4, 9, 0.5), [1, 3, 5, 7]);
-        assert_eq!(taken(8, 4, 9, 0.5), [1, 3, 5, 7]);
-        assert_eq!(taken(3, 5, 2, 0.9), [0, 1, 2, 2, 2]);
-        assert_eq!(taken(5, 1, 2, 0.5), [2]);
+    fn frames_are_evenly_spaced_and_the_last_one_is_repeated() {
+        assert_eq!(frame_indices(16, 8, 2, 0.0), [0, 2, 4, 6, 8, 10, 12, 14]);
+        assert_eq!(frame_indices(16, 8, 2, 1.0), [1, 3, 5, 7, 9, 11, 13, 15]);
+        assert_eq!(frame_indices(9, 4, 9, 0.5), [1, 3, 5, 7]);
+        assert_eq!(frame_indices(8, 4, 9, 0.5), [1, 3, 5, 7]);
+        assert_eq!(frame_indices(3, 5, 2, 0.9), [0, 1, 2, 2, 2]);
+        assert_eq!(frame_indices(5, 1, 2, 0.5), [2]);
     }
 
     #[test]
-    fn playing_backwards_is_another_view() {
+    fn time_can_be_reversed() {
         let clip = ramp(8, 32, 32, 1);
         let plain =
             VideoConfig { channels: 1, brightness: 0.0, contrast: 0.0, ..VideoConfig::default() };
         let forwards = VideoSampler::new(&plain).unwrap();
         let backwards = VideoSampler::new(&VideoConfig { reverse: 1.0, ..plain }).unwrap();
-        let a = forwards.views(&clip, &mut rng(5)).unwrap().globals.remove(0);
-        let b = backwards.views(&clip, &mut rng(5)).unwrap().globals.remove(0);
+        let first = |s: &VideoSampler| s.views(&clip, &mut rng(5)).unwrap().groups()[0][0].clone();
+        let (a, b) = (first(&forwards), first(&backwards));
         let frames = |v: &View| v.data().chunks(32 * 32).map(<[f32]>::to_vec).collect::<Vec<_>>();
-        let mut turned = frames(&b);
-        turned.reverse();
-        assert!(frames(&a) == turned && a != b);
+        let mut reversed = frames(&b);
+        reversed.reverse();
+        assert!(frames(&a) == reversed && a != b);
     }
 
     #[test]
-    fn mirroring_turns_rows_around() {
+    fn a_flip_reverses_rows() {
         let clip = ramp(8, 32, 32, 1);
         let config = VideoConfig { channels: 1, ..VideoConfig::default() };
         let sampler = VideoSampler::new(&config).unwrap();
@@ -291,12 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn a_look_keeps_a_flat_picture_flat_over_time() {
+    fn augmentations_keep_flat_frames_flat_over_time() {
         let frame = Picture::new(8, 8, 3, [60, 120, 180].repeat(64)).unwrap();
         let clip = Clip::new(vec![frame; 8]).unwrap();
         let sampler = VideoSampler::new(&VideoConfig::default()).unwrap();
         let views = sampler.views(&clip, &mut rng(2)).unwrap();
-        for view in views.globals {
+        for view in &views.groups()[0] {
             for plane in view.data().chunks(8 * 32 * 32) {
                 assert!(plane.iter().all(|v| (v - plane[0]).abs() < 1e-4));
             }
@@ -314,7 +310,7 @@ mod tests {
             let sampler = VideoSampler::new(&config).unwrap();
             let views = sampler.views(&clip, &mut rng(seed)).unwrap();
             sampler.spec().check(&views).unwrap();
-            prop_assert!(views.globals.iter().chain(&views.locals).all(View::is_finite));
+            prop_assert!(views.iter().all(View::is_finite));
         }
     }
 }

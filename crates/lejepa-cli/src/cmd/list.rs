@@ -1,89 +1,70 @@
-//! `lejepa modalities`, `encoders`, `samplers` and `statistics`: what is linked into this binary.
+//! `lejepa modalities`, `encoders`, `statistics` and `list`: what is linked into this binary.
 
-use lejepa_core::Registry;
-use serde_json::{Value, json};
+use lejepa_core::{Entry, Kind, Registration, Registry, kind};
+use lejepa_train::Callbacks;
+use serde_json::{Map, Value, json};
 
-use crate::args::Args;
+use crate::args::{Args, ListKind};
 
-pub(super) fn modalities(args: &Args, registry: &Registry) -> Value {
-    let rows: Vec<Value> = registry
-        .modalities()
-        .map(|m| {
-            let rule = (m.rule)();
-            json!({
-                "name": m.name, "about": m.about, "extensions": rule.extensions,
-                "crate": m.origin.krate, "version": m.origin.version,
-            })
-        })
-        .collect();
-    if !args.json {
-        for m in registry.modalities() {
-            let extensions = (m.rule)().extensions.join(" ");
-            println!(
-                "{:<10} {}\n{:<10} reads: {extensions}\n{:<10} from {}",
-                m.name, m.about, "", "", m.origin
-            );
+/// Prints the components of a kind; as JSON an array under the kind's plural.
+pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
+    let rows: Vec<&Registration> = match kind {
+        ListKind::Modality => registry.all::<kind::Modality>().collect(),
+        ListKind::Views => registry.all::<kind::Views>().collect(),
+        ListKind::Encoder => registry.all::<kind::Encoder>().collect(),
+        ListKind::Statistic => registry.all::<kind::Statistic>().collect(),
+        ListKind::Prediction => registry.all::<kind::Prediction>().collect(),
+        ListKind::Optimizer => registry.all::<kind::Optimizer>().collect(),
+        ListKind::Schedule => registry.all::<kind::Schedule>().collect(),
+        ListKind::Callback => registry.all::<Callbacks>().collect(),
+    };
+    let scoped = matches!(kind, ListKind::Views | ListKind::Encoder);
+    let mut all = Vec::new();
+    for row in rows {
+        let (meta, origin) = (row.meta(), row.origin());
+        let mut out = json!({
+            "name": meta.name, "about": meta.about, "crate": origin.krate, "version": origin.version,
+        });
+        let mut details = Vec::new();
+        if let Some(extensions) = extensions(row) {
+            out["extensions"] = json!(extensions);
+            details.push(format!("reads: {}", extensions.join(" ")));
         }
+        let scope = if scoped {
+            format!("for {}, ", meta.scope.unwrap_or("any modality"))
+        } else {
+            String::new()
+        };
+        if scoped {
+            out["modality"] = json!(meta.scope);
+        }
+        details.push(format!("{scope}from {origin}"));
+        if !args.json {
+            println!("{:<22} {}", meta.name, meta.about);
+            details.iter().for_each(|line| println!("{:<22} {line}", ""));
+        }
+        all.push(out);
     }
-    json!({ "modalities": rows })
+    let mut out = Map::new();
+    out.insert(plural(kind).into(), all.into());
+    Value::Object(out)
 }
 
-pub(super) fn encoders(args: &Args, registry: &Registry) -> Value {
-    let rows: Vec<Value> = registry
-        .encoders()
-        .map(|e| {
-            json!({
-                "name": e.name, "about": e.about, "modality": e.modality,
-                "crate": e.origin.krate, "version": e.origin.version,
-            })
-        })
-        .collect();
-    if !args.json {
-        for e in registry.encoders() {
-            let modality = e.modality.unwrap_or("any modality");
-            println!("{:<10} {}\n{:<10} for {modality}, from {}", e.name, e.about, "", e.origin);
-        }
-    }
-    json!({ "encoders": rows })
+fn extensions(row: &Registration) -> Option<&'static [&'static str]> {
+    let entry: &Entry<kind::Modality> = row.entry()?;
+    debug_assert_eq!(row.kind(), kind::Modality::WORD);
+    Some((entry.build().rule)().extensions)
 }
 
-pub(super) fn statistics(args: &Args, registry: &Registry) -> Value {
-    let rows: Vec<Value> = registry
-        .statistics()
-        .map(|s| {
-            let crate_ = (s.origin.krate, s.origin.version);
-            json!({ "name": s.name, "about": s.about, "crate": crate_.0, "version": crate_.1 })
-        })
-        .collect();
-    if !args.json {
-        for s in registry.statistics() {
-            println!("{:<22} {}\n{:<22} from {}", s.name, s.about, "", s.origin);
-        }
+fn plural(kind: ListKind) -> &'static str {
+    match kind {
+        ListKind::Modality => "modalities",
+        ListKind::Views => "views",
+        ListKind::Encoder => "encoders",
+        ListKind::Statistic => "statistics",
+        ListKind::Prediction => "predictions",
+        ListKind::Optimizer => "optimizers",
+        ListKind::Schedule => "schedules",
+        ListKind::Callback => "callbacks",
     }
-    json!({ "statistics": rows })
-}
-
-pub(super) fn samplers(args: &Args, registry: &Registry) -> Value {
-    // Every modality has its own, which needs no registration.
-    let own = registry.modalities().map(|m| {
-        (m.name, lejepa_core::DEFAULT_SAMPLER, "the modality's own: see its section", m.origin)
-    });
-    let others = registry.samplers().map(|s| (s.modality, s.name, s.about, s.origin));
-    let mut all: Vec<_> = own.chain(others).collect();
-    all.sort_by_key(|(modality, name, ..)| (*modality, *name));
-    if !args.json {
-        for (modality, name, about, origin) in &all {
-            println!("{modality:<10} {name:<14} {about}\n{:<25} from {origin}", "");
-        }
-    }
-    let rows: Vec<Value> = all
-        .iter()
-        .map(|(modality, name, about, origin)| {
-            json!({
-                "modality": modality, "name": name, "about": about,
-                "crate": origin.krate, "version": origin.version,
-            })
-        })
-        .collect();
-    json!({ "samplers": rows })
 }

@@ -1,5 +1,4 @@
-//! `lejepa new-plugin NAME`: a crate with a modality in it that compiles, passes its tests and
-//! trains.
+//! `lejepa new-plugin NAME`: creates a crate with a modality that compiles, passes its tests and trains.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, PluginArgs};
 use crate::error::CliError;
 
-/// The files, with `{{...}}` where the name goes.
+/// The template files; placeholders are written `{{...}}`.
 const FILES: [(&str, &str); 10] = [
     ("Cargo.toml", include_str!("../../template/Cargo.toml.txt")),
     (".gitignore", include_str!("../../template/gitignore.txt")),
@@ -24,7 +23,7 @@ const FILES: [(&str, &str); 10] = [
     ("Cargo.lock", ""),
 ];
 
-/// Crates that the template depends on, and where a checkout has them.
+/// Crates that the template depends on, and their folders in a checkout.
 const CRATES: [(&str, &str); 5] = [
     ("lejepa-cli", "crates"),
     ("lejepa-core", "crates"),
@@ -33,42 +32,69 @@ const CRATES: [(&str, &str); 5] = [
     ("lejepa-image", "plugins"),
 ];
 
-pub(super) fn run(args: &Args, words: &PluginArgs) -> Result<Value, CliError> {
-    let name = &words.name;
+/// Names that are taken by the official plugins, by Rust, or by keys and sections of the configuration.
+const RESERVED: [&str; 24] = [
+    "image",
+    "audio",
+    "video",
+    "test",
+    "self",
+    "crate",
+    "core",
+    "std",
+    "callbacks",
+    "checkpoint",
+    "data",
+    "device",
+    "encoder",
+    "modality",
+    "objective",
+    "optimizer",
+    "prediction",
+    "probe",
+    "projector",
+    "schedule",
+    "seed",
+    "statistic",
+    "train",
+    "views",
+];
+
+pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> {
+    let name = &options.name;
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(letters)
         && !name.ends_with('-')
         && !name.contains("--")
-        && !["image", "audio", "video", "test", "self", "crate", "core", "std"]
-            .contains(&name.as_str());
+        && !RESERVED.contains(&name.as_str());
     if !fits {
         return Err(CliError::Usage(
             format!("`{name}` is no name for a plugin"),
             "use lower case letters, digits and single dashes, such as `my-sensor`".into(),
         ));
     }
-    let folder = words.output.clone().unwrap_or_else(|| PathBuf::from(name));
+    let folder = options.output.clone().unwrap_or_else(|| PathBuf::from(name));
     if folder.exists() {
         return Err(TrainError::OutputExists(folder).into());
     }
-    let checkout = match &words.lejepa {
-        // As it was given: a relative path is meant from the new crate.
-        Some(path) if is_checkout(&beside(&folder, path)) => Some(path.clone()),
+    let checkout = match &options.lejepa {
+        // Kept as given: a relative path is relative to the new crate.
+        Some(path) if is_checkout(&resolve(&folder, path)) => Some(path.clone()),
         Some(path) => {
-            let hint = "--lejepa takes a folder with crates/lejepa-core in it, absolute or seen from the new crate";
+            let hint = "--lejepa takes a folder that contains crates/lejepa-core, absolute or relative to the new crate";
             return Err(Error::path(path, "is no checkout of lejepa", hint).into());
         }
-        // A binary that lies in a checkout was built from it.
+        // A binary inside a checkout was built from it.
         None => std::env::current_exe()
             .ok()
             .and_then(|exe| exe.ancestors().find(|p| is_checkout(p)).map(Path::to_path_buf)),
     };
     for (file, text) in FILES {
         let text = match (file, &checkout) {
-            // The versions that are known to work together.
+            // Versions that are known to work together.
             ("Cargo.lock", Some(root)) => {
-                match std::fs::read_to_string(beside(&folder, root).join("Cargo.lock")) {
+                match std::fs::read_to_string(resolve(&folder, root).join("Cargo.lock")) {
                     Ok(text) => text,
                     Err(_) => continue,
                 }
@@ -90,8 +116,8 @@ pub(super) fn run(args: &Args, words: &PluginArgs) -> Result<Value, CliError> {
     Ok(json!({ "plugin": name, "folder": folder.display().to_string() }))
 }
 
-/// `path` seen from `folder`, which need not exist yet: `..` is resolved in words.
-fn beside(folder: &Path, path: &Path) -> PathBuf {
+/// `path` relative to `folder`, which need not exist yet: `..` is resolved lexically.
+fn resolve(folder: &Path, path: &Path) -> PathBuf {
     let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
     let mut out = PathBuf::new();
     for part in folder.join(path).components() {

@@ -1,31 +1,34 @@
 //! `lejepa probe RUN`: score a run's encoder beside its untrained self.
 
-use lejepa_core::Registry;
-use lejepa_train::{Model, Prepared, RunDir, checkpoint};
-use serde_json::{Value, json};
+use lejepa_core::{Registry, Value};
+use lejepa_train::{Model, Prepared, RunDir, checkpoint, compare_probes};
+use serde_json::json;
 
 use crate::args::{Args, ProbeArgs};
 use crate::console::Console;
 use crate::error::CliError;
 
-pub(super) fn run(args: &Args, probe: &ProbeArgs, registry: &Registry) -> Result<Value, CliError> {
+pub(super) fn run(
+    args: &Args,
+    probe: &ProbeArgs,
+    registry: &Registry,
+) -> Result<serde_json::Value, CliError> {
     let run = RunDir::open(&probe.run)?;
-    let mut resolved = run.config(registry)?;
+    let mut changes = vec![("probe.enabled", Value::Boolean(true))];
     if let Some(data) = &probe.data {
-        resolved.settings.data.source = data.clone();
+        changes.push(("data.source", Value::String(data.clone())));
     }
-    resolved.settings.probe.enabled = true;
-    let words = probe.device.as_ref().unwrap_or(&resolved.settings.device);
-    let (device, _) = crate::device::open(crate::device::choose(words)?);
+    let resolved = run.config(registry)?.with(changes)?;
+    let device = probe.device.as_ref().unwrap_or(&resolved.settings().device);
+    let (device, _) = crate::device::open(crate::device::choose(device)?);
     let checkpoint = super::checkpoint(&run, &probe.checkpoint)?;
     let state = checkpoint::load_state(&checkpoint)?;
     let mut console = Console::new(args.quiet);
     console.line(&format!("probing {} at step {}", run.path().display(), state.step));
     let prepared = Prepared::new(&resolved, &mut console)?;
     let learning = device.clone().autodiff();
-    let model = Model::init(&resolved, prepared.source.spec(), &learning)?;
-    let model = checkpoint::load_model(&checkpoint, model)?;
-    let (probes, _) = prepared.compare(&resolved, &model, &device, &mut console)?;
+    let model = checkpoint::load_evaluated(&checkpoint, Model::init(&resolved, &learning)?)?;
+    let (probes, _) = compare_probes(&prepared, &resolved, &model, &device, &mut console)?;
     if !args.json {
         super::train::print_probes(&probes);
     }

@@ -1,7 +1,7 @@
 //! `lejepa resume RUN`: go on from the newest checkpoint.
 
 use lejepa_core::Registry;
-use lejepa_train::{RunDir, Start};
+use lejepa_train::{RunDir, Start, Trainer};
 use serde_json::Value;
 
 use crate::args::{Args, ResumeArgs};
@@ -16,11 +16,13 @@ pub(super) fn run(
     let run = RunDir::open(&resume.run)?;
     let mut resolved = run.config(registry)?;
     if let Some(workers) = resume.workers {
-        resolved.settings.data.workers = workers;
+        let workers = i64::try_from(workers).unwrap_or(i64::MAX);
+        resolved = resolved.with([("data.workers", workers.into())])?;
     }
-    let words = resume.device.as_ref().unwrap_or(&resolved.settings.device);
-    let (device, device_name) = crate::device::open(crate::device::choose(words)?);
+    let device = resume.device.as_ref().unwrap_or(&resolved.settings().device);
+    let (device, device_name) = crate::device::open(crate::device::choose(device)?);
     let mut console = Console::new(args.quiet);
     console.line(&format!("run       {} · device {device_name}", run.path().display()));
-    super::train::finish(args, &resolved, &device, &run, Start::Resume, &mut console)
+    let trainer = Trainer::new(&resolved, &device);
+    super::train::finish(args, trainer, &run, Start::Resume, &mut console)
 }

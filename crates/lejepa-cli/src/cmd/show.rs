@@ -15,7 +15,7 @@ pub(super) fn run(
     if !args.json {
         print!("{}", resolved.to_commented_toml());
     }
-    serde_json::to_value(&resolved.table).map_err(|e| {
+    serde_json::to_value(resolved.table()).map_err(|e| {
         CliError::Usage(format!("the configuration cannot be written as JSON: {e}"), String::new())
     })
 }

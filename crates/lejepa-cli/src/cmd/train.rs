@@ -4,9 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::Device;
 use lejepa_core::Registry;
-use lejepa_train::{Outcome, ProbeComparison, Resolved, RunDir, Settings, Start};
+use lejepa_train::{Outcome, ProbeComparison, RunDir, Start, Trainer};
 use serde_json::{Value, json};
 
 use crate::args::{Args, TrainArgs};
@@ -15,69 +14,61 @@ use crate::error::CliError;
 
 pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
     let mut resolved = super::request(&train.config)?.resolve(registry)?;
-    let choice = crate::device::choose(&resolved.settings.device)?;
+    let choice = crate::device::choose(&resolved.settings().device)?;
     // Absolute paths, so that the run can be probed and resumed from anywhere.
-    if resolved.settings.data.source != "demo" {
-        absolute(&mut resolved, "data", "source", |s| &mut s.data.source);
-    }
-    if !resolved.settings.train.init.is_empty() {
-        absolute(&mut resolved, "train", "init", |s| &mut s.train.init);
-        let init = Path::new(&resolved.settings.train.init);
-        if !init.exists() {
-            let hint = "--init takes a run folder, a checkpoint folder or a file of weights";
-            return Err(lejepa_core::Error::path(init, "no such file or folder", hint).into());
+    let settings = resolved.settings();
+    let mut absolute = Vec::new();
+    for (key, path) in
+        [("data.source", &settings.data.source), ("train.init", &settings.train.init)]
+    {
+        if !path.is_empty() && (key != "data.source" || path != lejepa_core::DEMO) {
+            absolute
+                .extend(absolute_path(path).map(|path| (key, lejepa_core::Value::String(path))));
         }
     }
+    resolved = resolved.with(absolute)?;
+    let init = Path::new(&resolved.settings().train.init);
+    if !init.as_os_str().is_empty() && !init.exists() {
+        let hint = "--init takes a run folder, a checkpoint folder or a file of weights";
+        return Err(lejepa_core::Error::path(init, "no such file or folder", hint).into());
+    }
     let mut console = Console::new(args.quiet);
-    // The data is looked at before the folder is made: a wrong path leaves nothing behind.
-    lejepa_core::Source::resolve(&resolved.settings.data.source, (resolved.modality.rule)())?;
+    // The data is opened before the folder is made: a wrong path leaves nothing behind.
+    let source = resolved.open_configured()?;
+    let name = resolved.modality().name();
     let run = match &train.output {
         Some(path) if train.overwrite => RunDir::overwrite(path)?,
         Some(path) => RunDir::create(path)?,
-        None => RunDir::create_numbered(Path::new("runs"), resolved.modality.name)?,
+        None => RunDir::create_numbered(Path::new("runs"), name)?,
     };
     let (device, device_name) = crate::device::open(choice);
     console.line(&format!(
-        "run       {} · {} ({}) · device {device_name} · seed {}",
+        "run       {} · {name} · device {device_name} · seed {}",
         run.path().display(),
-        resolved.modality.name,
-        resolved.modality.origin,
-        resolved.settings.seed
+        resolved.settings().seed
     ));
-    finish(args, &resolved, &device, &run, Start::New, &mut console)
+    let trainer = Trainer::new(&resolved, &device).opened(source);
+    finish(args, trainer, &run, Start::New, &mut console)
 }
 
 /// Trains to the end and prints what came of it.
 pub(super) fn finish(
     args: &Args,
-    resolved: &Resolved,
-    device: &Device,
+    trainer: Trainer<'_>,
     run: &RunDir,
     start: Start,
     console: &mut Console,
 ) -> Result<Value, CliError> {
     let stop = stop_on_signals()?;
-    let outcome = lejepa_train::train(resolved, device, run, start, &stop, console)?;
+    let outcome = trainer.run(run, start, &stop, console)?;
     if !args.json {
         print_outcome(&outcome);
     }
     Ok(outcome_json(&outcome))
 }
 
-/// Makes a path of the configuration absolute.
-fn absolute(
-    resolved: &mut Resolved,
-    section: &str,
-    key: &str,
-    setting: impl Fn(&mut Settings) -> &mut String,
-) {
-    let words = setting(&mut resolved.settings);
-    let path = std::path::absolute(words.as_str()).ok();
-    let Some(path) = path.and_then(|p| p.to_str().map(String::from)) else { return };
-    words.clone_from(&path);
-    if let Some(slot) = resolved.table.get_mut(section).and_then(|s| s.get_mut(key)) {
-        *slot = lejepa_core::Value::String(path);
-    }
+fn absolute_path(path: &str) -> Option<String> {
+    std::path::absolute(path).ok()?.to_str().map(String::from)
 }
 
 /// The first signal asks for an orderly end, the second one ends the process at once.
@@ -119,7 +110,10 @@ fn print_outcome(outcome: &Outcome) {
     let m = &outcome.last;
     println!(
         "done: {} steps, loss {:.4}, prediction {:.4}, SIGReg {:.3}",
-        outcome.steps, m.loss, m.prediction, m.sigreg
+        outcome.steps,
+        m.get("loss"),
+        m.get("prediction"),
+        m.get("sigreg")
     );
     if !outcome.skipped.is_empty() {
         println!("{} samples were skipped:", outcome.skipped.len());
@@ -156,8 +150,8 @@ fn outcome_json(outcome: &Outcome) -> Value {
         "run": outcome.run.display().to_string(),
         "steps": outcome.steps,
         "final": {
-            "loss": m.loss, "prediction": m.prediction, "sigreg": m.sigreg,
-            "effective_rank": m.effective_rank,
+            "loss": m.get("loss"), "prediction": m.get("prediction"), "sigreg": m.get("sigreg"),
+            "effective_rank": m.get("effective_rank"),
         },
         "skipped": skipped,
         "warnings": outcome.warnings,

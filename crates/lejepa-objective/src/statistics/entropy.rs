@@ -93,7 +93,7 @@ impl Statistic for Entropy {
         let variance = spread(projections.clone()).variance.clamp_min(FLOOR * FLOOR);
         let sorted = projections.sort(1);
         let spacings = sorted.clone().select(1, index(high)) - sorted.select(1, index(low));
-        let logs = spacings.clamp_min(FLOOR).log().sum_dim(1) / n;
+        let logs = spacings.clamp_min(FLOOR).log().sum_dim(1) * n.recip();
         let offset = 0.5 * (2.0 * PI * E).ln() + (width as f64 / n).ln();
         let value = variance.log() * 0.5 - logs + offset;
         without_samples(match self.method {

@@ -5,10 +5,15 @@
 //! looks at the embeddings at once, at a cost quadratic in the number of samples.
 //!
 //! Every statistic is a plain struct of its settings, with defaults, and is registered by its name
-//! in snake case: `objective.statistic = "anderson_darling"`. A configuration's settings out of
-//! range are refused; those given in code are drawn to the nearest allowed value. All are made of tensor operations, so gradients flow; values and gradients stay
-//! finite in f32 for a single sample, for constant columns and for outliers of ±10⁴. f16 and bf16
-//! inputs should be cast to f32 first. All expect at least one view, sample and slice.
+//! in snake case: `statistic.name = "anderson_darling"`. A configuration's settings out of
+//! range are refused; those given in code are drawn to the nearest allowed value. All are made of
+//! tensor operations, so gradients flow; values and gradients stay finite in f32 for a single
+//! sample, for constant columns and for outliers of ±10⁴. Constants are computed in f64 and no
+//! approximation is coarser than the type of the samples. f16 and bf16 inputs should be cast to f32
+//! first. All expect at least one view, sample and slice.
+//!
+//! None divides a tensor by a scalar: burn 0.22 takes the gradient of that in f32, whatever the type
+//! (`float_div_scalar` of burn-autodiff), so a reciprocal is multiplied instead.
 //!
 //! | statistic | mean for N(0, 1) samples, large N | sorts | blind to |
 //! |---|---|---|---|

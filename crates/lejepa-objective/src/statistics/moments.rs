@@ -1,6 +1,6 @@
 //! Statistics of moments.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Statistic, without_samples};
@@ -64,8 +64,8 @@ impl Statistic for VcReg {
 ///
 /// * Cost: 2·k_max passes over the data; no sorting.
 /// * Never negative. Not changed by x → −x.
-/// * |x| is limited to e·10^{30/k_max}, so that no power overflows; samples beyond have no
-///   gradient.
+/// * |x| is limited to e·10^{30/k_max}, in f64 to e·10^{300/k_max}, so that no power overflows;
+///   samples beyond have no gradient.
 /// * Weaknesses: the variance of the k-th moment grows as m₂ₖ, so high orders are mostly noise and
 ///   the gradient is that of a few outliers; the absolute values make the gradient jump at the
 ///   target.
@@ -87,7 +87,8 @@ impl Statistic for Moments {
         let k_max = self.k_max.clamp(1, 40);
         let mut total = projections.clone().mean_dim(1).abs();
         // (x/e)ᵏ has the factor e^{−k} and needs less room than xᵏ.
-        let limit = 10f64.powf(30.0 / k_max as f64);
+        let digits = if projections.dtype() == DType::F64 { 300.0 } else { 30.0 };
+        let limit = 10f64.powf(digits / k_max as f64);
         let base = (projections * (-1f64).exp()).clamp(-limit, limit);
         let mut power = base.clone();
         let mut normal = [1.0, 0.0];
@@ -114,7 +115,8 @@ pub(super) fn spread(x: Tensor<3>) -> Spread {
     let [_, samples, _] = x.dims();
     let mean = x.clone().mean_dim(1);
     let centred = x - mean.clone();
-    let variance = centred.clone().square().sum_dim(1) / samples.saturating_sub(1).max(1) as f64;
+    let variance =
+        centred.clone().square().sum_dim(1) * (samples.saturating_sub(1).max(1) as f64).recip();
     Spread { mean, centred, variance }
 }
 

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::MultivariateStatistic;
 
-/// Statistics that sum exponentials without a bound are scaled down where the largest exponent is
-/// above this: e³⁰ ≈ 10¹³ leaves f32 room for the factors beside it, their sum and its gradient.
-const LARGEST_EXPONENT: f64 = 30.0;
+/// What statistics that sum exponentials without a bound leave of the range of their type to those
+/// who add up or multiply values and gradients.
+const RESERVE: f64 = 1e4;
 
 /// The statistic of Epps & Pulley in several dimensions (Baringhaus & Henze 1988; Henze & Zirkler
 /// 1990) against N(0, I), with nothing estimated, divided by N:
@@ -23,7 +23,7 @@ const LARGEST_EXPONENT: f64 = 30.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bhep {
-    /// The width of the weight, at least 0.
+    /// The width of the weight, above 0.
     pub beta: f64,
 }
 
@@ -42,9 +42,11 @@ impl MultivariateStatistic for Bhep {
         let centred = x.clone() - x.clone().mean_dim(1).detach();
         let pairs = exp_less_one(pair_norms(centred, -1.0) * (-0.5 * square));
         let singles = exp_less_one(norms(x) * (-0.5 * square / (1.0 + square)));
-        // With small β all terms are near 1 and cancel; the ones are added up here in f64.
-        let factor = 2.0 * (1.0 + square).powf(-half_dim);
-        let ones = 1.0 - factor + (1.0 + 2.0 * square).powf(-half_dim);
+        // With small β all terms are near 1 and cancel; the ones are added up here in f64, as what
+        // (1 + β²)^{−D/2} and (1 + 2β²)^{−D/2} differ from 1: that loses no digits.
+        let log_factor = -half_dim * square.ln_1p();
+        let ones = (-half_dim * (2.0 * square).ln_1p()).exp_m1() - 2.0 * log_factor.exp_m1();
+        let factor = 2.0 * log_factor.exp();
         of_view(pairs.mean_dim(1).mean_dim(2)) - of_view(singles.mean_dim(1)) * factor + ones
     }
 }
@@ -78,16 +80,17 @@ impl MultivariateStatistic for HenzeZirkler {
 /// The published LeJEPA code leaves out the last term, which does not depend on the samples; with
 /// it the value is N times a squared distance.
 ///
-/// * Cost: N²·D, and some ten N×N matrices per view.
+/// * Cost: N²·D, and some fifteen N×N matrices per view.
 /// * Never negative but for rounding. Not changed by rotations.
-/// * Where the largest exponent is above 30, the value is scaled by exp(30 − exponent), whose
-///   gradient is not taken: directions stay, magnitudes stay finite.
+/// * Where value or gradient would overflow, both are those of the value times a constant that
+///   keeps them finite and whose gradient is not taken: directions stay, magnitudes do not.
 /// * Weaknesses: dominated by the samples farthest out; in many dimensions β must grow as D, and
 ///   the factors β^{−D/2} then underflow in f32 (β = 10: from D = 80 on).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BhepM {
-    /// The sharpness of the weight exp(−β‖t‖²), above 1; above 2 the test is of bounded variance.
+    /// The sharpness of the weight exp(−β‖t‖²), at least 1.01; above 2 the test is of bounded
+    /// variance.
     pub beta: f64,
 }
 
@@ -104,16 +107,28 @@ impl MultivariateStatistic for BhepM {
         let half_dim = 0.5 * dim as f64;
         let beta = self.beta.max(1.01);
         // (β − 1)^{−D/2} is the largest of the three factors and is taken out, so that a large D
-        // leaves something of the others; then it is put back in.
-        let relative = |b: f64| ((beta - 1.0) / b).powf(half_dim);
-        let pairs = pair_norms(x.clone(), 1.0) / (4.0 * beta);
-        let excess = excess(&pairs);
-        let pairs = (pairs - excess.clone()).exp().sum_dim(1).sum_dim(2) * (relative(beta) / n);
-        // A pair of a sample with itself has a larger exponent than the sample alone.
-        let singles = (norms(x) / (4.0 * beta - 2.0) - excess.clone()).exp().sum_dim(1);
-        let constant = (-excess).exp() * n;
-        let sum = pairs - singles * (2.0 * relative(beta - 0.5)) + constant;
-        of_view(sum * (beta - 1.0).powf(-half_dim))
+        // leaves something of the others; then it is put back in: among the exponents if it is
+        // above 1, where it could overflow by itself.
+        let log_largest = -half_dim * (beta - 1.0).ln();
+        let (inside, outside) = (log_largest.max(0.0), log_largest.min(0.0).exp());
+        let log_pairs = half_dim * (-1.0 / beta).ln_1p();
+        let log_singles = half_dim * (-0.5 / (beta - 0.5)).ln_1p();
+        // With large β all terms are near 1 and cancel, as those of `Bhep` with small β.
+        let ones = log_pairs.exp_m1() - 2.0 * log_singles.exp_m1();
+        let factors = reach(&x) * (8.0 / beta) + 2.0;
+        let pairs = pair_norms(x.clone(), 1.0) * (0.25 / beta);
+        let singles = norms(x) * (4.0 * beta - 2.0).recip();
+        // Twice a single's term is at most the term of its pair with itself plus the constant one:
+        // it need not be looked at for the largest.
+        let scale = Scale::new(pairs.clone() + (log_pairs + inside), inside, factors);
+        let less_one = |x: Tensor<3>, log_factor: f64| {
+            let log_factor = log_factor + inside;
+            let sum = scale.exp(x.clone() + log_factor) + scale.constant(log_factor);
+            (x * 0.5).tanh() * sum
+        };
+        let pairs = less_one(pairs, log_pairs).sum_dim(1).sum_dim(2) * n.recip();
+        let singles = less_one(singles, log_singles).sum_dim(1) * 2.0;
+        of_view((pairs - singles + scale.constant(inside) * (n * ones)) * outside)
     }
 }
 
@@ -125,13 +140,13 @@ impl MultivariateStatistic for BhepM {
 /// * Cost: N²·D, and some fifteen N×N matrices per view.
 /// * Of either sign and near 0 for normal samples: something to monitor rather than to minimise.
 ///   Not changed by rotations.
-/// * Scaled down as [`BhepM`] where the largest exponent is above 30.
+/// * Scaled down as [`BhepM`] where value or gradient would overflow.
 /// * Weaknesses: dominated by the samples farthest out; γ must grow with D. (The published code's
 ///   default of 0.1 overflows for D of a few.)
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Comb {
-    /// The sharpness of the weight exp(−γ‖t‖²), above 0.
+    /// The sharpness of the weight exp(−γ‖t‖²), at least 0.001.
     pub gamma: f64,
 }
 
@@ -146,11 +161,18 @@ impl MultivariateStatistic for Comb {
         let [_, samples, _] = x.dims();
         let gamma = self.gamma.max(1e-3);
         let squares = norms(x.clone());
-        let exponents = (squares.clone() - squares.swap_dims(1, 2)) / (4.0 * gamma);
-        let excess = excess(&exponents);
-        let waves = (products(x) / (2.0 * gamma)).cos();
-        let mean = ((exponents - excess.clone()).exp() * waves).mean_dim(1).mean_dim(2);
-        of_view(mean - (-excess).exp()) * (samples as f64).sqrt()
+        let exponents = (squares.clone() - squares.swap_dims(1, 2)) * (0.25 / gamma);
+        let scale = Scale::new(exponents.clone(), 0.0, reach(&x) * (8.0 / gamma) + 2.0);
+        let one = scale.constant(0.0);
+        // With large γ the terms are near 1 and cancel against the one. With y the exponent of a
+        // pair, −y is that of the pair turned round, so exp(y) may stand for cosh(y), and
+        // cosh(y) − 1 = tanh²(y/2)·(1 + cosh(y)), where nothing cancels; nor does it in
+        // 1 − cos(z) = 2 sin²(z/2).
+        let turns = (products(x) * (0.25 / gamma)).sin().square() * 2.0;
+        let growth = (exponents.clone() * 0.5).tanh().square();
+        let growth = growth * (scale.exp(exponents) + one.clone());
+        let terms = growth * (-turns.clone() + 1.0) - turns * one;
+        of_view(terms.mean_dim(1).mean_dim(2)) * (samples as f64).sqrt()
     }
 }
 
@@ -161,12 +183,12 @@ impl MultivariateStatistic for Comb {
 ///
 /// * Cost: N²·D, and some fifteen N×N matrices per view.
 /// * Never negative but for rounding. Not changed by rotations.
-/// * Scaled down as [`BhepM`] where the largest exponent is above 30.
+/// * Scaled down as [`BhepM`] where value or gradient would overflow.
 /// * Weaknesses: dominated by the samples farthest out; γ must grow with D.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HenzeVisagie {
-    /// The sharpness of the weight exp(−γ‖t‖²), above 0.
+    /// The sharpness of the weight exp(−γ‖t‖²), at least 0.001.
     pub gamma: f64,
 }
 
@@ -181,12 +203,18 @@ impl MultivariateStatistic for HenzeVisagie {
         let [_, samples, dim] = x.dims();
         let gamma = self.gamma.max(1e-3);
         let sums = pair_norms(x.clone(), 1.0);
-        let exponents = sums.clone() / (4.0 * gamma);
-        let excess = excess(&exponents);
+        let exponents = sums.clone() * (0.25 / gamma);
+        // With r the length of the longest sample the factor is at most F = r²(1 + 4c) + D/2γ, and
+        // its part in a gradient at most 8r(F/4γ + c + 1).
+        let c = 0.25 / (gamma * gamma) + 0.5 / gamma;
+        let reach = reach(&x);
+        let largest = reach.clone().square() * (1.0 + 4.0 * c) + dim as f64 * 0.5 / gamma;
+        let slope = (largest.clone() * (0.25 / gamma) + (c + 1.0)) * reach * 8.0;
+        let scale = Scale::new(exponents.clone(), 0.0, largest + slope + 1.0);
         let factor =
             products(x) + sums * (0.25 / (gamma * gamma) - 0.5 / gamma) + dim as f64 * 0.5 / gamma;
-        let terms = (exponents - excess).exp() * factor;
-        of_view(terms.sum_dim(1).sum_dim(2) / samples as f64)
+        let terms = scale.exp(exponents) * factor;
+        of_view(terms.sum_dim(1).sum_dim(2) * (samples as f64).recip())
     }
 }
 
@@ -195,10 +223,46 @@ fn exp_less_one(x: Tensor<3>) -> Tensor<3> {
     (x.clone() * 0.5).tanh() * (x.exp() + 1.0)
 }
 
-/// By how much the largest exponent of each view is above the largest allowed one.
-fn excess(exponents: &Tensor<3>) -> Tensor<3> {
-    let largest = exponents.clone().detach().max_dim(1).max_dim(2);
-    (largest - LARGEST_EXPONENT).clamp_min(0.0)
+/// exp(x) of whatever size, times a constant of each view: 1 where that does not overflow, else
+/// such that the largest exponent becomes the largest allowed one.
+struct Scale {
+    /// The largest exponent, and 0 where the constant is 1, `[views, 1, 1]`.
+    largest: Tensor<3>,
+    /// The largest allowed one, and 0 where the constant is 1, `[views, 1, 1]`.
+    allowed: Tensor<3>,
+}
+
+impl Scale {
+    /// For `exponents` `[views, samples, samples]` and a further one, `at_least`; `factors`
+    /// `[views, 1, 1]`, from 1 on, are the most by which an exponential is multiplied in the value
+    /// or in its gradient.
+    fn new(exponents: Tensor<3>, at_least: f64, factors: Tensor<3>) -> Self {
+        let [_, samples, _] = exponents.dims();
+        let largest = exponents.detach().max_dim(1).max_dim(2).clamp_min(at_least);
+        let max = largest.dtype().finfo().map_or(f64::from(f32::MAX), |info| info.max);
+        let pairs = (samples * samples) as f64;
+        let allowed = -factors.log() + (max / RESERVE / pairs).ln();
+        let fits = largest.clone().lower_equal(allowed.clone());
+        Self {
+            largest: largest.mask_fill(fits.clone(), 0.0),
+            allowed: allowed.mask_fill(fits, 0.0),
+        }
+    }
+
+    fn exp(&self, x: Tensor<3>) -> Tensor<3> {
+        // In this order: a number as small as the allowed one is lost in a large exponent.
+        ((x - self.largest.clone()) + self.allowed.clone()).exp()
+    }
+
+    /// The same of a number, `[views, 1, 1]`.
+    fn constant(&self, x: f64) -> Tensor<3> {
+        ((-self.largest.clone() + x) + self.allowed.clone()).exp()
+    }
+}
+
+/// The length of the longest sample, `[views, 1, 1]`.
+fn reach(x: &Tensor<3>) -> Tensor<3> {
+    norms(x.clone().detach()).max_dim(1).sqrt()
 }
 
 /// ‖xᵢ‖², `[views, samples, 1]`.

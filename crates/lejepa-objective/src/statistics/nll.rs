@@ -95,7 +95,7 @@ impl Statistic for OrderStatisticNll {
         let [_, samples, _] = projections.dims();
         let counted = (2 * self.kept(samples)).min(samples);
         let sum = self.of_sorted(projections.sort(1)).sum_dim(1);
-        without_samples(sum / counted as f64)
+        without_samples(sum * (counted as f64).recip())
     }
 }
 

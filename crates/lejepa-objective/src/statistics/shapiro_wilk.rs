@@ -39,7 +39,7 @@ pub enum Covariance {
 /// * Cost: a sort and five passes over the data.
 /// * Between 0 and 1. With symmetric expectations not changed by x → −x.
 /// * A column of zeros has the value 1, and so has a single sample, unless its expectation
-///   (Elfving) is not 0: then 0.
+///   (Elfving) is not 0: then 0. Columns shorter than 10⁻¹² count as being of that length.
 /// * Weaknesses: not changed by x → cx, so it does not prevent a collapse: use it for monitoring,
 ///   or with a term for the variance.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,10 @@ pub struct ShapiroWilk {
 
 impl ShapiroWilk {
     /// The weights for `samples` samples, of length 1 (or all 0 if there is no direction).
+    ///
+    /// In f64 whatever the type of the samples: the weights of Rahman & Govindarajulu are second
+    /// differences of neighbours, of the order of 1/N² of these. Computed in f32, as the published
+    /// LeJEPA code does, they would have three digits for N = 128.
     fn weights(&self, samples: usize) -> Vec<f64> {
         let n = samples as f64;
         let m: Vec<f64> = (1..=samples)
@@ -90,7 +94,7 @@ impl Statistic for ShapiroWilk {
         let [_, samples, _] = projections.dims();
         let weights = constant(self.weights(samples), [1, samples, 1], &projections);
         // The length does not depend on the order. The floor keeps the root's gradient finite.
-        let length = projections.clone().square().sum_dim(1).clamp_min(1e-12).sqrt();
+        let length = projections.clone().square().sum_dim(1).clamp_min(1e-24).sqrt();
         let inner = (projections.sort(1) * weights).sum_dim(1);
         without_samples(-(inner / length).abs() + 1.0)
     }

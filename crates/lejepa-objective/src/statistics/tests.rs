@@ -61,6 +61,8 @@ fn multivariate_cases() -> Vec<(&'static str, Box<dyn MultivariateStatistic>, bo
         ("comb .1", Box::new(Comb { gamma: 0.1 }), false),
         ("hv", Box::new(HenzeVisagie::default()), true),
         ("hv 1", Box::new(HenzeVisagie { gamma: 1.0 }), true),
+        ("bhep_m 1.01", Box::new(BhepM { beta: 1.01 }), true),
+        ("comb 1000", Box::new(Comb { gamma: 1e3 }), false),
     ]
 }
 
@@ -202,6 +204,80 @@ fn finite_in_f32_whatever_the_samples() {
         for (name, statistic, _) in multivariate_cases() {
             check(name, x, at(|x| statistic.evaluate(x), x, *shape, DType::F32));
         }
+    }
+}
+
+/// Where factors as (β − 1)^{−D/2} overflow by themselves, and with settings at their bounds.
+#[test]
+fn finite_in_f32_in_many_dimensions() {
+    let (rows, dim) = (6, 64);
+    let spread = samples(rows * dim);
+    let mut outliers = spread.clone();
+    (outliers[3], outliers[200]) = (1e4, -1e4);
+    let statistics: [Box<dyn MultivariateStatistic>; 6] = [
+        Box::new(Bhep { beta: 1.0 }),
+        Box::new(HenzeZirkler {}),
+        Box::new(BhepM { beta: 1.01 }),
+        Box::new(BhepM { beta: 2.0 }),
+        Box::new(Comb { gamma: 1e-3 }),
+        Box::new(HenzeVisagie { gamma: 1e-3 }),
+    ];
+    for x in [spread, outliers, vec![0.0; rows * dim], vec![1e4; rows * dim]] {
+        for statistic in &statistics {
+            let f = |x| statistic.evaluate(x);
+            let (value, gradient) = at(f, &x, [1, rows, dim], DType::F32);
+            assert!(value[0].is_finite(), "{statistic:?} of {}…: {value:?}", x[0]);
+            assert!(gradient.iter().all(|g| g.is_finite()), "{statistic:?} of {}…", x[0]);
+        }
+    }
+}
+
+/// The statistic of Henze & Visagie of one sample x is exp(r/γ)·(r(1 − 1/γ)² + D/2γ), r = ‖x‖²:
+/// nothing is scaled down that the type can hold.
+#[test]
+fn sums_of_exponentials_are_whole_where_they_fit() {
+    let gamma = 5.0f64;
+    let statistic = HenzeVisagie { gamma };
+    for (dtype, exponent, tolerance) in [(DType::F32, 60f64, 1e-4), (DType::F64, 400f64, 1e-11)] {
+        let r = gamma * exponent;
+        let whole = exponent.exp() * (r * (1.0 - 1.0 / gamma).powi(2) + 1.0 / gamma);
+        let (value, gradient) = at(|x| statistic.evaluate(x), &[r.sqrt(), 0.0], [1, 1, 2], dtype);
+        assert!((value[0] / whole - 1.0).abs() < tolerance, "{dtype:?}: {} {whole}", value[0]);
+        let slope = 2.0 * r.sqrt() * (whole / gamma + exponent.exp() * (1.0 - 1.0 / gamma).powi(2));
+        assert!(
+            (gradient[0] / slope - 1.0).abs() < tolerance,
+            "{dtype:?}: {} {slope}",
+            gradient[0]
+        );
+    }
+}
+
+/// Settings that make the terms near 1 and the value, a difference of sums of them, small.
+#[test]
+fn small_values_keep_their_digits_in_f32() {
+    let (x, shape) = (samples(40 * 3), [1, 40, 3]);
+    let statistics: [Box<dyn MultivariateStatistic>; 4] = [
+        Box::new(Bhep { beta: 1e-3 }),
+        Box::new(BhepM { beta: 1e3 }),
+        Box::new(Comb { gamma: 1e3 }),
+        Box::new(HenzeVisagie { gamma: 1e3 }),
+    ];
+    for statistic in &statistics {
+        let f = |x| statistic.evaluate(x);
+        let wide = at(f, &x, shape, DType::F64).0[0];
+        let narrow = at(f, &x, shape, DType::F32).0[0];
+        assert!((narrow / wide - 1.0).abs() < 1e-4, "{statistic:?}: {narrow} {wide}");
+    }
+}
+
+#[test]
+fn shapiro_wilk_does_not_see_the_scale() {
+    let x = samples(20);
+    let small: Vec<f64> = x.iter().map(|x| x * 1e-9).collect();
+    let statistic = ShapiroWilk::default();
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        let value = |x: &[f64]| at(|x| statistic.evaluate(x), x, [1, 20, 1], dtype).0[0];
+        assert!((value(&small) - value(&x)).abs() < tolerance, "{} {}", value(&small), value(&x));
     }
 }
 

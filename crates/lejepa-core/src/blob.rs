@@ -1,0 +1,257 @@
+//! What a sample is decoded from: a file, a part of a file, or bytes in memory.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::{Labels, Result, Split};
+
+/// Read and seek at once, on any thread.
+pub trait ReadSeek: Read + Seek + Send + Sync {}
+
+impl<T: Read + Seek + Send + Sync> ReadSeek for T {}
+
+/// The encoded bytes of one sample and the name that they go by.
+///
+/// A decoder that reads a `Blob` takes files, members of an archive and cells of a table alike.
+///
+/// ```
+/// use std::io::Read;
+/// use lejepa_core::Blob;
+///
+/// let mut blob = Blob::bytes("shard-3.tar/cat.TXT", &b"meow"[..]);
+/// assert_eq!((blob.name(), blob.extension().as_str(), blob.len()?), ("shard-3.tar/cat.TXT", "txt", 4));
+/// assert_eq!(blob.read()?[..], *b"meow");
+/// let mut text = String::new();
+/// blob.open()?.read_to_string(&mut text)?;
+/// assert_eq!(text, "meow");
+/// assert!(blob.path().is_none());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Blob<'a> {
+    name: Cow<'a, str>,
+    content: Content<'a>,
+}
+
+#[derive(Debug, Clone)]
+enum Content<'a> {
+    Path(Cow<'a, Path>),
+    Bytes(Cow<'a, [u8]>),
+    Part(Cow<'a, Path>, Range<u64>),
+}
+
+impl<'a> Blob<'a> {
+    /// A whole file, or a folder where the modality takes one for a sample.
+    pub fn file(path: impl Into<Cow<'a, Path>>) -> Self {
+        let path = path.into();
+        Self { name: path.display().to_string().into(), content: Content::Path(path) }
+    }
+
+    /// Bytes in memory, e.g. a cell of a table.
+    pub fn bytes(name: impl Into<Cow<'a, str>>, bytes: impl Into<Cow<'a, [u8]>>) -> Self {
+        Self { name: name.into(), content: Content::Bytes(bytes.into()) }
+    }
+
+    /// A range of a file, e.g. a member of an archive that is not compressed.
+    pub fn part(
+        name: impl Into<Cow<'a, str>>,
+        path: impl Into<Cow<'a, Path>>,
+        range: Range<u64>,
+    ) -> Self {
+        Self { name: name.into(), content: Content::Part(path.into(), range) }
+    }
+
+    /// The name that messages give, with the extension.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What stands behind the last dot of the name, in lower case.
+    pub fn extension(&self) -> String {
+        let extension = Path::new(self.name.as_ref()).extension();
+        extension.map_or_else(String::new, |e| e.to_string_lossy().to_ascii_lowercase())
+    }
+
+    /// The path, where the whole file is the sample. For decoders that can only open files.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.content {
+            Content::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Length in bytes.
+    ///
+    /// # Errors
+    /// What the system says of a file.
+    pub fn len(&self) -> io::Result<u64> {
+        match &self.content {
+            Content::Path(path) => Ok(std::fs::metadata(path)?.len()),
+            Content::Bytes(bytes) => Ok(bytes.len() as u64),
+            Content::Part(_, range) => Ok(range.end.saturating_sub(range.start)),
+        }
+    }
+
+    /// Whether there are no bytes.
+    ///
+    /// # Errors
+    /// As [`Blob::len`].
+    pub fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Opens the bytes to read some of them.
+    ///
+    /// # Errors
+    /// What the system says of a file.
+    pub fn open(&self) -> io::Result<Box<dyn ReadSeek + '_>> {
+        Ok(match &self.content {
+            Content::Path(path) => Box::new(File::open(path)?),
+            Content::Bytes(bytes) => Box::new(Cursor::new(bytes.as_ref())),
+            Content::Part(path, range) => Box::new(Window::open(path, range.clone())?),
+        })
+    }
+
+    /// As [`Blob::open`], but with nothing borrowed: bytes in memory are copied.
+    ///
+    /// # Errors
+    /// What the system says of a file.
+    pub fn open_owned(&self) -> io::Result<Box<dyn ReadSeek>> {
+        Ok(match &self.content {
+            Content::Path(path) => Box::new(File::open(path)?),
+            Content::Bytes(bytes) => Box::new(Cursor::new(bytes.to_vec())),
+            Content::Part(path, range) => Box::new(Window::open(path, range.clone())?),
+        })
+    }
+
+    /// All bytes.
+    ///
+    /// # Errors
+    /// What the system says of a file.
+    pub fn read(&self) -> io::Result<Cow<'_, [u8]>> {
+        if let Content::Bytes(bytes) = &self.content {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let mut all = Vec::new();
+        self.open()?.read_to_end(&mut all)?;
+        Ok(Cow::Owned(all))
+    }
+}
+
+/// A range of a file as if it were a file.
+struct Window {
+    file: File,
+    range: Range<u64>,
+    at: u64,
+}
+
+impl Window {
+    fn open(path: &Path, range: Range<u64>) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(range.start))?;
+        Ok(Self { file, range, at: 0 })
+    }
+
+    fn length(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
+}
+
+impl Read for Window {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.length().saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let most = left.min(into.len());
+        let count = self.file.read(&mut into[..most])?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Window {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (base, offset) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::Current(offset) => (self.at, offset),
+            SeekFrom::End(offset) => (self.length(), offset),
+        };
+        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the start");
+        let at = base.checked_add_signed(offset).ok_or_else(outside)?;
+        let absolute = self.range.start.checked_add(at).ok_or_else(outside)?;
+        self.file.seek(SeekFrom::Start(absolute))?;
+        self.at = at;
+        Ok(at)
+    }
+}
+
+/// Blobs by index, with labels: what [`BlobDataset`](crate::BlobDataset) decodes.
+///
+/// [`Listing`](crate::Listing) is one of files. Implement it for archives or tables, and every modality
+/// reads them.
+pub trait BlobStore: Send + Sync {
+    /// Number of samples, readable or not.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A name a user recognises.
+    fn name(&self, index: usize) -> String;
+
+    /// The bytes of sample `index`.
+    ///
+    /// # Errors
+    /// [`Error::Sample`](crate::Error::Sample) where they cannot be had.
+    fn blob(&self, index: usize) -> Result<Blob<'_>>;
+
+    /// Label columns; see [`Dataset::labels`](crate::Dataset::labels).
+    fn labels(&self) -> &[Labels] {
+        &[]
+    }
+
+    /// The split of a sample where the data says so.
+    fn split(&self, index: usize) -> Option<Split> {
+        let _ = index;
+        None
+    }
+
+    /// Samples that are stored together; see [`Dataset::chunks`](crate::Dataset::chunks).
+    fn chunks(&self) -> Vec<Range<usize>> {
+        Vec::new()
+    }
+
+    /// The path of sample `index`, where it is a file or a folder of its own.
+    fn path(&self, index: usize) -> Option<PathBuf> {
+        self.blob(index).ok()?.path().map(Path::to_path_buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_file_reads_and_seeks_like_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let blob = Blob::part("archive/part", path.as_path(), 3..7);
+        assert_eq!(blob.len().unwrap(), 4);
+        assert_eq!(blob.read().unwrap()[..], *b"3456");
+        let mut reader = blob.open_owned().unwrap();
+        let mut rest = String::new();
+        assert_eq!(reader.seek(SeekFrom::End(-2)).unwrap(), 2);
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "56");
+        assert!(reader.seek(SeekFrom::Start(1)).is_ok());
+        assert!(reader.seek(SeekFrom::Current(-2)).is_err());
+        // Beyond the end there is nothing, as in a file.
+        reader.seek(SeekFrom::Start(9)).unwrap();
+        assert_eq!(reader.read(&mut [0; 4]).unwrap(), 0);
+        assert_eq!(blob.extension(), "");
+    }
+}

@@ -1,0 +1,172 @@
+//! The kinds of components: what [`register!`](crate::register) takes before the colon.
+
+use burn::optim::ModuleOptimizer;
+use toml::Table;
+
+use crate::component::{Builds, Component, Kind, Origin, Registration};
+use crate::config;
+use crate::encoder::{BoxedEncoder, BuildContext, EncoderKind};
+use crate::optimizer::{self, OptimizerKind, ScheduleKind};
+use crate::pipeline::{Pipeline, SampledPipeline};
+use crate::prediction::{BoxedPrediction, PredictionContext, PredictionKind};
+use crate::sampler::{ViewSampler, ViewsKind};
+use crate::source::{SampleRule, SourceKind};
+use crate::statistic::{BoxedStatistic, StatisticKind};
+use crate::{Modality as ModalityTrait, Result};
+
+/// Kinds of data: types that implement [`Modality`](crate::Modality). Section `[NAME]`.
+pub struct Modality;
+
+/// What is known of a modality before its pipeline is built.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct ModalityBuild {
+    /// [`Modality::rule`](crate::Modality::rule).
+    pub rule: fn() -> SampleRule,
+    /// [`Modality::recipe`](crate::Modality::recipe).
+    pub recipe: fn(SourceKind) -> Table,
+    /// [`Modality::STREAMS`](crate::Modality::STREAMS).
+    pub streams: &'static [&'static str],
+}
+
+impl Kind for Modality {
+    const WORD: &'static str = "modality";
+    type Build = ModalityBuild;
+}
+
+impl<T: ModalityTrait> Builds<T> for Modality {
+    const BUILD: &'static ModalityBuild =
+        &ModalityBuild { rule: T::rule, recipe: T::recipe, streams: T::STREAMS };
+    const BRINGS: Option<fn(Origin) -> Registration> = Some(Registration::of::<Views, OwnViews<T>>);
+}
+
+/// Ways to make views: types that implement [`ViewsKind`]. Section `[views]`; the modality's own are
+/// called [`DEFAULT_VIEWS`].
+pub struct Views;
+
+/// The name of a modality's own views.
+pub const DEFAULT_VIEWS: &str = "default";
+
+impl Kind for Views {
+    const WORD: &'static str = "views";
+    /// From the modality's section and the keys of `[views]`.
+    type Build = fn(&Table, &Table) -> Result<Box<dyn Pipeline>>;
+}
+
+impl<T: ViewsKind> Builds<T> for Views {
+    const SCOPE: Option<&'static str> = Some(T::Modality::NAME);
+    const BUILD: &'static Self::Build = &(build_views::<T> as Self::Build);
+}
+
+fn build_views<T: ViewsKind>(modality: &Table, own: &Table) -> Result<Box<dyn Pipeline>> {
+    let modality = config::parse(T::Modality::NAME, modality)?;
+    let sampler = T::build(&config::parse("views", own)?, &modality)?;
+    Ok(Box::new(SampledPipeline::<T::Modality>::new(modality, sampler)?))
+}
+
+/// The views that [`Modality::sampler`](crate::Modality::sampler) makes.
+struct OwnViews<M>(std::marker::PhantomData<M>);
+
+impl<M: ModalityTrait> Component for OwnViews<M> {
+    const NAME: &'static str = DEFAULT_VIEWS;
+    const ABOUT: &'static str = "the modality's own views; their keys stand in its section";
+    type Config = crate::NoConfig;
+}
+
+impl<M: ModalityTrait> ViewsKind for OwnViews<M> {
+    type Modality = M;
+    fn build(
+        _: &crate::NoConfig,
+        modality: &M::Config,
+    ) -> Result<Box<dyn ViewSampler<Sample = M::Sample>>> {
+        M::sampler(modality)
+    }
+}
+
+/// Backbones: types that implement [`EncoderKind`]. Section `[encoder]`.
+pub struct Encoder;
+
+impl Kind for Encoder {
+    const WORD: &'static str = "encoder";
+    type Build = fn(&Table, &BuildContext<'_>) -> Result<BoxedEncoder>;
+}
+
+impl<T: EncoderKind> Builds<T> for Encoder {
+    const SCOPE: Option<&'static str> = T::MODALITY;
+    const BUILD: &'static Self::Build = &(build_encoder::<T> as Self::Build);
+}
+
+fn build_encoder<T: EncoderKind>(own: &Table, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
+    T::build(&config::parse("encoder", own)?, at)
+}
+
+/// Goodness-of-fit statistics: types that implement [`StatisticKind`]. Section `[statistic]`.
+pub struct Statistic;
+
+impl Kind for Statistic {
+    const WORD: &'static str = "statistic";
+    type Build = fn(&Table) -> Result<BoxedStatistic>;
+}
+
+impl<T: StatisticKind> Builds<T> for Statistic {
+    const BUILD: &'static Self::Build = &(build_statistic::<T> as Self::Build);
+}
+
+fn build_statistic<T: StatisticKind>(own: &Table) -> Result<BoxedStatistic> {
+    T::build(&config::parse("statistic", own)?)
+}
+
+/// Prediction terms: types that implement [`PredictionKind`]. Section `[prediction]`.
+pub struct Prediction;
+
+impl Kind for Prediction {
+    const WORD: &'static str = "prediction";
+    type Build = fn(&Table, &PredictionContext<'_>) -> Result<BoxedPrediction>;
+}
+
+impl<T: PredictionKind> Builds<T> for Prediction {
+    const BUILD: &'static Self::Build = &(build_prediction::<T> as Self::Build);
+}
+
+fn build_prediction<T: PredictionKind>(
+    own: &Table,
+    at: &PredictionContext<'_>,
+) -> Result<BoxedPrediction> {
+    T::build(&config::parse("prediction", own)?, at)
+}
+
+/// Optimizers: types that implement [`OptimizerKind`]. Section `[optimizer]`.
+pub struct Optimizer;
+
+impl Kind for Optimizer {
+    const WORD: &'static str = "optimizer";
+    /// From its keys and the dotted names of the parameters that are not decayed.
+    type Build = fn(&Table, Vec<String>) -> Result<ModuleOptimizer>;
+}
+
+impl<T: OptimizerKind> Builds<T> for Optimizer {
+    const BUILD: &'static Self::Build = &(build_optimizer::<T> as Self::Build);
+}
+
+fn build_optimizer<T: OptimizerKind>(
+    own: &Table,
+    undecayed: Vec<String>,
+) -> Result<ModuleOptimizer> {
+    T::build(&config::parse("optimizer", own)?, undecayed)
+}
+
+/// Learning-rate schedules: types that implement [`ScheduleKind`]. Section `[schedule]`.
+pub struct Schedule;
+
+impl Kind for Schedule {
+    const WORD: &'static str = "schedule";
+    type Build = fn(&Table) -> Result<Box<dyn optimizer::Schedule>>;
+}
+
+impl<T: ScheduleKind> Builds<T> for Schedule {
+    const BUILD: &'static Self::Build = &(build_schedule::<T> as Self::Build);
+}
+
+fn build_schedule<T: ScheduleKind>(own: &Table) -> Result<Box<dyn optimizer::Schedule>> {
+    T::build(&config::parse("schedule", own)?)
+}

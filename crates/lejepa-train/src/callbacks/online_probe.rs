@@ -1,0 +1,319 @@
+//! A linear and a k-NN probe that learn while the encoder does.
+
+use std::collections::VecDeque;
+
+use lejepa_core::config::{Docs, field_docs};
+use lejepa_core::{Component, Error};
+use serde::{Deserialize, Serialize};
+
+use super::{from_json, to_json};
+use crate::Result;
+use crate::callback::{AfterStep, Callback, CallbackContext, CallbackKind, Flow};
+
+/// `[callbacks.online_probe]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnlineProbeConfig {
+    /// Embeddings, at least 1, among which neighbours are looked for: those of the last samples.
+    pub bank: usize,
+    /// Neighbours that vote, at least 1.
+    pub neighbours: usize,
+    /// Learning rate of the linear probe, above 0.
+    pub lr: f64,
+    /// Weight of a step in the logged accuracies, in 0..=1 without 0.
+    pub smoothing: f64,
+}
+
+impl Default for OnlineProbeConfig {
+    fn default() -> Self {
+        Self { bank: 1024, neighbours: 20, lr: 0.1, smoothing: 0.05 }
+    }
+}
+
+/// Predicts the label of each sample of a batch from its embedding, then learns from it: `probe_linear` and
+/// `probe_knn` are the smoothed shares of right predictions. An embedding is that of the target views'
+/// mean, standardised by running statistics. A sample is never among its own neighbours.
+///
+/// It sees training samples only, so it says whether features get better, not how well they generalise;
+/// that is what the probes at the end of a run are for.
+pub struct OnlineProbe {
+    config: OnlineProbeConfig,
+    /// The class of each sample.
+    labels: Vec<Option<u32>>,
+    classes: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Running mean and variance of each dimension.
+    moments: Vec<(f32, f32)>,
+    /// `[classes, dim + 1]`, the last column being the bias.
+    weights: Vec<f32>,
+    /// Sample, class and standardised embedding of unit length.
+    bank: VecDeque<(usize, u32, Vec<f32>)>,
+    linear: Option<f64>,
+    knn: Option<f64>,
+}
+
+impl Component for OnlineProbe {
+    const NAME: &'static str = "online_probe";
+    const ABOUT: &'static str =
+        "linear and k-NN accuracy on the labels of training samples, as it trains";
+    type Config = OnlineProbeConfig;
+
+    fn docs() -> Docs {
+        field_docs(include_str!("online_probe.rs"), "OnlineProbeConfig")
+    }
+}
+
+impl CallbackKind for OnlineProbe {
+    fn validate(config: &OnlineProbeConfig) -> lejepa_core::Result<()> {
+        for (key, ok, reason) in [
+            ("bank", config.bank >= 1, "must be at least 1"),
+            ("neighbours", config.neighbours >= 1, "must be at least 1"),
+            ("lr", config.lr > 0.0 && config.lr.is_finite(), "must be above 0"),
+            (
+                "smoothing",
+                config.smoothing > 0.0 && config.smoothing <= 1.0,
+                "must lie in 0..=1, above 0",
+            ),
+        ] {
+            if !ok {
+                return Err(Error::bad_value(format!("callbacks.online_probe.{key}"), reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn build(config: OnlineProbeConfig, at: &CallbackContext<'_>) -> Result<Box<dyn Callback>> {
+        let column = at.labels().first();
+        Ok(Box::new(Self {
+            config,
+            labels: column.map_or_else(Vec::new, |column| column.ids.clone()),
+            classes: column.map_or(0, |column| column.classes.len()),
+            state: State::default(),
+        }))
+    }
+}
+
+impl Callback for OnlineProbe {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn after_step(&mut self, at: &mut AfterStep<'_>) -> Result<Flow> {
+        if self.labels.is_empty() {
+            if at.step == 1 {
+                at.warnings.push(
+                    "callbacks.online_probe: the data has no labels, so it does nothing".into(),
+                );
+            }
+            return Ok(Flow::Continue);
+        }
+        let Some(embeddings) = at.embeddings.first() else { return Ok(Flow::Continue) };
+        // The targets of the first stream, or all of its views where it has none.
+        let spec = at.batch.spec();
+        let first = spec.stream(spec.streams().first().copied().unwrap_or_default());
+        let [views, samples, dim] = embeddings.dims();
+        let targets = first.targets();
+        let targets = if targets.is_empty() { (0..views).collect() } else { targets };
+        let count = targets.len() as f64;
+        let mean = targets
+            .into_iter()
+            .map(|view| embeddings.clone().narrow(0, view, 1))
+            .reduce(|a, b| a + b)
+            .map(|sum| sum / count);
+        let Some(mean) = mean else { return Ok(Flow::Continue) };
+        let values = mean.try_into_vec_as::<f32>()?;
+        debug_assert_eq!(values.len(), samples * dim);
+        let labelled: Vec<(usize, u32, &[f32])> = at
+            .batch
+            .samples()
+            .iter()
+            .zip(values.chunks_exact(dim.max(1)))
+            .filter_map(|(&sample, row)| Some((sample, (*self.labels.get(sample)?)?, row)))
+            .collect();
+        self.learn(&labelled, dim);
+        let named = [("probe_linear", self.state.linear), ("probe_knn", self.state.knn)];
+        for (name, value) in named {
+            if let Some(value) = value {
+                at.scalars.insert(name.into(), value);
+            }
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn save(&self) -> Result<Option<Vec<u8>>> {
+        to_json(&self.state, Self::NAME)
+    }
+
+    fn load(&mut self, state: &[u8]) -> Result<()> {
+        self.state = from_json(state, Self::NAME)?;
+        Ok(())
+    }
+}
+
+/// Weight of a step in the running statistics.
+const MOMENTUM: f32 = 0.05;
+
+impl OnlineProbe {
+    /// Predicts, then learns from the answers.
+    fn learn(&mut self, labelled: &[(usize, u32, &[f32])], dim: usize) {
+        if labelled.is_empty() {
+            return;
+        }
+        let rows = self.standardised(labelled, dim);
+        let knn = rows.iter().zip(labelled).map(|(row, (sample, label, _))| {
+            self.nearest_class(row, *sample).map(|class| class == *label)
+        });
+        let knn: Vec<bool> = knn.flatten().collect();
+        let right = self.linear_step(&rows, labelled, dim);
+        let share = |right: usize, of: usize| (of > 0).then(|| right as f64 / of as f64);
+        let smoothing = self.config.smoothing;
+        let smooth = |old: &mut Option<f64>, now: Option<f64>| {
+            if let Some(now) = now {
+                let before = old.unwrap_or(now);
+                *old = Some(before + smoothing * (now - before));
+            }
+        };
+        smooth(&mut self.state.linear, share(right, labelled.len()));
+        smooth(&mut self.state.knn, share(knn.iter().filter(|right| **right).count(), knn.len()));
+        for (row, (sample, label, _)) in rows.into_iter().zip(labelled) {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+            let row = row.into_iter().map(|x| x / norm).collect();
+            self.state.bank.push_back((*sample, *label, row));
+        }
+        let excess = self.state.bank.len().saturating_sub(self.config.bank);
+        self.state.bank.drain(..excess);
+    }
+
+    fn standardised(&mut self, labelled: &[(usize, u32, &[f32])], dim: usize) -> Vec<Vec<f32>> {
+        let n = labelled.len() as f32;
+        let first = self.state.moments.is_empty();
+        self.state.moments.resize(dim, (0.0, 1.0));
+        for (d, (mean, variance)) in self.state.moments.iter_mut().enumerate() {
+            let now = labelled.iter().map(|(_, _, row)| row[d]).sum::<f32>() / n;
+            let spread = labelled.iter().map(|(_, _, row)| (row[d] - now).powi(2)).sum::<f32>() / n;
+            let weight = if first { 1.0 } else { MOMENTUM };
+            *mean += weight * (now - *mean);
+            *variance += weight * (spread - *variance);
+        }
+        let scaled =
+            |(x, (mean, variance)): (&f32, &(f32, f32))| (x - mean) / (variance + 1e-6).sqrt();
+        let row = |row: &[f32]| row.iter().zip(&self.state.moments).map(scaled).collect();
+        labelled.iter().map(|(_, _, values)| row(values)).collect()
+    }
+
+    /// The class that most of the nearest neighbours have; `None` while there are too few.
+    fn nearest_class(&self, row: &[f32], sample: usize) -> Option<u32> {
+        let similarity = |other: &[f32]| row.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+        let others = self.state.bank.iter().filter(|(other, ..)| *other != sample);
+        let mut all: Vec<(f32, u32)> =
+            others.map(|(_, label, other)| (similarity(other), *label)).collect();
+        if all.len() < self.config.neighbours {
+            return None;
+        }
+        let k = self.config.neighbours - 1;
+        all.select_nth_unstable_by(k, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut votes = vec![0u32; self.classes];
+        for (_, label) in &all[..=k] {
+            if let Some(vote) = votes.get_mut(*label as usize) {
+                *vote += 1;
+            }
+        }
+        let most = votes.iter().max()?;
+        votes.iter().position(|vote| vote == most).map(|class| class as u32)
+    }
+
+    /// One step of softmax regression; how many were right before it.
+    fn linear_step(
+        &mut self,
+        rows: &[Vec<f32>],
+        labelled: &[(usize, u32, &[f32])],
+        dim: usize,
+    ) -> usize {
+        let (classes, width) = (self.classes, dim + 1);
+        self.state.weights.resize(classes * width, 0.0);
+        let mut gradient = vec![0.0f32; classes * width];
+        let mut right = 0;
+        for (row, (_, label, _)) in rows.iter().zip(labelled) {
+            let logits: Vec<f32> = self
+                .state
+                .weights
+                .chunks_exact(width)
+                .map(|w| w[dim] + w.iter().zip(row).map(|(w, x)| w * x).sum::<f32>())
+                .collect();
+            let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            right += usize::from(logits.iter().position(|l| *l == most) == Some(*label as usize));
+            let exp: Vec<f32> = logits.iter().map(|l| (l - most).exp()).collect();
+            let sum: f32 = exp.iter().sum();
+            for (class, (exp, into)) in exp.iter().zip(gradient.chunks_exact_mut(width)).enumerate()
+            {
+                let error = exp / sum - f32::from(u8::from(class == *label as usize));
+                into.iter_mut().zip(row).for_each(|(into, x)| *into += error * x);
+                into[dim] += error;
+            }
+        }
+        let step = self.config.lr as f32 / rows.len() as f32;
+        self.state.weights.iter_mut().zip(gradient).for_each(|(w, g)| *w -= step * g);
+        right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(classes: usize) -> OnlineProbe {
+        let config = OnlineProbeConfig { neighbours: 5, ..Default::default() };
+        OnlineProbe { config, labels: vec![Some(0)], classes, state: State::default() }
+    }
+
+    /// Rows around one of three corners, or around none.
+    fn batch(step: usize, clustered: bool) -> Vec<(usize, u32, Vec<f32>)> {
+        let noise = |i: usize| ((i * 7919 + 13) % 1000) as f32 / 1000.0 - 0.5;
+        (0..32)
+            .map(|i| {
+                let (sample, label) = (step * 32 + i, (i % 3) as u32);
+                let corner = |d: usize| if clustered && d == i % 3 { 2.0 } else { 0.0 };
+                let row = (0..4).map(|d| corner(d) + noise(sample * 4 + d)).collect();
+                (sample, label, row)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn clusters_are_learnt_and_noise_is_not() {
+        for (clustered, range) in [(true, 0.9..=1.0), (false, 0.0..=0.6)] {
+            let mut probe = probe(3);
+            for step in 0..100 {
+                let rows = batch(step, clustered);
+                let labelled: Vec<_> =
+                    rows.iter().map(|(s, l, r)| (*s, *l, r.as_slice())).collect();
+                probe.learn(&labelled, 4);
+            }
+            for value in [probe.state.linear, probe.state.knn] {
+                assert!(range.contains(&value.unwrap()), "{clustered}: {value:?}");
+            }
+            assert_eq!(probe.state.bank.len(), 1024);
+        }
+    }
+
+    #[test]
+    fn its_state_is_restored_to_the_bit() {
+        let mut first = probe(3);
+        let mut second = probe(3);
+        for step in 0..20 {
+            let rows = batch(step, true);
+            let labelled: Vec<_> = rows.iter().map(|(s, l, r)| (*s, *l, r.as_slice())).collect();
+            first.learn(&labelled, 4);
+            if step == 9 {
+                second.load(&first.save().unwrap().unwrap()).unwrap();
+            } else if step > 9 {
+                second.learn(&labelled, 4);
+            }
+        }
+        assert_eq!(first.state, second.state);
+    }
+}

@@ -1,0 +1,538 @@
+//! The state of a run: what is between its steps, and what it writes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+use lejepa_core::{Schedule, Seed};
+use lejepa_objective::Gauge;
+
+use crate::batch::Batch;
+use crate::callback::{AfterStep, Callback, CallbackContext, Flow, Scalars};
+use crate::callbacks::{effective_rank, views_without_gradient, without_gradient};
+use crate::checkpoint::{self, Contents, State};
+use crate::compare;
+use crate::comparison::ProbeComparison;
+use crate::events::EventFile;
+use crate::loader::Loader;
+use crate::model::Model;
+use crate::observe::{Event, Observer, StepMetrics};
+use crate::order::Order;
+use crate::prepared::Prepared;
+use crate::report::{Meter, describe};
+use crate::resolved::Resolved;
+use crate::rundir::RunDir;
+use crate::skipped::Skipped;
+use crate::step::{Learner, Pass, loss_values};
+use crate::trainer::{Outcome, Start};
+use crate::{Result, TrainError};
+
+/// A run between its steps.
+pub(crate) struct Run<'a> {
+    resolved: &'a Resolved,
+    dir: &'a RunDir,
+    prepared: &'a Prepared,
+    /// `None` only while a step moves it.
+    learner: Option<Learner>,
+    schedule: Box<dyn Schedule>,
+    order: Order,
+    gauge: Gauge,
+    callbacks: Vec<Box<dyn Callback>>,
+    state: State,
+    events: Option<EventFile>,
+    meter: Meter,
+    scalars: Scalars,
+    last: Option<StepMetrics>,
+    warnings: Vec<String>,
+    saved_at: Instant,
+}
+
+/// What a step leaves for [`Run::after`].
+pub(crate) struct Projected {
+    embeddings: Vec<Tensor<3>>,
+    projections: Tensor<3>,
+}
+
+impl<'a> Run<'a> {
+    /// Model, callbacks and state as they are before the first step.
+    pub(crate) fn begin(
+        resolved: &'a Resolved,
+        device: &Device,
+        dir: &'a RunDir,
+        prepared: &'a Prepared,
+        start: Start,
+        own: Vec<Box<dyn Callback>>,
+        observer: &mut dyn Observer,
+    ) -> Result<Self> {
+        let settings = resolved.settings();
+        let mut learner = Learner::new(resolved, device)?;
+        let from = &settings.train.init;
+        if start == Start::New && !from.is_empty() {
+            learner.model = initial_weights(from, resolved, learner.model, observer)?;
+        }
+        let order = prepared.order(settings);
+        let total = steps(resolved, &order);
+        let views = resolved.spec().views();
+        let gauge = learner.objective.gauge(views, order.batch(), settings.projector.output);
+        let described = (&learner.objective, gauge);
+        describe(resolved, prepared, &learner.model, &order, total, described, observer)?;
+        let context = CallbackContext {
+            settings,
+            source: prepared.source.as_ref(),
+            total,
+            gauge,
+            model: &learner.model,
+        };
+        let mut callbacks = resolved.callbacks(&context)?;
+        callbacks.extend(own);
+        check_names(&callbacks)?;
+        let state = State {
+            version: checkpoint::VERSION,
+            step: 0,
+            total,
+            seed: settings.seed,
+            config: resolved.table().clone(),
+            data: prepared.fingerprint(),
+            scanned_out: prepared.plan.skipped.clone(),
+            turned_bad: Vec::new(),
+            ended: false,
+        };
+        Ok(Self {
+            resolved,
+            dir,
+            prepared,
+            learner: Some(learner),
+            schedule: resolved.schedule()?,
+            meter: Meter::new(order.batch()),
+            order,
+            gauge,
+            callbacks,
+            state,
+            events: None,
+            scalars: Scalars::new(),
+            last: None,
+            warnings: Vec::new(),
+            saved_at: Instant::now(),
+        })
+    }
+
+    /// Takes up the newest checkpoint where the run is resumed, and starts the loader.
+    pub(crate) fn start(&mut self, start: Start, observer: &mut dyn Observer) -> Result<Loader> {
+        let settings = self.resolved.settings();
+        if start == Start::Resume {
+            self.resume(observer)?;
+        }
+        let (first, total) = (self.state.step, self.state.total);
+        let data = &settings.data;
+        let (source, order) = (self.prepared.source.clone(), self.order.clone());
+        let workers = workers(data.workers);
+        let mut loader = Loader::start(source, order, first..total, workers, data.prefetch)?;
+        loader.mark_bad(&self.state.turned_bad);
+        self.events = Some(EventFile::create(self.dir.path(), first)?);
+        self.meter = Meter::new(self.order.batch());
+        self.last = if self.next_step().is_none() { self.dir.last_metrics() } else { None };
+        self.saved_at = Instant::now();
+        observer.event(Event::Start { step: first, total, gauge: self.gauge });
+        Ok(loader)
+    }
+
+    fn resume(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let saved = whole_checkpoint(self.dir, observer)?;
+        let state = checkpoint::load_state(&saved)?;
+        compare::same_run(&state.config, &self.state.config)?;
+        if state.data != self.state.data {
+            observer.event(Event::Warning(&format!(
+                "the data has changed since the run began: {} samples to train on then, {} now; the run goes \
+                 on with what is there, and will differ from one that was not interrupted",
+                state.data.samples, self.state.data.samples
+            )));
+        }
+        let mut learner = self.take_learner()?;
+        learner.model = checkpoint::load_model(&saved, learner.model)?;
+        learner.optimizer = checkpoint::load_optimizer(&saved, learner.optimizer)?;
+        self.learner = Some(learner);
+        for callback in &mut self.callbacks {
+            if let Some(state) = checkpoint::load_callback(&saved, callback.name())? {
+                callback.load(&state)?;
+            }
+        }
+        self.state.step = state.step.min(self.state.total);
+        self.state.turned_bad = state.turned_bad;
+        self.state.ended = state.ended;
+        // Steps after the checkpoint are done again, so their lines must not be there twice.
+        self.dir.truncate_metrics(self.state.step)?;
+        let (step, from) = (self.state.step, saved.display());
+        observer.event(Event::Note(&format!("resuming  at step {step} from {from}")));
+        Ok(())
+    }
+
+    /// The step to do, from 0; `None` at the end.
+    pub(crate) fn next_step(&self) -> Option<u64> {
+        (self.state.step < self.state.total && !self.state.ended).then_some(self.state.step)
+    }
+
+    /// Waits for the views of the next step; names samples that were replaced, and stops where there are
+    /// too many.
+    pub(crate) fn batch(
+        &mut self,
+        loader: &mut Loader,
+        observer: &mut dyn Observer,
+    ) -> Result<Batch> {
+        let waiting = Instant::now();
+        let batch = loader.next_batch()?;
+        self.meter.waited += waiting.elapsed();
+        for skipped in batch.replaced() {
+            observer.event(Event::Skipped(skipped));
+            self.state.turned_bad.push(skipped.clone());
+        }
+        let (bad, total) = (loader.bad(), self.order.indices().len());
+        let limit = self.resolved.settings().data.max_bad;
+        match batch.replaced().last() {
+            Some(s) if bad as f64 > limit * total as f64 => Err(TrainError::TooManyBad {
+                bad,
+                total,
+                limit,
+                last: format!("{}: {}", s.name, s.reason),
+            }),
+            _ => Ok(batch),
+        }
+    }
+
+    /// Forward and backward; the losses go into the scalars of the step.
+    pub(crate) fn pass(
+        &mut self,
+        batch: &Batch,
+        step: u64,
+        observer: &mut dyn Observer,
+    ) -> Result<Pass> {
+        let learner = self.learner()?;
+        let pass = learner.pass(batch, step)?;
+        let values = loss_values(&pass.losses)?;
+        if let Some((name, value)) = values.iter().rev().find(|(_, value)| !value.is_finite()) {
+            return Err(self.not_finite(name, *value, &pass.projections, step + 1));
+        }
+        if step == 0 {
+            for text in self.unreached(&pass)? {
+                self.warn(text, observer);
+            }
+        }
+        self.scalars = values.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        Ok(pass)
+    }
+
+    /// Moves the parameters.
+    pub(crate) fn update(&mut self, step: u64, pass: Pass) -> Result<Projected> {
+        let peak = self.resolved.settings().train.lr;
+        let lr = peak * self.schedule.factor(step, self.state.total);
+        self.scalars.insert("lr".into(), lr);
+        let learner = self.take_learner()?;
+        self.learner = Some(learner.update(lr, pass.gradients));
+        self.state.step = step + 1;
+        self.meter.steps += 1;
+        Ok(Projected { embeddings: pass.embeddings, projections: pass.projections })
+    }
+
+    /// Callbacks, metrics and the checkpoint of a step.
+    pub(crate) fn after(
+        &mut self,
+        step: u64,
+        batch: &Batch,
+        projected: Projected,
+        interrupted: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
+        let (done, total) = (step + 1, self.state.total);
+        let settings = self.resolved.settings();
+        let mut stopping = interrupted && done < total;
+        // Not where a checkpoint happens to be due: the lines are the same for every run.
+        let every = settings.train.log_every;
+        let mut is_logged = done == total || stopping || done == 1 || done.is_multiple_of(every);
+        if is_logged {
+            self.add_rates(&projected)?;
+        }
+        if self.call_back(batch, &projected, is_logged, observer)? == Flow::Stop && done < total {
+            self.state.ended = true;
+            stopping = false;
+            if !is_logged {
+                is_logged = true;
+                self.add_rates(&projected)?;
+            }
+        }
+        if is_logged {
+            self.log(done, observer)?;
+        }
+        let (minutes, every) = (settings.checkpoint.minutes, settings.checkpoint.steps);
+        let due = minutes > 0.0
+            && self.saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0)
+            || every > 0 && done.is_multiple_of(every);
+        if done == total || self.state.ended || stopping || due {
+            self.save(done, observer)?;
+        }
+        observer.event(Event::Step(done));
+        if stopping {
+            let run = self.dir.path().to_path_buf();
+            return Err(TrainError::Interrupted { step: done, run });
+        }
+        Ok(())
+    }
+
+    fn add_rates(&mut self, projected: &Projected) -> Result<()> {
+        let dim = self.resolved.settings().projector.output;
+        let rows = projected.projections.clone().detach().try_into_vec_as::<f32>()?;
+        self.scalars.insert("effective_rank".into(), effective_rank(&rows, dim));
+        let rates = self.meter.rates();
+        self.scalars.extend(rates.map(|(name, value)| (name.to_string(), value)));
+        Ok(())
+    }
+
+    fn call_back(
+        &mut self,
+        batch: &Batch,
+        projected: &Projected,
+        is_logged: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<Flow> {
+        let mut callbacks = std::mem::take(&mut self.callbacks);
+        let mut scalars = std::mem::take(&mut self.scalars);
+        let (mut warnings, mut flow) = (Vec::new(), Flow::Continue);
+        let learner = self.learner()?;
+        for callback in &mut callbacks {
+            let mut at = AfterStep {
+                step: self.state.step,
+                total: self.state.total,
+                is_logged,
+                learner,
+                batch,
+                embeddings: &projected.embeddings,
+                projections: &projected.projections,
+                scalars: &mut scalars,
+                warnings: &mut warnings,
+            };
+            if callback.after_step(&mut at)? == Flow::Stop {
+                let name = callback.name();
+                observer.event(Event::Note(&format!("the callback {name} ends the run")));
+                flow = Flow::Stop;
+            }
+        }
+        (self.callbacks, self.scalars) = (callbacks, scalars);
+        warnings.into_iter().for_each(|text| self.warn(text, observer));
+        Ok(flow)
+    }
+
+    fn log(&mut self, done: u64, observer: &mut dyn Observer) -> Result<()> {
+        let epoch = done as f64 / self.order.steps_per_epoch() as f64;
+        let metrics = StepMetrics { step: done, epoch, scalars: self.scalars.clone() };
+        self.dir.append_metrics(&metrics)?;
+        if let Some(events) = &mut self.events {
+            let named = metrics.scalars.iter().map(|(name, value)| (name.as_str(), *value));
+            events.scalars(done, &named.collect::<Vec<_>>())?;
+        }
+        observer.event(Event::Metrics(&metrics));
+        self.last = Some(metrics);
+        Ok(())
+    }
+
+    fn save(&mut self, done: u64, observer: &mut dyn Observer) -> Result<()> {
+        // A checkpoint is there to go on from: one with NaN in it would be worse than none.
+        if let Some(name) = self.learner()?.model.first_not_finite() {
+            let what = format!("the parameter {name} has values that are not finite");
+            let saved = checkpoint::latest(self.dir).ok();
+            return Err(TrainError::NotFinite { what, step: done, saved });
+        }
+        self.callbacks.iter_mut().for_each(|callback| callback.before_save(done));
+        let learner = self.learner()?;
+        let mut contents = Contents::new(&learner.model, &learner.optimizer, &self.state);
+        for callback in &self.callbacks {
+            if let Some(state) = callback.save()? {
+                contents.callbacks.push((callback.name().to_string(), state));
+            }
+            contents.pinned.extend(callback.pinned());
+        }
+        contents.evaluated = self.other_weights()?;
+        let path = checkpoint::save(self.dir, &contents, &self.resolved.settings().checkpoint)?;
+        self.saved_at = Instant::now();
+        observer.event(Event::Saved(&path));
+        Ok(())
+    }
+
+    /// The weights of the last callback that gives any.
+    fn other_weights(&self) -> Result<Option<Model>> {
+        for callback in self.callbacks.iter().rev() {
+            if let Some(model) = callback.evaluated()? {
+                return Ok(Some(model));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The weights to probe.
+    pub(crate) fn evaluated(&self) -> Result<Model> {
+        Ok(match self.other_weights()? {
+            Some(model) => model,
+            None => self.learner()?.model.clone(),
+        })
+    }
+
+    /// What the run has to show.
+    pub(crate) fn finish(
+        self,
+        probes: Vec<ProbeComparison>,
+        unread: Vec<Skipped>,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
+        let mut skipped = self.state.scanned_out;
+        skipped.extend(self.state.turned_bad);
+        for s in unread {
+            if skipped.iter().all(|known| known.index != s.index) {
+                observer.event(Event::Skipped(&s));
+                skipped.push(s);
+            }
+        }
+        let last = self.last.ok_or_else(|| lejepa_core::Error::Data {
+            reason: "the run has no steps".into(),
+            hint: "raise train.epochs or train.steps".into(),
+        })?;
+        Ok(Outcome {
+            run: self.dir.path().to_path_buf(),
+            steps: self.state.step,
+            last,
+            skipped,
+            warnings: self.warnings,
+            probes,
+        })
+    }
+
+    fn warn(&mut self, text: String, observer: &mut dyn Observer) {
+        observer.event(Event::Warning(&text));
+        self.warnings.push(text);
+    }
+
+    fn learner(&self) -> Result<&Learner> {
+        self.learner.as_ref().ok_or_else(lost)
+    }
+
+    fn take_learner(&mut self) -> Result<Learner> {
+        self.learner.take().ok_or_else(lost)
+    }
+
+    /// Views and parameters that the first step's loss does not reach.
+    fn unreached(&self, pass: &Pass) -> Result<Vec<String>> {
+        let learner = self.learner()?;
+        let seed = Seed(self.resolved.settings().seed);
+        let axes = learner.objective.axes(&pass.projections, seed, 0);
+        let mut texts = Vec::new();
+        let views = views_without_gradient(learner, self.resolved.spec(), pass, axes)?;
+        if !views.is_empty() {
+            texts.push(format!("no gradient: the loss does not depend on the views {views:?}"));
+        }
+        let parameters = without_gradient(&learner.model, &pass.gradients);
+        if !parameters.is_empty() {
+            texts.push(format!(
+                "no gradient: the loss does not depend on the parameters {}",
+                parameters.join(", ")
+            ));
+        }
+        Ok(texts)
+    }
+
+    /// Step, parameter, place and checkpoint for a loss that is NaN or infinite.
+    fn not_finite(&self, name: &str, value: f64, z: &Tensor<3>, step: u64) -> TrainError {
+        let axes = Tensor::zeros([z.dims()[2], 1], &z.device());
+        let place = self.learner.as_ref().and_then(|learner| {
+            learner.objective.sigreg(z.clone(), axes).err().map(|error| error.to_string())
+        });
+        let parameter = self.learner.as_ref().and_then(|learner| learner.model.first_not_finite());
+        let cause = parameter.map_or(String::new(), |name| {
+            format!("; so does the parameter {name}: the step before was too large")
+        });
+        let what = place.unwrap_or_else(|| match name {
+            "loss" => format!("the loss is {value}"),
+            term => format!("the {term} term is {value}"),
+        });
+        let what = format!("{what}{cause}");
+        TrainError::NotFinite { what, step, saved: checkpoint::latest(self.dir).ok() }
+    }
+}
+
+fn lost() -> TrainError {
+    TrainError::Device("the model was lost in a step that failed".into())
+}
+
+/// Names of callbacks are names of files, and unique.
+fn check_names(callbacks: &[Box<dyn Callback>]) -> Result<()> {
+    for (i, callback) in callbacks.iter().enumerate() {
+        let name = callback.name();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(bad_name(format!("`{name}` is not made of a-z, 0-9 and _")));
+        }
+        if callbacks[..i].iter().any(|other| other.name() == name) {
+            return Err(bad_name(format!("two callbacks have the name `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+fn bad_name(reason: String) -> TrainError {
+    TrainError::Core(lejepa_core::Error::bad_value("callbacks", reason))
+}
+
+/// The newest checkpoint that is whole; warns of newer ones that are damaged.
+fn whole_checkpoint(run: &RunDir, observer: &mut dyn Observer) -> Result<PathBuf> {
+    let (saved, damaged) = checkpoint::newest_whole(run)?;
+    for error in damaged {
+        observer.event(Event::Warning(&format!(
+            "{error}; this checkpoint is damaged, so the one before it is used"
+        )));
+    }
+    Ok(saved)
+}
+
+/// Weights of another run, of one of its checkpoints, or of a file.
+fn initial_weights(
+    from: &str,
+    resolved: &Resolved,
+    model: Model,
+    observer: &mut dyn Observer,
+) -> Result<Model> {
+    let path = Path::new(from);
+    let (weights, step) = if path.join("config.toml").is_file() {
+        let saved = whole_checkpoint(&RunDir::open(path)?, observer)?;
+        let state = checkpoint::load_state(&saved)?;
+        compare::same_model(&state.config, resolved.table())?;
+        (saved, Some(state.step))
+    } else if path.is_dir() {
+        checkpoint::verify(path)?;
+        let state = checkpoint::load_state(path)?;
+        compare::same_model(&state.config, resolved.table())?;
+        (path.to_path_buf(), Some(state.step))
+    } else {
+        (path.to_path_buf(), None)
+    };
+    let step = step.map_or(String::new(), |s| format!(" at step {s}"));
+    observer.event(Event::Note(&format!("weights   from {}{step}", weights.display())));
+    if weights.is_dir() {
+        checkpoint::load_model(&weights, model)
+    } else {
+        checkpoint::load_weights(&weights, model)
+    }
+}
+
+fn steps(resolved: &Resolved, order: &Order) -> u64 {
+    let train = &resolved.settings().train;
+    let per_epoch = order.steps_per_epoch();
+    match (train.steps, train.epochs) {
+        (0, 0.0) => (30 * per_epoch).max(300),
+        (0, epochs) => ((epochs * per_epoch as f64).round() as u64).max(1),
+        (steps, _) => steps,
+    }
+}
+
+/// Loader threads where the user leaves the choice: half the processors, since on a CPU the step
+/// itself wants them all.
+fn workers(wanted: usize) -> usize {
+    match wanted {
+        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 8),
+        n => n,
+    }
+}
