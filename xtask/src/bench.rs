@@ -1,4 +1,5 @@
-//! `cargo xtask bench sigreg|step|loader`: ours beside PyTorch, in turn, in one run; and the loader.
+//! `cargo xtask bench sigreg|step|loader|scale`: ours beside PyTorch, in turn, in one run; the loader; and
+//! runs on few and on many samples.
 
 mod plot;
 mod step;
@@ -29,13 +30,14 @@ pub(crate) fn bench(words: &[String]) -> Result<(), String> {
     for word in words {
         match word.as_str() {
             "--json" => json = true,
-            "sigreg" | "step" | "loader" if what.is_none() => what = Some(word.as_str()),
+            "sigreg" | "step" | "loader" | "scale" if what.is_none() => what = Some(word.as_str()),
             other => return Err(format!("unknown word `{other}`\n\n{}", crate::HELP)),
         }
     }
     match what {
         Some("sigreg") => sigreg(json),
         Some("loader") => loader(json),
+        Some("scale") => scale(json),
         Some(_) => step::step(json),
         None => Err(format!("what is to be timed?\n\n{}", crate::HELP)),
     }
@@ -78,6 +80,38 @@ fn loader(json: bool) -> Result<(), String> {
     let keys = ["modality", "workers", "samples_per_s", "views_per_s", "kib_per_sample"];
     write("loader.csv", table_of(&keys, &rows))?;
     print(json, &json!({ "processor": processor(), "rows": rows }))
+}
+
+/// Samples of the two runs that [`scale`] compares, rounds, and steps a run.
+const SAMPLES: [&str; 2] = ["10000", "10000000"];
+const SCALE_ROUNDS: usize = 5;
+const SCALE_STEPS: &str = "1000";
+
+/// What a run costs on few and on many samples, in turn: medians over the rounds.
+fn scale(json: bool) -> Result<(), String> {
+    run(&mut cargo(&["build", "--release", "--workspace", "--example", "time_scale"]))?;
+    let worker = crate::target().join("release/examples/time_scale");
+    let mut rows: [Vec<Value>; 2] = [Vec::new(), Vec::new()];
+    for _ in 0..SCALE_ROUNDS {
+        for (samples, rows) in SAMPLES.iter().zip(&mut rows) {
+            let output = Command::new(&worker).args([samples, SCALE_STEPS]).output();
+            let output = output.map_err(|e| format!("{}: {e}", worker.display()))?;
+            let row = serde_json::from_slice(&output.stdout);
+            rows.push(row.map_err(|e| format!("{}: {e}", worker.display()))?);
+        }
+    }
+    let keys = ["samples", "start_s", "step_ms", "mean_step_ms", "peak_mib"];
+    let medians = rows.map(|rows| {
+        let median = |key: &str| {
+            let mut values: Vec<f64> = rows.iter().filter_map(|row| row[key].as_f64()).collect();
+            values.sort_by(f64::total_cmp);
+            let median = values.get(values.len() / 2).copied().unwrap_or(f64::NAN);
+            (key.to_string(), json!((median * 1e3).round() / 1e3))
+        };
+        Value::Object(keys.iter().map(|key| median(key)).collect())
+    });
+    write("scale.csv", table_of(&keys, &medians))?;
+    print(json, &json!({ "processor": processor(), "rounds": SCALE_ROUNDS, "rows": medians }))
 }
 
 /// On one line, or for people.

@@ -18,6 +18,8 @@ const HELP: &str = "Usage: ./x COMMAND
           the same for whole training steps
   bench loader [--json]
           time how fast files of each modality become views
+  bench scale [--json]
+          start, step and memory of a run on ten thousand and on ten million samples
   help    this text
 ";
 

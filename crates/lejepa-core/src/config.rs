@@ -90,9 +90,16 @@ pub fn defaults<T: Section>(name: &str) -> Result<Table> {
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
 pub fn parse<T: Section>(name: &str, table: &Table) -> Result<T> {
-    Value::Table(table.clone())
-        .try_into()
-        .map_err(|e: toml::de::Error| Error::bad_value(name, one_line(e.message())))
+    serde_path_to_error::deserialize(Value::Table(table.clone())).map_err(|e| {
+        let path = e.path().to_string();
+        // An unknown field and the section as a whole have no path of their own.
+        let key = match (path.as_str(), name) {
+            (".", "") => "configuration".to_string(),
+            (".", name) => name.to_string(),
+            (path, name) => join(name, path),
+        };
+        Error::bad_value(key, one_line(e.inner().message()))
+    })
 }
 
 /// Keys with what they mean.

@@ -6,6 +6,8 @@
 //! | `resnet18` | [`ResNet`]: residual network; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
+//! [`Predictor`] is a prediction term, [`Projector`] stands between an encoder and the loss.
+//!
 //! All are registered for every modality; a binary needs only `use lejepa_nn as _;`.
 //!
 //! ```
@@ -23,15 +25,18 @@
 
 mod grid;
 mod mlp;
+mod predictor;
 mod projector;
 mod resnet;
 mod vit;
 
 pub use mlp::{Mlp, MlpConfig, MlpKind};
+pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};
 pub use vit::{Pool, Vit, VitConfig, VitKind};
 
 use lejepa_core::{kind, register};
 
-register!(kind::Encoder: VitKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind);
+register!(kind::Encoder: VitKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
+    kind::Prediction: Predictor);

@@ -215,7 +215,7 @@ fn settings_of(table: &Table) -> Result<Settings> {
     for section in COMPONENTS {
         general.remove(section);
     }
-    let settings: Settings = config::parse("configuration", &general)?;
+    let settings: Settings = config::parse("", &general)?;
     settings.validate()?;
     Ok(settings)
 }

@@ -12,6 +12,8 @@ pub(super) fn run(
     registry: &Registry,
 ) -> Result<Value, CliError> {
     let resolved = super::request(config)?.resolve(registry)?;
+    // As `train` does: which devices there are is up to this binary.
+    crate::device::choose(&resolved.settings().device)?;
     if !args.json {
         print!("{}", resolved.to_commented_toml());
     }
