@@ -211,11 +211,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut shuffled = actions.clone();
     // Samples are in random order, so each one gets the action of an unrelated one.
     shuffled.rotate_left(1);
-    let (told, misled) = (loss(actions.clone())?, loss(shuffled)?);
+    let (matched, shuffled_loss) = (loss(actions.clone())?, loss(shuffled)?);
     println!("SIGReg after {} steps: {:.2}", outcome.steps, outcome.last.get("sigreg"));
-    println!("prediction loss with the true actions:     {told:.4}");
-    println!("prediction loss with the shuffled actions: {misled:.4}");
-    if 2.0 * told < misled {
+    println!("prediction loss with the true actions:     {matched:.4}");
+    println!("prediction loss with the shuffled actions: {shuffled_loss:.4}");
+    if 2.0 * matched < shuffled_loss {
         return Ok(());
     }
     Err("the prediction does not depend on the action".into())

@@ -1,4 +1,4 @@
-//! What the two terms do to a model by themselves: SIGReg makes embeddings Gaussian, prediction
+//! What each of the two terms does to a model alone: SIGReg makes embeddings Gaussian, prediction
 //! alone makes them collapse.
 
 use burn::module::Module;

@@ -134,7 +134,7 @@ fn unknown_vectors_are_refused() {
     assert_eq!(ends("modalities", (SIMD_VARIABLE, "scalar")).0, Some(0));
 }
 
-/// The allocator tells what it was told.
+/// The allocator reports its settings.
 #[test]
 #[cfg(target_os = "linux")]
 fn free_pages_are_kept() {

@@ -269,7 +269,7 @@ fn a_run_in_use_is_left_alone() {
         .unwrap();
     while !d.path().join("r/checkpoints/latest").exists() {
         std::thread::sleep(Duration::from_millis(10));
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended early");
     }
     let overwrite = [tiny("image", "3", "r"), vec!["--overwrite"]].concat();
     for words in [vec!["resume", "r", "--device", "cpu"], overwrite] {
@@ -335,7 +335,7 @@ fn a_run_starts_from_the_weights_of_another() {
     let from_file = begin(Some("first/checkpoints/step-00000060/model.bpk"), "c");
     assert!(from_run < 0.8 * fresh, "{from_run} {fresh}");
     assert_eq!((from_run, from_run), (from_checkpoint, from_file));
-    // It is a run of its own: its metrics begin at its first step, its configuration repeats it.
+    // It is a separate run: its metrics begin at its first step, its configuration repeats it.
     assert_eq!(metrics(&d.path().join("a")).len(), 1);
     let words = ["train", "--config", "a/config.toml", "--output", "again"];
     assert_eq!(json(d.path(), &words)["final"]["loss"].as_f64().unwrap(), from_run);

@@ -172,7 +172,7 @@ fn an_interrupt_saves_and_says_so() {
     let begun = d.path().join("r/metrics.jsonl");
     while !begun.exists() {
         std::thread::sleep(std::time::Duration::from_millis(20));
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended early");
     }
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -230,7 +230,7 @@ fn a_killed_run_resumes_to_the_same_numbers() {
     let latest = d.path().join("cut/checkpoints/latest");
     while !latest.exists() {
         std::thread::sleep(std::time::Duration::from_millis(5));
-        assert!(child.try_wait().unwrap().is_none(), "the run ended by itself");
+        assert!(child.try_wait().unwrap().is_none(), "the run ended early");
     }
     std::thread::sleep(std::time::Duration::from_millis(150));
     child.kill().unwrap();

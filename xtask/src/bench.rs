@@ -1,4 +1,4 @@
-//! `cargo xtask bench sigreg|step|loader|scale`: ours beside PyTorch, in turn, in one run; the loader; and
+//! `cargo xtask bench sigreg|step|loader|scale`: ours and PyTorch, alternating in one run; the loader; and
 //! runs on few and on many samples.
 
 mod plot;
@@ -144,9 +144,9 @@ fn write(name: &str, text: String) -> Result<(), String> {
     std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// What a process tells at its end.
+/// What a process reports at its end.
 #[derive(Debug, Clone, Default)]
-struct Told {
+struct Report {
     ms: f64,
     peak: f64,
     more: Value,
@@ -188,21 +188,21 @@ impl Side {
     }
 
     /// The median of the times in ms, the peak in MiB, and what more it tells, if it does.
-    fn finish(self) -> Result<Told, String> {
+    fn finish(self) -> Result<Report, String> {
         let Self { mut child, ask, answers, times } = self;
         drop(ask);
         let mut lines = answers.lines();
         let peak = lines.next().and_then(Result::ok).and_then(|l| l.trim().parse().ok());
         let more = lines.next().and_then(Result::ok).and_then(|l| serde_json::from_str(&l).ok());
         child.wait().map_err(|e| e.to_string())?;
-        let peak = peak.ok_or("a worker told no peak of memory")?;
-        Ok(Told { ms: median(times), peak, more: more.unwrap_or_default() })
+        let peak = peak.ok_or("a worker reported no peak memory")?;
+        Ok(Report { ms: median(times), peak, more: more.unwrap_or_default() })
     }
 }
 
 /// Times all sides in turn, and what each tells at its end: see [`Side::finish`]. Ends after at least
 /// five rounds where they take longer than `patience` seconds.
-fn in_turn(mut sides: Vec<Side>, patience: u64) -> Result<Vec<Told>, String> {
+fn in_turn(mut sides: Vec<Side>, patience: u64) -> Result<Vec<Report>, String> {
     let began = Instant::now();
     for round in 0..ROUNDS {
         if round >= 5 && began.elapsed() > Duration::from_secs(patience) {
@@ -240,7 +240,7 @@ fn compare(ours: &Path, python: Option<&Path>, case: Case) -> Result<Value, Stri
     let results = in_turn(sides, PATIENCE)?;
     let of = |i: usize| results.get(i);
     let ours = &results[0];
-    let ratio = |i: usize| of(i).map(|told| round(told.ms / ours.ms));
+    let ratio = |i: usize| of(i).map(|report| round(report.ms / ours.ms));
     let [v, n, k, m] = case;
     Ok(json!({
         "case": format!("V={v} N={n} K={k} M={m}"),

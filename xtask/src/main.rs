@@ -13,7 +13,7 @@ const HELP: &str = "Usage: ./x COMMAND
   test    set up, and run all tests
   lint    formatting, clippy, documentation, licences, advisories
   bench sigreg [--json]
-          time SIGReg beside PyTorch, which is installed into target/pytorch; write docs/results/
+          time SIGReg against PyTorch, which is installed into target/pytorch; write docs/results/
   bench step [--json]
           the same for whole training steps
   bench loader [--json]

@@ -2,7 +2,7 @@
 //!
 //! `time_scale SAMPLES STEPS` trains a small encoder on that many made-up samples of 1 KB and prints a JSON
 //! row: seconds from the start of the process to the first step, the median milliseconds of a step, and the
-//! most memory that the process took.
+//! most memory that the process took. Nothing is cached, so that every sample is made anew in both cases.
 
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -127,7 +127,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         return Err("usage: time_scale SAMPLES STEPS".into());
     };
     let fixed = "modality=scale encoder.name=mlp encoder.width=128 projector.hidden=128 \
-                 objective.slices=256 train.batch=64 probe.enabled=false data.workers=1";
+                 objective.slices=256 train.batch=64 probe.enabled=false data.workers=1 data.cache_mib=0";
     let mut assignments: Vec<String> = fixed.split_whitespace().map(String::from).collect();
     assignments.extend([format!("scale.count={samples}"), format!("train.steps={steps}")]);
     let resolved = Request { assignments, ..Request::default() }.resolve(&Registry::discover()?)?;

@@ -1,7 +1,7 @@
 //! The program's allocator.
 //!
 //! A training step allocates and frees the same large tensors over and over. The system's allocator hands
-//! their pages back each time and takes them again; jemalloc is told to keep them, and puts large blocks
+//! their pages back each time and takes them again; jemalloc is configured to keep them, and puts large blocks
 //! where they leave few gaps.
 
 #[global_allocator]

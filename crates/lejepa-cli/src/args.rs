@@ -32,7 +32,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Pretrain an encoder, then probe it beside its untrained self
+    /// Pretrain an encoder, then probe it and its untrained self
     Train(TrainArgs),
     /// Go on with a run that was interrupted, from its newest checkpoint
     Resume(ResumeArgs),
@@ -257,7 +257,7 @@ pub(crate) struct EmbedArgs {
     /// A folder, a manifest, or `demo`
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: String,
-    /// The file to make: .npy (with the paths in a .paths.txt beside it) or .csv
+    /// The file to make: .npy (with the paths in a .paths.txt) or .csv
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// auto, cpu, wgpu[:n] or cuda[:n]

@@ -78,7 +78,7 @@ fn is_read_only(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Keys that have a flag of their own.
+/// Keys that have their own flag.
 const FLAGS: [(&str, &str); 6] = [
     ("data.source = \"demo\"", "--data demo"),
     ("device = \"cpu\"", "--device cpu"),

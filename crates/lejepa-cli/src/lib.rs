@@ -9,9 +9,11 @@
 //! ```
 //!
 //! A training step allocates and frees large tensors over and over: on Linux the `lejepa` binary uses
-//! jemalloc, told to keep its pages, and such a binary may do the same (see `crates/lejepa-cli/src/main.rs`).
+//! jemalloc, configured to keep its pages, and such a binary may do the same (see `crates/lejepa-cli/src/main.rs`).
 //!
 //! One file per command, in `cmd/`.
+
+#![forbid(unsafe_code)]
 
 mod args;
 mod cmd;

@@ -224,7 +224,7 @@ pub trait BlobStore: Send + Sync {
         Vec::new()
     }
 
-    /// The path of sample `index`, where it is a file or a folder of its own.
+    /// The path of sample `index`, where the sample is a whole file or folder.
     fn path(&self, index: usize) -> Option<PathBuf> {
         self.blob(index).ok()?.path().map(Path::to_path_buf)
     }

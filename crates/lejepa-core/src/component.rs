@@ -10,14 +10,14 @@ use crate::{Error, Result};
 
 /// Something that is chosen by name: a modality, an encoder, a statistic, ...
 ///
-/// Beside this, a component implements the trait of its [`kind`](crate::kind), and its crate registers it
+/// In addition, a component implements the trait of its [`kind`](crate::kind), and its crate registers it
 /// with [`register!`](crate::register).
 pub trait Component: 'static {
     /// The name in the configuration: lower case, e.g. `"audio"`.
     const NAME: &'static str;
     /// One line for lists of components.
     const ABOUT: &'static str;
-    /// Its section of the configuration, beside `name`.
+    /// Its section of the configuration, without `name`.
     type Config: Section;
 
     /// What the keys of its section mean; see [`field_docs`](config::field_docs).
@@ -207,8 +207,9 @@ inventory::collect!(Registration);
 /// ```
 /// use lejepa_core::{Registry, kind, register};
 #[doc = include_str!("doc/waves.txt")]
-/// // `Waves` is a `Modality`, `Neighbours` a `ViewsKind` for it.
-/// register!(kind::Modality: Waves, kind::Views: Neighbours);
+/// // `Neighbours` is a `ViewsKind` for the modality `Waves`. A crate with both writes
+/// // `register!(kind::Modality: Waves, kind::Views: Neighbours);`.
+/// register!(kind::Views: Neighbours);
 ///
 /// # fn main() -> lejepa_core::Result<()> {
 /// let registry = Registry::discover()?;

@@ -92,7 +92,7 @@ pub fn defaults<T: Section>(name: &str) -> Result<Table> {
 pub fn parse<T: Section>(name: &str, table: &Table) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table.clone())).map_err(|e| {
         let path = e.path().to_string();
-        // An unknown field and the section as a whole have no path of their own.
+        // There is no path for an unknown field or for the section as a whole.
         let key = match (path.as_str(), name) {
             (".", "") => "configuration".to_string(),
             (".", name) => name.to_string(),

@@ -141,7 +141,7 @@ pub trait Dataset: Send + Sync {
     }
 
     /// Items that are stored together, e.g. in one archive, and are quick to read one after the other.
-    /// Disjoint ranges; what none of them holds is stored by itself. Training shuffles ranges, and
+    /// Disjoint ranges; items in none of them are stored separately. Training shuffles ranges, and
     /// items within a few ranges at a time, instead of all items at once.
     fn chunks(&self) -> Vec<Range<usize>> {
         Vec::new()
@@ -182,7 +182,7 @@ pub struct BlobDataset<I> {
 type Decode<I> = Box<dyn Fn(&Blob<'_>, Window<'_>) -> Result<Decoded<I>, String> + Send + Sync>;
 
 impl<I> BlobDataset<I> {
-    /// Blobs of `store`, decoded by `decode`, which says in words why it refuses one.
+    /// Blobs of `store`, decoded by `decode`, whose error is the reason, as text.
     pub fn new(
         store: Arc<dyn BlobStore>,
         decode: impl Fn(&Blob<'_>, Window<'_>) -> Result<Decoded<I>, String> + Send + Sync + 'static,

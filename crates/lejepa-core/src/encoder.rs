@@ -58,7 +58,7 @@ impl<'a> FlatInput<'a> {
     }
 }
 
-/// What is wanted of [`Encoder::features`] beside the pooled embedding.
+/// What [`Encoder::features`] returns in addition to the pooled embedding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Wants {

@@ -34,7 +34,7 @@ pub enum Error {
         kind: &'static str,
         /// What was asked for.
         name: String,
-        /// What there is, sorted.
+        /// The known names, sorted.
         known: Vec<String>,
     },
     /// Two crates registered the same name.
@@ -96,7 +96,7 @@ pub enum Error {
     Shape {
         /// Whose input it was.
         what: String,
-        /// The shape that is accepted, in words.
+        /// The accepted shape, as text.
         expected: String,
         /// The shape that came.
         got: Vec<usize>,

@@ -1,4 +1,4 @@
-//! Labels and splits: what a data set says about its samples beside their contents.
+//! Labels and splits: what a data set knows about its samples apart from their contents.
 
 /// Whether an item serves pretraining and fitting probes, or only testing them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -126,6 +126,8 @@
 //! # }
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod blob;
 mod component;
 pub mod config;

@@ -77,8 +77,8 @@ use crate::source::{SampleRule, Source, SourceKind};
 pub trait Modality: Component {
     /// File extensions in lower case, without the dot.
     const EXTENSIONS: &'static [&'static str];
-    /// Names of its streams of views, where it has several, in the order of their groups; each has an
-    /// encoder of its own, in `[encoder.STREAM]`. Empty for one stream.
+    /// Names of its streams of views, where it has several, in the order of their groups; each has its
+    /// own encoder, in `[encoder.STREAM]`. Empty for one stream.
     const STREAMS: &'static [&'static str] = &[];
 
     /// One decoded item.

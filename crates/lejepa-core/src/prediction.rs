@@ -7,7 +7,7 @@ use crate::component::Component;
 use crate::erased::{BoxedModule, Holder};
 use crate::{Result, ViewSpec};
 
-/// The projected views of a batch, and what is known beside them.
+/// The projected views of a batch, and their context.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Embedded<'a> {
@@ -40,7 +40,7 @@ impl<'a> Embedded<'a> {
 }
 
 /// A term of the loss that compares the views of a sample: a burn module, so that it may have
-/// parameters of its own, such as a predictor network. Its parameters are trained with the rest.
+/// parameters, such as those of a predictor network. Its parameters are trained with the rest.
 ///
 /// ```
 /// use burn::module::Module;

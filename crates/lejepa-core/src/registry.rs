@@ -20,7 +20,7 @@ use crate::{Error, Result};
 /// let waves = registry.find::<kind::Modality>("waves", None)?;
 /// assert_eq!((waves.build().rule)().extensions, ["wave"]);
 ///
-/// // A modality brings views of its own, named `default`.
+/// // A modality brings its default views along.
 /// let names: Vec<_> = registry.all::<kind::Views>().map(|r| r.meta().name).collect();
 /// assert_eq!(names, ["default", "neighbours"]);
 ///

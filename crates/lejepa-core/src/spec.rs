@@ -116,7 +116,7 @@ impl Group {
     }
 }
 
-/// What stands beside a sample's views for the prediction to be conditioned on: actions, time stamps.
+/// Data other than views that the prediction may be conditioned on: actions, time stamps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ContextSpec {
@@ -126,7 +126,7 @@ pub struct ContextSpec {
     pub width: usize,
 }
 
-/// The views of every sample: groups of them, and what context comes beside. Fixed for a run.
+/// The views of every sample: its groups and its context. Fixed for a run.
 ///
 /// The views of a sample are counted through its groups: those of the first group, then those of the
 /// second, ... The first group of a stream is the one whose shape an evaluation view has.

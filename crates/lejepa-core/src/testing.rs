@@ -75,7 +75,7 @@ pub struct TrainingChecks(pub fn(Registration) -> Vec<Violation>);
 
 inventory::collect!(TrainingChecks);
 
-/// Checks every rule. A plugin calls it in a test, beside `use lejepa_train as _;` and
+/// Checks every rule. A plugin calls it in a test that also has `use lejepa_train as _;` and
 /// `use lejepa_nn as _;`.
 ///
 /// # Panics

@@ -250,7 +250,7 @@ impl<S: Send + Sync + 'static> SampledDataset<S> {
         Ok(item)
     }
 
-    /// An item at a random window, which is drawn from a stream of its own, so that later draws are the
+    /// An item at a random window, drawn from a separate stream, so that later draws are the
     /// same whether the item came from the cache or from a file.
     fn random_item(&self, index: usize, rng: &mut ViewRng) -> Result<Arc<S>> {
         self.item(index, Window::Random(&mut rand::SeedableRng::from_rng(rng)))

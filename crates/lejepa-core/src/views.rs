@@ -2,7 +2,7 @@
 
 use crate::View;
 
-/// The views of one sample by group, with the context that comes beside them.
+/// The views of one sample by group, with their context.
 ///
 /// ```
 /// use lejepa_core::{View, Views};

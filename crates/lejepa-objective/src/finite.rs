@@ -10,7 +10,7 @@ pub(crate) fn check_finite<const D: usize>(
     values: &Tensor<D>,
 ) -> Result<(), ObjectiveError> {
     // 0 times a number is 0 but for NaN and infinity: one number to wait for. Where it cannot be
-    // read the device has failed, and whoever reads the loss will be told.
+    // read the device has failed, and reading the loss will report it.
     let sum = (values.clone().detach() * 0.0).sum().try_into_data();
     let finite = sum.map_or(true, |d| d.iter::<f64>().all(|x| x == 0.0));
     if finite {

@@ -256,7 +256,7 @@ impl Objective {
             Reduction::Pooled => views * samples,
         };
         let (device, clip) = (Device::flex(), self.config.clip);
-        // A generator of its own kind is not needed: the draws only have to be the same every time.
+        // Any generator will do: the draws only have to be the same every time.
         let normal = |shape: [usize; 3]| {
             device.seed(0);
             Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device)

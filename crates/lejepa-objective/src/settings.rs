@@ -11,7 +11,7 @@ use crate::{Objective, ObjectiveError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
-    /// Each view's N embeddings by themselves, then the mean over views (the paper).
+    /// The N embeddings of each view, then the mean over views (the paper).
     #[default]
     PerView,
     /// All V·N embeddings as one sample. For the same discrepancy up to V times as large.

@@ -47,7 +47,8 @@ pub enum Flow {
 /// }
 ///
 /// let run = RunDir::create(&folder.path().join("stopped"))?;
-/// let trainer = Trainer::new(&resolved, &Device::flex()).callback(Box::new(LowSigreg(1e9)));
+/// let device = Device::flex();
+/// let trainer = Trainer::new(&resolved, &device).callback(Box::new(LowSigreg(1e9)));
 /// let never = std::sync::atomic::AtomicBool::new(false);
 /// let outcome = trainer.run(&run, Start::New, &never, &mut Silent)?;
 /// assert_eq!(outcome.steps, 1);

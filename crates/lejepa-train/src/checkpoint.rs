@@ -1,5 +1,5 @@
-//! Checkpoints: a folder each, written beside, synced, then renamed; `latest` and `best` name whole
-//! ones. Every file is listed with its SHA-256 in `SHA256SUMS`, which `sha256sum -c` reads too.
+//! Checkpoints: one folder each, written under a temporary name, synced, then renamed; `latest` and `best`
+//! point to complete ones. Every file is listed with its SHA-256 in `SHA256SUMS`, which `sha256sum -c` reads too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::rundir::{RunDir, sync_folder, write_atomically, write_synced};
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
 
-/// Everything a run needs beside weights and moments to go on as if it had never stopped.
+/// Everything but weights and moments that a run needs to continue as if it had never stopped.
 ///
 /// Random streams need nothing: shuffling, views, directions, dropout and replacements are all
 /// addressed by the seed and the step (see `lejepa_core::Purpose`), and so is the place in the data.
@@ -222,7 +222,7 @@ fn hex(bytes: &[u8]) -> String {
 /// assert_eq!(checkpoint::load_state(&latest)?.step, 2);
 /// let model = checkpoint::load_model(&latest, Model::init(&resolved, &Device::flex())?)?;
 /// assert_eq!(model.dim(), 24);
-/// // A damaged checkpoint is told from a whole one.
+/// // A damaged checkpoint is recognised.
 /// std::fs::write(latest.join("state.json"), "{}")?;
 /// assert!(checkpoint::verify(&latest).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -1,4 +1,4 @@
-//! Probes of the trained encoder beside those of the untrained one.
+//! Probes of the trained encoder compared with those of the untrained one.
 
 use burn::tensor::Device;
 
@@ -10,7 +10,7 @@ use crate::probe::{ProbeResult, Scores, probe};
 use crate::resolved::Resolved;
 use crate::skipped::Skipped;
 
-/// Probes of the trained encoder beside the same probes of the untrained one.
+/// Probes of the trained encoder and the same probes of the untrained one.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct ProbeComparison {
     /// The trained encoder's result.

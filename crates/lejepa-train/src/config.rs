@@ -139,7 +139,7 @@ pub struct CheckpointConfig {
     pub minutes: f64,
     /// Steps between checkpoints; 0 saves none by the count. One is always saved at the end.
     pub steps: u64,
-    /// Checkpoints kept, at least 1, beside those that callbacks pin; older ones are removed.
+    /// Checkpoints kept, at least 1, not counting those that callbacks pin; older ones are removed.
     pub keep: usize,
 }
 

@@ -14,7 +14,7 @@ use crate::step::{Learner, loss_values};
 use crate::transfer::to_device;
 use crate::{Result, TrainError};
 
-// The submission is found by whoever links this crate.
+// Found by every binary that links this crate.
 lejepa_core::inventory::submit! { TrainingChecks(check) }
 
 /// Steps of the short run, and how many of them its two ends are averaged over.

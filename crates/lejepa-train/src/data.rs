@@ -120,7 +120,7 @@ fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Vec<
     let total = source.len();
     let done = AtomicUsize::new(0);
     let mut skipped = Vec::new();
-    // In pieces, so that progress can be told from this thread.
+    // In chunks, so that this thread can report progress.
     let piece = total.div_ceil(50).max(16);
     for start in (0..total).step_by(piece) {
         let end = (start + piece).min(total);

@@ -62,7 +62,7 @@ pub fn embed(
     embed_indices(&model.encoders, source, indices, device, observer)
 }
 
-/// As [`embed`], for an encoder by itself.
+/// As [`embed`], for encoders without the rest of the model.
 pub(crate) fn embed_indices(
     encoders: &[BoxedEncoder],
     source: &dyn ViewSource,

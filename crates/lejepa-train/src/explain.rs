@@ -1,4 +1,4 @@
-//! A configuration with what every key means beside it.
+//! A configuration with the documentation of its keys.
 
 use lejepa_core::{Value, config};
 use lejepa_nn::ProjectorConfig;

@@ -167,7 +167,7 @@ pub struct NamedEmbeddings {
 ///
 /// let best = checkpoint::best(&run)?;
 /// let embedder = Embedder::from_checkpoint(&run, &best, &registry, &Device::flex())?;
-/// assert_eq!(embedder.resolved().settings.modality, "image");
+/// assert_eq!(embedder.resolved().settings().modality, "image");
 /// let view = embedder.source("demo")?.eval_view(0)?;
 /// assert_eq!(embedder.embed_view(&view)?.len(), embedder.dim());
 /// let all = embedder.embed("demo", &mut Silent)?;
@@ -316,8 +316,8 @@ impl Embedder {
 }
 
 impl NamedEmbeddings {
-    /// Writes `.npy` (a float matrix, with the names in a file beside it, one a line) or `.csv`
-    /// (the column `path`, then one column a dimension).
+    /// Writes `.npy` (a float matrix, with the names in a second file, one per line) or `.csv`
+    /// (the column `path`, then one column per dimension).
     ///
     /// # Errors
     /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].

@@ -51,7 +51,7 @@ impl Model {
     /// ```
     pub fn init(resolved: &Resolved, device: &Device) -> Result<Self> {
         let seed = Seed(resolved.settings().seed);
-        // Every backend has a generator of its own. Weights are drawn on the CPU and then moved, so
+        // Every backend has its own generator. Weights are drawn on the CPU and then moved, so
         // that a run starts from the same point wherever it runs.
         let host = Device::flex();
         let host = match device.gradient_checkpointing_strategy() {

@@ -1,4 +1,4 @@
-//! What a run tells whoever watches it.
+//! What a run reports to its observer.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ pub enum Event<'a> {
         /// Of how many.
         total: usize,
     },
-    /// A sample that is left out or replaced; told once a sample.
+    /// A sample that is left out or replaced; reported once per sample.
     Skipped(&'a Skipped),
     /// Training begins at `step` of `total`.
     Start {

@@ -333,7 +333,7 @@ impl ModuleVisitor for Unflatten {
     }
 }
 
-/// Moves the gradients of parameters after the embeddings beside those of the encoders.
+/// Adds the gradients of the projectors and the prediction term to those of the encoders.
 fn move_gradients(model: &Model, from: &mut GradientsParams, to: &mut GradientsParams) {
     struct Move<'a>(&'a mut GradientsParams, &'a mut GradientsParams);
     impl ModuleVisitor for Move<'_> {

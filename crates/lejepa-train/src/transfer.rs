@@ -117,7 +117,7 @@ mod tests {
         let flat = View::new([1, 6], vec![0.5; 6]).unwrap();
         let error = to_device(&[&view, &flat], &device).unwrap_err();
         assert!(error.to_string().contains("among others"), "{error}");
-        // Bytes beside numbers, or beside bytes of another scale, travel as numbers.
+        // Bytes mixed with numbers, or with bytes of another scale, travel as numbers.
         let of = |std| {
             let levels = Arc::new(Levels::normalizing(&[0.0], &[std]));
             View::from_bytes([1, 2], vec![0, 255], levels).unwrap()

@@ -10,7 +10,7 @@
 //! Features: `image`, `audio`, `video` link the official modalities, `ffmpeg` reads video files,
 //! `wgpu` and `cuda` add GPUs.
 //!
-//! SIGReg by itself, on somebody's embeddings:
+//! SIGReg alone, on any embeddings:
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -28,6 +28,8 @@
 //! # Ok(())
 //! # }
 //! ```
+
+#![forbid(unsafe_code)]
 
 pub use lejepa_core as core;
 pub use lejepa_nn as nn;

@@ -15,6 +15,8 @@
 //! Of a recording longer than [`AudioConfig::whole_seconds`], training decodes a random segment each time
 //! and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod decode;
 mod demo;

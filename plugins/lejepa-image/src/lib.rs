@@ -12,6 +12,8 @@
 //! | [`crop`] | areas of a picture to planes of `f32` |
 //! | [`digits`] | the built-in data: 1,797 handwritten digits |
 
+#![forbid(unsafe_code)]
+
 mod blur;
 mod colour;
 mod config;

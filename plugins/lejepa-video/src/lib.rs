@@ -16,6 +16,8 @@
 //! Of a video with more than [`VideoConfig::max_frames`] frames, training decodes a random segment each
 //! time and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
+#![forbid(unsafe_code)]
+
 mod clip;
 mod config;
 mod decode;

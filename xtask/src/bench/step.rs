@@ -1,4 +1,4 @@
-//! `cargo xtask bench step`: whole training steps beside PyTorch.
+//! `cargo xtask bench step`: whole training steps against PyTorch.
 
 use std::path::Path;
 use std::process::Command;

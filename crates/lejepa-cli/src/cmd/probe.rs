@@ -1,4 +1,4 @@
-//! `lejepa probe RUN`: score a run's encoder beside its untrained self.
+//! `lejepa probe RUN`: score a run's encoder and its untrained self.
 
 use lejepa_core::{Registry, Value};
 use lejepa_train::{Model, Prepared, RunDir, checkpoint, compare_probes};

@@ -31,7 +31,7 @@ pub(super) struct Problem<'a> {
 const TILE_BYTES: usize = 1 << 20;
 /// Widest tile, in directions.
 const TILE_WIDTH: usize = 256;
-/// Rows of embeddings in one product of the way back.
+/// Rows of embeddings per matrix product of the backward pass.
 const CHUNK: usize = 128;
 
 impl Problem<'_> {

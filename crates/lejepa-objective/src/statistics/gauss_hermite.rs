@@ -22,7 +22,7 @@ pub(super) fn gauss_hermite(half: usize) -> Quadrature {
 }
 
 /// The node with `index` nodes below it: the eigenvalue of the symmetric tridiagonal matrix with
-/// zeros on the diagonal and √1, √2, … beside it (Golub & Welsch 1969), by bisection.
+/// zeros on the diagonal and √1, √2, … next to it (Golub & Welsch 1969), by bisection.
 fn node(order: usize, index: usize) -> f64 {
     if 2 * index + 1 == order {
         return 0.0;

@@ -108,7 +108,7 @@ impl MultivariateStatistic for BhepM {
         let beta = self.beta.max(1.01);
         // (β − 1)^{−D/2} is the largest of the three factors and is taken out, so that a large D
         // leaves something of the others; then it is put back in: among the exponents if it is
-        // above 1, where it could overflow by itself.
+        // above 1, where it could overflow.
         let log_largest = -half_dim * (beta - 1.0).ln();
         let (inside, outside) = (log_largest.max(0.0), log_largest.min(0.0).exp());
         let log_pairs = half_dim * (-1.0 / beta).ln_1p();

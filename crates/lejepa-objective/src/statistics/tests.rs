@@ -207,7 +207,7 @@ fn finite_in_f32_whatever_the_samples() {
     }
 }
 
-/// Where factors as (β − 1)^{−D/2} overflow by themselves, and with settings at their bounds.
+/// Where factors such as (β − 1)^{−D/2} overflow, and with settings at their bounds.
 #[test]
 fn finite_in_f32_in_many_dimensions() {
     let (rows, dim) = (6, 64);

@@ -152,7 +152,7 @@ pub(crate) fn effective_rank(rows: &[f32], dim: usize) -> f64 {
         let mean = column.mean();
         column.add_scalar_mut(-mean);
     }
-    // The smaller of the two Gram matrices has the same eigenvalues beside zeros.
+    // The smaller of the two Gram matrices has the same nonzero eigenvalues.
     let gram = if count < dim { &x * x.transpose() } else { x.transpose() * &x };
     let values = gram.symmetric_eigenvalues();
     let singular: Vec<f64> = values.iter().map(|v| v.max(0.0).sqrt()).collect();
