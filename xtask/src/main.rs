@@ -89,10 +89,23 @@ fn test(more: &[String]) -> Result<(), String> {
     // Built with the whole workspace, so that nothing is compiled a second time for fewer features.
     let examples = ["build", "--release", "--workspace", "--examples", "--features", &features];
     run(&mut cargo(&examples))?;
-    for example in ["sigreg-as-loss", "custom-encoder", "custom-training-loop", "embed-in-app"] {
+    for example in example_names()? {
         run_program(&mut Command::new(target().join("release/examples").join(example)))?;
     }
     custom_modality()
+}
+
+/// The examples of the facade: each file of `examples`, by the name that its manifest gives it.
+fn example_names() -> Result<Vec<String>, String> {
+    let folder = root().join("examples");
+    let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        let file = entry.ok()?.file_name().into_string().ok()?;
+        Some(file.strip_suffix(".rs")?.replace('_', "-"))
+    };
+    let mut names: Vec<String> = entries.filter_map(name).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// The example outside the workspace, as a user would build it: its tests, and a training.

@@ -207,10 +207,9 @@ impl<I: Send + Sync + 'static> Dataset for BlobDataset<I> {
             return Err(Error::sample(format!("#{index}"), "no such item"));
         }
         let blob = self.store.blob(index)?;
-        let is_folder = blob.path().is_some_and(std::path::Path::is_dir);
         match blob.is_empty() {
             Err(e) => Err(Error::sample(self.name(index), e)),
-            Ok(true) if !is_folder => {
+            Ok(true) if !blob.path().is_some_and(std::path::Path::is_dir) => {
                 Err(Error::sample(self.name(index), "the file is empty (0 bytes)"))
             }
             Ok(_) => (self.decode)(&blob, window).map_err(|e| Error::sample(self.name(index), e)),

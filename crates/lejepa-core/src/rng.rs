@@ -31,6 +31,8 @@ pub enum Purpose {
     Demo,
     /// Companions of a sample.
     Companions,
+    /// What projectors and the prediction term draw in one step.
+    Heads,
 }
 
 /// The seed of a run, from which every stream follows.

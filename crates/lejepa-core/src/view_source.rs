@@ -121,6 +121,9 @@ impl dyn ViewSource + '_ {
         let views = self.views(index, companions, rng)?;
         self.spec().check(&views)?;
         self.finite(index, views.iter())?;
+        if !views.context_values().all(f32::is_finite) {
+            return Err(Error::sample(self.name(index), "its context has NaN or infinite values"));
+        }
         Ok(views)
     }
 

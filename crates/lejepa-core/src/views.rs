@@ -53,6 +53,11 @@ impl Views {
         self.context.iter().find(|(n, _)| n == name).map(|(_, values)| values.as_slice())
     }
 
+    /// All values of the context.
+    pub(crate) fn context_values(&self) -> impl Iterator<Item = f32> {
+        self.context.iter().flat_map(|(_, values)| values).copied()
+    }
+
     /// All views, group by group.
     pub fn iter(&self) -> impl Iterator<Item = &View> {
         self.groups.iter().flatten()

@@ -1,5 +1,5 @@
-//! `cargo bench --package lejepa-kernels`: every operation on the CPU, forward and backward, with how
-//! many numbers it multiplies a second.
+//! `cargo bench --package lejepa-kernels`: forward and backward pass of every operation on the CPU, with
+//! multiplications or elements per second.
 
 use burn::tensor::{Device, Distribution, Tensor};
 use divan::counter::ItemsCount;
@@ -19,8 +19,8 @@ fn noise<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
     Tensor::random(shape, Distribution::Normal(0.0, 0.1), device)
 }
 
-/// One product on one thread, `[m, n, k]`: left, right or both sides transposed as on the way back of
-/// a layer.
+/// A product on one thread, `[m, n, k]`: of plain operands, and with the left or the right one transposed as in
+/// the backward pass of a layer.
 #[divan::bench(
     consts = [0, 1, 2],
     args = [(512, 192, 192), (512, 768, 192), (784, 384, 384), (784, 1536, 384), (196, 64, 196)],
@@ -55,7 +55,7 @@ fn one_product(
     });
 }
 
-/// A block of a ViT-Ti on 32 views of 64 tokens, and of a ViT-S on 4 views of 196.
+/// A block of ViT-Ti on 32 views of 64 tokens, and of ViT-S on 4 views of 196.
 #[divan::bench(
     consts = [0, 1],
     args = [(32, 64, 192, 3), (4, 196, 384, 6)],
@@ -73,8 +73,8 @@ fn block<const BF16: usize>(
         .map(|n| noise([n], &device).require_grad());
     let x = noise([samples * tokens, width], &device).require_grad();
     let sequences = [Sequences { samples, tokens }];
-    let multiplied = samples * tokens * (12 * width * width + 2 * tokens * width) * 3;
-    bencher.counter(ItemsCount::new(multiplied)).bench_local(|| {
+    let multiplications = samples * tokens * (12 * width * width + 2 * tokens * width) * 3;
+    bencher.counter(ItemsCount::new(multiplications)).bench_local(|| {
         PRECISIONS[BF16].scope(|| {
             let y =
                 transformer_block(x.clone(), matrices.clone(), vectors.clone(), shape, &sequences);
@@ -83,7 +83,7 @@ fn block<const BF16: usize>(
     });
 }
 
-/// A convolution, `[batch, side, input, output]` and stride, of a ResNet-18 on 8 pictures.
+/// A convolution of ResNet-18 on 8 images: batch, side, input, output and stride.
 #[divan::bench(
     consts = [0, 1],
     args = [(8, 64, 64, 64, 1), (8, 64, 64, 128, 2), (8, 32, 128, 128, 1), (8, 8, 512, 512, 1)],
@@ -104,12 +104,12 @@ fn convolution<const BF16: usize>(
     );
 }
 
-/// Batch norm, addition and ReLU, of a picture of a ResNet-18's first stage.
+/// Batch norm, residual and ReLU on images of the first stage of ResNet-18.
 #[divan::bench]
-fn norm_of_pictures(bencher: Bencher<'_, '_>) {
+fn batch_norm_residual_relu(bencher: Bencher<'_, '_>) {
     let device = Device::flex().autodiff();
     let x = noise([8, 64, 64, 64], &device).require_grad();
-    let added = noise([8, 64, 64, 64], &device).require_grad();
+    let residual = noise([8, 64, 64, 64], &device).require_grad();
     let (gamma, beta) = (noise([64], &device).require_grad(), noise([64], &device));
     bencher.counter(ItemsCount::new(8usize * 64 * 64 * 64)).bench_local(|| {
         let statistics = channel_statistics(x.clone());
@@ -117,17 +117,17 @@ fn norm_of_pictures(bencher: Bencher<'_, '_>) {
             gamma: gamma.clone(),
             beta: beta.clone(),
             statistics,
-            batch: true,
+            batch_statistics: true,
             activation: Activation::Relu,
             epsilon: 1e-5,
         };
-        black_box(batch_norm(x.clone(), norm, Some(added.clone())).sum().backward())
+        black_box(batch_norm(x.clone(), norm, Some(residual.clone())).sum().backward())
     });
 }
 
 /// Layer norm of 8192 rows of 192.
 #[divan::bench]
-fn norm_of_rows(bencher: Bencher<'_, '_>) {
+fn layer_norm_rows(bencher: Bencher<'_, '_>) {
     let device = Device::flex().autodiff();
     let x = noise([8192, 192], &device).require_grad();
     let (gamma, beta) = (noise([192], &device).require_grad(), noise([192], &device));
@@ -138,7 +138,7 @@ fn norm_of_rows(bencher: Bencher<'_, '_>) {
 
 /// AdamW on ten million parameters.
 #[divan::bench]
-fn optimizer(bencher: Bencher<'_, '_>) {
+fn adamw_step(bencher: Bencher<'_, '_>) {
     const N: usize = 10_000_000;
     let step =
         AdamWStep { lr: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.05, time: 3 };

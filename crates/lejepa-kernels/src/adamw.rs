@@ -2,24 +2,24 @@
 
 use rayon::prelude::*;
 
-use crate::lanes;
-use crate::profile::{Way, timed};
+use crate::elementwise;
+use crate::profile::{Pass, timed};
 
-/// Values that a thread updates at a time.
-const PART: usize = 1 << 15;
+/// Values in a task.
+const CHUNK: usize = 1 << 15;
 
-/// The factors of one step.
+/// Hyperparameters of one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWStep {
     /// Learning rate.
     pub lr: f32,
-    /// Decay of the first and the second moments.
+    /// Decay rates of the first and second moments.
     pub betas: [f32; 2],
-    /// What is added to the root of the second moment.
+    /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// Weight decay; `lr` times it is taken off.
+    /// Decoupled weight decay: weights shrink by `lr` times this.
     pub weight_decay: f32,
-    /// Number of the step, from 1.
+    /// Number of the step, starting at 1.
     pub time: i32,
 }
 
@@ -35,7 +35,7 @@ pub struct AdamWStep {
 /// let step = AdamWStep { lr: 0.1, betas: [0.9, 0.999], epsilon: 0.0, weight_decay: 0.0, time: 1 };
 /// let (mut w, mut m, mut v) = ([1.0, 1.0], [0.0; 2], [0.0; 2]);
 /// adamw(step, &mut w, &[3.0, -0.5], &mut m, &mut v);
-/// // The first step is of length lr, whatever the gradient.
+/// // The first step has length lr for any gradient.
 /// assert!((w[0] - 0.9).abs() < 1e-6 && (w[1] - 1.1).abs() < 1e-6);
 /// ```
 pub fn adamw(
@@ -50,11 +50,11 @@ pub fn adamw(
     let [b1, b2] = step.betas;
     let keep = (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)) as f32;
     let corrections = [1.0 - b1.powi(step.time), 1.0 - b2.powi(step.time)];
-    let parts = weights.par_chunks_mut(PART).zip(gradient.par_chunks(PART));
-    let moments = first.par_chunks_mut(PART).zip(second.par_chunks_mut(PART));
-    timed("adamw", Way::Forward, || {
-        parts.zip(moments).for_each(|((w, g), (m, v))| {
-            lanes::adamw(w, g, m, v, step.betas, keep, step.lr, step.epsilon, corrections);
+    let chunks = weights.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
+    let moments = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+    timed("adamw", Pass::Forward, || {
+        chunks.zip(moments).for_each(|((w, g), (m, v))| {
+            elementwise::adamw(w, g, m, v, step.betas, keep, step.lr, step.epsilon, corrections);
         });
     });
 }

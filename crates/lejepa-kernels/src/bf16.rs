@@ -1,50 +1,44 @@
-//! bf16 matrix products with 32-bit sums: on the tiles of AMX, or with AVX512-BF16's products of pairs
-//! (Intel 64 and IA-32 Architectures Software Developer's Manual, vol. 1, chapter 18, and vol. 2,
-//! `VDPBF16PS`).
-//!
-//! Both sides are rounded and packed into tiles of 16 rows of 64 bytes first: 16 × 32 left and 32 × 16
-//! right factors, the right ones stored in pairs along the common axis. AMX's `TDPBF16PS` takes such
-//! tiles as they are; `VDPBF16PS` takes a row of the right one, and a pair of the left one for all.
+//! Rounding to bf16.
 
-/// How this processor multiplies in bf16.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unit {
-    /// AMX: a 16 × 16 tile of sums at once.
-    Tiles,
-    /// AVX512-BF16: 16 sums of two products at once.
-    Pairs,
+/// The nearest bf16, ties to even, in the low half; NaN becomes the quiet NaN 0x7fc0.
+#[inline(always)]
+pub(crate) fn round_to_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // The sum overflows for NaNs only. Rounding up could turn those into infinities.
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    if x.is_nan() { 0x7fc0 } else { nearest }
 }
 
-/// The quickest unit there is.
-pub(crate) fn unit() -> Option<Unit> {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    return x86::unit();
-    #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-    return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_nearest_even_and_keeps_nan() {
+        for (x, want) in [
+            (1.0, 0x3f80),
+            (-1.0, 0xbf80),
+            (1.0 + 0.003, 0x3f80), // below half of 2⁻⁷
+            (1.0 + 0.005, 0x3f81),
+            (1.0 + 0.00390625, 0x3f80), // a tie, to even
+            (1.0 + 3.0 * 0.00390625, 0x3f82),
+            (0.0, 0),
+            (-0.0, 0x8000),
+            (1e-40, 0x0001), // subnormal
+            (f32::MAX, 0x7f80),
+            (f32::MIN, 0xff80),
+            (f32::INFINITY, 0x7f80),
+            (f32::NEG_INFINITY, 0xff80),
+        ] {
+            assert_eq!(round_to_bf16(x), want, "{x}");
+        }
+        // Quiet and signalling, of both signs, with the least and the largest payloads.
+        for payload in [1, 0x7fff, 0x8000, 0xffff, 0x1_0000, 0x3f_ffff, 0x40_0000, 0x7f_ffff] {
+            for sign in [0, 1 << 31] {
+                let x = f32::from_bits(sign | 0x7f80_0000 | payload);
+                assert!(x.is_nan());
+                assert_eq!(round_to_bf16(x), 0x7fc0, "{:x}", x.to_bits());
+            }
+        }
+    }
 }
-
-/// `into` (+)= `left` · `right`; `false`, and nothing done, where the processor or the layout does
-/// not allow it.
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(crate) use x86::product;
-
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-pub(crate) fn product(
-    _: &mut [f32],
-    _: usize,
-    _: bool,
-    _: crate::Matrix<'_>,
-    _: crate::Matrix<'_>,
-    _: [usize; 3],
-) -> bool {
-    false
-}
-
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod pack;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod pairs;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod tiles;
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-mod x86;

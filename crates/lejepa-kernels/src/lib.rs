@@ -1,32 +1,29 @@
 //! Fused CPU operations for burn-flex, each with its own backward pass.
 //!
-//! burn composes a transformer block of some fifty tensor operations, each of which reads and writes
-//! all of its data. Here the block is one operation that takes a chunk of samples through all of its
-//! layers while the chunk is in the cache, and comes back the same way. Vector instructions (up to
-//! AVX-512) are chosen at run time, so that one binary is fast everywhere. Weights are packed once for a
-//! way, and what they are multiplied with is read where it lies; the small products within attention
-//! are those of the crate `gemm`. With [`Precision::Bf16`] both use what the processor has for it (AMX,
-//! AVX512-BF16).
+//! burn composes a transformer block of some fifty tensor operations, each of which reads and writes all of its
+//! data. Here the block is one operation that runs all layers on one cache-sized chunk of samples at a time; the
+//! backward pass does the same in reverse. Vector instructions up to AVX-512 are chosen at run time, so one
+//! binary is fast on every processor. Weights are packed once for each pass; activations are not packed. With
+//! [`Precision::Bf16`], products run on AMX or AVX512-BF16.
 //!
-//! Results have the same bits for any number of threads: work is divided by shape alone, and sums are
-//! made in a fixed order.
+//! Results have the same bits for any number of threads: work is divided by shape alone, and sums run in a
+//! fixed order. NaN and ±∞ propagate as in burn's own operations, except that 3 × 3 convolution by Winograd's
+//! algorithm and products by Strassen's spread them to neighbouring outputs.
 //!
-//! | module | what |
+//! On other devices and types, the functions call burn's own operations; [`supports`] says where they are fused.
+//!
+//! | module | contents |
 //! |---|---|
-//! | `ops` | the operations on tensors: [`transformer_block`], [`linear`], [`layer_norm`] |
-//! | `pictures` | those on pictures: [`conv2d`], [`batch_norm`], [`norm_conv2d`] |
-//! | `extension` | how they become burn's, with autodiff; [`supports`] |
-//! | `block`, `attention`, `dense`, `conv`, `batch` | the same on slices |
-//! | `adamw` | an optimizer's step in one pass: [`adamw()`] |
-//! | `halves` | numbers kept in half the memory |
-//! | `groups` | sums in a fixed order |
-//! | `lanes` | elementwise and row-wise passes in vectors |
-//! | `matrix`, `bf16` | matrix products |
-//! | `rows`, `joins`, `unit`, `weight` | the same with factors taken from where they lie |
-//! | `strassen` | matrix products in fewer multiplications |
-//! | `winograd` | 3 × 3 convolution in fewer multiplications |
-//! | `profile` | how long each operation takes: [`profile()`] |
-//! | `memory` | buffers that are used again |
+//! | `ops` | the operations on tensors: [`transformer_block`], [`linear`], [`layer_norm`], [`conv2d`], [`batch_norm`], [`norm_conv2d`]; `ops::extension` binds them to burn, `ops::reference` composes them of burn's own |
+//! | `layers` | the same on slices |
+//! | `gemm` | matrix products: [`product()`] |
+//! | `elementwise`, `normalize` | elementwise and row-wise passes |
+//! | `simd` | choice of the instruction set: [`arch`] |
+//! | `activations`, `bf16` | activations saved in bf16; rounding to it |
+//! | `adamw` | an optimiser step in one pass: [`adamw()`] |
+//! | `reduce` | deterministic parallel sums |
+//! | `buffer`, `output` | pooled scratch memory: [`Buffer`]; output vectors |
+//! | `precision`, `profile` | [`Precision`]; wall time of operations: [`profile()`] |
 //!
 //! ```
 //! use burn::tensor::{Device, Distribution, Tensor};
@@ -39,40 +36,35 @@
 //! assert!(gamma.grad(&gradients).is_some());
 //! ```
 
+#![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+
+mod activations;
 mod adamw;
-mod attention;
-mod batch;
 mod bf16;
-mod block;
-mod conv;
-mod dense;
-mod extension;
-mod groups;
-mod halves;
-mod joins;
-mod lanes;
-mod matrix;
-mod memory;
+mod buffer;
+mod elementwise;
+mod gemm;
+mod layers;
+mod normalize;
 mod ops;
-mod pictures;
+mod output;
 mod precision;
 mod profile;
-mod rows;
-mod strassen;
-mod unit;
-mod weight;
-mod winograd;
+mod reduce;
+mod simd;
 
+pub use self::gemm::matrix::Matrix;
+pub use self::gemm::product;
 pub use adamw::{AdamWStep, adamw};
-pub use block::{BlockShape, Sequences};
-pub use extension::supports;
-pub use lanes::{NARROWER, SIMD_VARIABLE, arch};
-pub use matrix::{Matrix, product};
-pub use memory::Buffer;
-pub use ops::{layer_norm, linear, thinned_transformer_block, transformer_block};
-pub use pictures::{
+pub use buffer::Buffer;
+pub use layers::transformer_block::{BlockShape, Sequences};
+pub use ops::extension::supports;
+#[doc(hidden)]
+pub use ops::reference;
+pub use ops::{
     Activation, ChannelNorm, batch_norm, channel_statistics, conv2d, conv2d_with_statistics,
-    norm_conv2d,
+    layer_norm, linear, norm_conv2d, transformer_block, transformer_block_drop_path,
 };
 pub use precision::Precision;
 pub use profile::{OperationTime, profile};
+pub use simd::{NARROWER, SIMD_VARIABLE, arch};

@@ -1,12 +1,15 @@
-//! In how many bits matrix products are done.
+//! The precision of matrix products.
 
 use std::cell::Cell;
 use std::fmt;
 
-/// In how many bits the factors of matrix products are held, and the pictures that operations on them keep
-/// for their way back. Everything else, sums included, is done in 32 bits, whatever the choice.
+use crate::simd::bf16_isa;
+
+/// The type of the operands of matrix products, and of the images that operations save for the backward pass.
+/// Everything else, accumulators included, is f32.
 ///
-/// It is a setting of the thread that calls an operation, and holds for the operation's way back too.
+/// It is a setting of the calling thread. The backward pass of an operation uses the setting of its forward
+/// pass.
 ///
 /// ```
 /// use lejepa_kernels::Precision;
@@ -15,50 +18,49 @@ use std::fmt;
 /// let inside = Precision::Bf16.scope(Precision::now);
 /// assert_eq!(inside, Precision::Bf16);
 /// assert_eq!(Precision::now(), Precision::F32);
-/// println!("bf16 is quicker here: {}", Precision::Bf16.is_native());
+/// println!("bf16 products: {}", Precision::Bf16.is_native());
 /// assert_eq!(Precision::Bf16.to_string(), "bf16");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// 32 bits.
+    /// f32.
     #[default]
     F32,
-    /// bf16 (8 bits of exponent, 8 of precision) where the processor multiplies it (AMX or
-    /// AVX512-BF16); 32 bits elsewhere.
+    /// bf16 on processors with AMX or AVX512-BF16, f32 on others.
     Bf16,
 }
 
 thread_local! {
-    static NOW: Cell<Precision> = const { Cell::new(Precision::F32) };
+    static CURRENT: Cell<Precision> = const { Cell::new(Precision::F32) };
 }
 
 impl Precision {
     /// The setting of this thread.
     pub fn now() -> Self {
-        NOW.get()
+        CURRENT.get()
     }
 
-    /// Runs `work` with this setting.
+    /// Runs `work` on this thread with this setting.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
-        struct Back(Precision);
-        impl Drop for Back {
+        struct Restore(Precision);
+        impl Drop for Restore {
             fn drop(&mut self) {
-                NOW.set(self.0);
+                CURRENT.set(self.0);
             }
         }
-        let _back = Back(NOW.replace(self));
+        let _restore = Restore(CURRENT.replace(self));
         work()
     }
 
-    /// Whether this processor has products of this kind.
+    /// Whether this processor has instructions for products of this precision.
     pub fn is_native(self) -> bool {
         match self {
             Self::F32 => true,
-            Self::Bf16 => crate::bf16::unit().is_some(),
+            Self::Bf16 => bf16_isa().is_some(),
         }
     }
 
-    /// Whether factors are in bf16, here and now.
+    /// Whether products run in bf16 on this processor.
     pub(crate) fn is_narrow(self) -> bool {
         self == Self::Bf16 && self.is_native()
     }

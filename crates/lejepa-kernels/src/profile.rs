@@ -1,36 +1,37 @@
-//! How long operations take, for benchmarks.
+//! Wall time of operations, for benchmarks.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Which way an operation went.
+/// The pass of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
+pub(crate) enum Pass {
     Forward,
-    Back,
+    Backward,
 }
 
-/// What an operation of this crate took in all.
+/// Total time of an operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OperationTime {
-    /// The function that is the operation: `"transformer_block"`, ...; its way back ends in `" back"`.
+    /// Name of the function, e.g. `"transformer_block"`; `" backward"` is appended for its backward pass.
     pub name: String,
-    /// How often it ran.
+    /// Number of calls.
     pub calls: usize,
     /// Wall time.
     pub time: Duration,
 }
 
-static ON: AtomicBool = AtomicBool::new(false);
-/// Calls and time of each operation and way.
-type Times = BTreeMap<(&'static str, Way), (usize, Duration)>;
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// Calls and time of each operation and pass.
+type Times = BTreeMap<(&'static str, Pass), (usize, Duration)>;
 
 static TIMES: Mutex<Times> = Mutex::new(BTreeMap::new());
 
-/// Runs `work` and tells what each operation of this crate took meanwhile, on whatever thread it was
-/// called, the longest first. One profile at a time: another one would see the same operations.
+/// Runs `work` and returns the time of every operation of this crate meanwhile, on all threads, longest
+/// first. Profiles must not overlap: each would record the operations of both.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -43,25 +44,25 @@ static TIMES: Mutex<Times> = Mutex::new(BTreeMap::new());
 ///         .backward()
 /// });
 /// let names: std::collections::BTreeSet<_> = times.iter().map(|t| t.name.as_str()).collect();
-/// assert_eq!(names.into_iter().collect::<Vec<_>>(), ["layer_norm", "layer_norm back"]);
+/// assert_eq!(names.into_iter().collect::<Vec<_>>(), ["layer_norm", "layer_norm backward"]);
 /// assert!(times.iter().all(|t| t.calls == 1));
 /// # drop(gradients);
 /// ```
 pub fn profile<T>(work: impl FnOnce() -> T) -> (T, Vec<OperationTime>) {
-    struct Off;
-    impl Drop for Off {
+    struct Disable;
+    impl Drop for Disable {
         fn drop(&mut self) {
-            ON.store(false, Ordering::Relaxed);
+            ENABLED.store(false, Ordering::Relaxed);
         }
     }
     let times = || TIMES.lock().unwrap_or_else(PoisonError::into_inner);
     times().clear();
-    let off = Off;
-    ON.store(true, Ordering::Relaxed);
+    let disable = Disable;
+    ENABLED.store(true, Ordering::Relaxed);
     let result = work();
-    drop(off);
-    let row = |(&(name, way), &(calls, time)): (&(&str, Way), &(usize, Duration))| {
-        let name = format!("{name}{}", if way == Way::Back { " back" } else { "" });
+    drop(disable);
+    let row = |(&(name, pass), &(calls, time)): (&(&str, Pass), &(usize, Duration))| {
+        let name = format!("{name}{}", if pass == Pass::Backward { " backward" } else { "" });
         OperationTime { name, calls, time }
     };
     let mut rows: Vec<OperationTime> = times().iter().map(row).collect();
@@ -69,15 +70,15 @@ pub fn profile<T>(work: impl FnOnce() -> T) -> (T, Vec<OperationTime>) {
     (result, rows)
 }
 
-/// Runs an operation, on the clock if there is one.
-pub(crate) fn timed<T>(name: &'static str, way: Way, work: impl FnOnce() -> T) -> T {
-    if !ON.load(Ordering::Relaxed) {
+/// Runs an operation and records its time, if profiling is enabled.
+pub(crate) fn timed<T>(name: &'static str, pass: Pass, work: impl FnOnce() -> T) -> T {
+    if !ENABLED.load(Ordering::Relaxed) {
         return work();
     }
     let start = Instant::now();
     let result = work();
     let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
-    let (calls, time) = times.entry((name, way)).or_default();
+    let (calls, time) = times.entry((name, pass)).or_default();
     *calls += 1;
     *time += start.elapsed();
     result

@@ -1,6 +1,7 @@
 //! Views of one, two and three axes treated alike: missing leading axes have length one.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
+use lejepa_core::{Error, Features, Input, Result, Wants};
 
 /// The three grid axes (time, height, width) of a view batch `[B, C, ...]`.
 pub(crate) fn grid3<const RANK: usize>(dims: [usize; RANK]) -> [usize; 3] {
@@ -17,22 +18,87 @@ pub(crate) fn as_volume<const RANK: usize>(views: Tensor<RANK>) -> Tensor<5> {
     views.reshape([dims[0], dims[1], t, h, w])
 }
 
-/// Views of several shapes as volumes; lengths are an error.
-pub(crate) fn as_volumes<const RANK: usize>(
-    inputs: Vec<lejepa_core::Input<RANK>>,
-) -> lejepa_core::Result<Vec<Tensor<5>>> {
-    let volume = |input: lejepa_core::Input<RANK>| match input.lengths {
-        None => Ok(as_volume(input.values)),
-        Some(_) => Err(lejepa_core::Error::bad_value(
-            "encoder.name",
-            "this encoder does not support views of varying length",
-        )),
-    };
-    inputs.into_iter().map(volume).collect()
+/// An encoder of views as volumes `[B, C, T, H, W]`; [`encoder_of_any_grid`] makes it an
+/// [`Encoder`](lejepa_core::Encoder) of every rank.
+pub(crate) trait GridEncoder {
+    /// Width of the embedding.
+    fn width(&self) -> usize;
+
+    /// Embeds views of several shapes, one after the other.
+    fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2>;
+
+    /// Along each axis the cells that make up one token, where the encoder takes views of varying length.
+    fn patch(&self) -> Option<[usize; 3]> {
+        None
+    }
+
+    /// Features of views of one shape.
+    fn features(&self, views: Tensor<5>, wants: &Wants) -> Result<Features> {
+        if wants.is_pooled() {
+            Ok(Features::pooled(self.forward_all(vec![views])))
+        } else {
+            Err(unsupported("dense features"))
+        }
+    }
+
+    /// See [`Encoder::undecayed`](lejepa_core::Encoder::undecayed).
+    fn undecayed(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
-/// Makes `$encoder` an [`Encoder`](lejepa_core::Encoder) of views of one, two or three axes. It has
-/// `forward_all` for views of several shapes.
+fn unsupported(what: &str) -> Error {
+    Error::bad_value("encoder.name", format!("this encoder does not support {what}"))
+}
+
+/// Views of several shapes as volumes. Those of varying length become one volume each, cut to their whole
+/// patches, so that no padding is embedded.
+pub(crate) fn as_volumes<const RANK: usize>(
+    inputs: Vec<Input<RANK>>,
+    patch: Option<[usize; 3]>,
+) -> Result<Vec<Tensor<5>>> {
+    let mut volumes = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let volume = as_volume(input.values);
+        match (input.lengths, patch) {
+            (None, _) => volumes.push(volume),
+            (Some(lengths), Some(patch)) => volumes.extend(cut(volume, lengths, patch)),
+            (Some(_), None) => return Err(unsupported("views of varying length")),
+        }
+    }
+    Ok(volumes)
+}
+
+/// Each view alone, as far as its own patches reach.
+fn cut(views: Tensor<5>, lengths: Tensor<2, Int>, patch: [usize; 3]) -> Vec<Tensor<5>> {
+    let [batch, channels, ..] = views.dims();
+    let [_, axes] = lengths.dims();
+    let lengths: Vec<usize> =
+        lengths.into_data().iter::<i64>().map(|n| n.max(1) as usize).collect();
+    let view = |i: usize| {
+        let mut extent = [1; 3];
+        extent[3 - axes..].copy_from_slice(&lengths[i * axes..(i + 1) * axes]);
+        let mut view = views.clone().narrow(0, i, 1);
+        for (axis, (length, patch)) in extent.into_iter().zip(patch).enumerate() {
+            let whole = length.div_ceil(patch) * patch;
+            let there = view.dims()[2 + axis];
+            if there < whole {
+                // The longest view of a batch may end within a patch.
+                let mut shape = view.dims();
+                shape[2 + axis] = whole - there;
+                let zeros = Tensor::zeros(shape, (&view.device(), view.dtype()));
+                view = Tensor::cat(vec![view, zeros], 2 + axis);
+            }
+            view = view.narrow(2 + axis, 0, whole);
+        }
+        debug_assert_eq!(view.dims()[1], channels);
+        view
+    };
+    (0..batch).map(view).collect()
+}
+
+/// Makes `$encoder`, a [`GridEncoder`], an [`Encoder`](lejepa_core::Encoder) of views of one, two or three
+/// axes.
 macro_rules! encoder_of_any_grid {
     ($encoder:ty) => {
         $crate::grid::encoder_of_any_grid!($encoder, 3);
@@ -42,20 +108,55 @@ macro_rules! encoder_of_any_grid {
     ($encoder:ty, $rank:literal) => {
         impl lejepa_core::Encoder<$rank> for $encoder {
             fn encode(&self, views: burn::tensor::Tensor<$rank>) -> burn::tensor::Tensor<2> {
-                self.forward_all(vec![$crate::grid::as_volume(views)])
+                $crate::grid::GridEncoder::forward_all(self, vec![$crate::grid::as_volume(views)])
+            }
+            fn dim(&self) -> usize {
+                $crate::grid::GridEncoder::width(self)
             }
             fn encode_all(
                 &self,
                 inputs: Vec<lejepa_core::Input<$rank>>,
             ) -> lejepa_core::Result<burn::tensor::Tensor<2>> {
-                Ok(self.forward_all($crate::grid::as_volumes(inputs)?))
+                let patch = $crate::grid::GridEncoder::patch(self);
+                let volumes = $crate::grid::as_volumes(inputs, patch)?;
+                Ok($crate::grid::GridEncoder::forward_all(self, volumes))
             }
-            fn dim(&self) -> usize {
-                self.width()
+            fn features(
+                &self,
+                input: lejepa_core::Input<$rank>,
+                wants: &lejepa_core::Wants,
+            ) -> lejepa_core::Result<lejepa_core::Features> {
+                $crate::grid::features(self, input, wants)
+            }
+            fn takes_lengths(&self) -> bool {
+                $crate::grid::GridEncoder::patch(self).is_some()
+            }
+            fn undecayed(&self) -> Vec<String> {
+                $crate::grid::GridEncoder::undecayed(self)
             }
         }
     };
 }
+
+/// Features of views of one rank; their grid has as many axes as the views.
+pub(crate) fn features<const RANK: usize>(
+    encoder: &impl GridEncoder,
+    input: Input<RANK>,
+    wants: &Wants,
+) -> Result<Features> {
+    if wants.is_pooled() {
+        let volumes = as_volumes(vec![input], encoder.patch())?;
+        return Ok(Features::pooled(encoder.forward_all(volumes)));
+    }
+    if input.lengths.is_some() {
+        return Err(unsupported("dense features of views of varying length"));
+    }
+    let mut features = encoder.features(as_volume(input.values), wants)?;
+    let axes = features.grid.len();
+    features.grid.drain(..axes.saturating_sub(RANK - 2));
+    Ok(features)
+}
+
 pub(crate) use encoder_of_any_grid;
 
 /// Boxes an encoder of any grid for views of `axes` grid axes.

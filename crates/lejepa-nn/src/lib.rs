@@ -23,10 +23,10 @@
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 16, 16], &device)).dims(), [2, 48]);
 //! ```
 
-#![forbid(unsafe_code)]
-
 mod grid;
 mod mlp;
+mod patch;
+mod position;
 mod predictor;
 mod projector;
 mod resnet;

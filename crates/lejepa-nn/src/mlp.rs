@@ -7,7 +7,7 @@ use burn::tensor::module::adaptive_avg_pool3d;
 use lejepa_core::{BoxedEncoder, BuildContext, Component, EncoderKind, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::grid::{boxed, encoder_of_any_grid};
+use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
 
 /// Settings of an [`Mlp`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,13 +39,13 @@ pub struct Mlp {
     width: usize,
 }
 
-impl Mlp {
-    pub(crate) fn width(&self) -> usize {
+impl GridEncoder for Mlp {
+    fn width(&self) -> usize {
         self.width
     }
 
     /// `[B, C, T, H, W] -> [B, width]` for views of each shape, one after the other.
-    pub(crate) fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
+    fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
         let pooled = |views: Tensor<5>| {
             let [b, c, t, h, w] = views.dims();
             let pooled =

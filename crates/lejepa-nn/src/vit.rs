@@ -1,17 +1,19 @@
 //! Vision transformer (Dosovitskiy et al., arXiv 2010.11929) over any patch grid.
 
 use burn::module::Module;
-use burn::nn::{Gelu, LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use lejepa_core::{BoxedEncoder, BuildContext, Component, EncoderKind, Error, Result, ViewSpec};
+use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::{Device, Distribution, Tensor};
+use lejepa_core::{
+    BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Result, ViewSpec, Wants,
+};
 use lejepa_kernels::{
-    BlockShape, Sequences, layer_norm, linear, supports, thinned_transformer_block,
-    transformer_block,
+    BlockShape, Sequences, layer_norm, linear, transformer_block, transformer_block_drop_path,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::grid::{boxed, encoder_of_any_grid};
+use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
+use crate::patch::patchify;
+use crate::position::Positions;
 
 /// How patch tokens become one embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -107,6 +109,7 @@ impl VitConfig {
             norm: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
             patch: patch3,
             width: self.width,
+            positions: Positions::default(),
         }
     }
 
@@ -158,6 +161,8 @@ pub struct Vit {
     patch: [usize; 3],
     #[module(skip)]
     width: usize,
+    #[module(skip)]
+    positions: Positions,
 }
 
 #[derive(Module, Debug)]
@@ -179,30 +184,68 @@ struct Attention {
     heads: usize,
 }
 
-impl Vit {
-    /// Width of the embedding.
-    pub(crate) fn width(&self) -> usize {
+impl GridEncoder for Vit {
+    fn width(&self) -> usize {
         self.width
     }
 
     /// `[B, C, T, H, W] -> [B, width]` for views of each shape, one after the other.
-    pub(crate) fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
+    fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
         let tokens = views.into_iter().map(|views| self.tokens(views)).collect();
         let through = self.through_blocks(tokens).into_iter();
         Tensor::cat(through.map(|tokens| self.pooled(tokens)).collect(), 0)
     }
 
+    fn patch(&self) -> Option<[usize; 3]> {
+        Some(self.patch)
+    }
+
+    /// Dense features are the normalised tokens after the last block, without the class token; those of
+    /// other layers are not normalised.
+    fn features(&self, views: Tensor<5>, wants: &Wants) -> Result<Features> {
+        let depth = self.blocks.len();
+        if let Some(layer) = wants.layers.iter().find(|layer| **layer >= depth) {
+            let reason =
+                format!("has {depth} blocks, counted from 0: no features of layer {layer}");
+            return Err(Error::bad_value("encoder.depth", reason));
+        }
+        let [_, _, t, h, w] = views.dims();
+        let [pt, ph, pw] = self.patch;
+        let (mut x, sequences) = concatenate(vec![self.tokens(views)]);
+        let cells = |x: Tensor<2>| {
+            let x = split(x, &sequences).swap_remove(0);
+            let [_, tokens, _] = x.dims();
+            let first = usize::from(self.cls.is_some());
+            x.narrow(1, first, tokens - first)
+        };
+        let mut after = Vec::with_capacity(depth);
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x, &sequences);
+            after.push(wants.layers.contains(&i).then(|| cells(x.clone())));
+        }
+        let layers = wants.layers.iter().filter_map(|layer| after[*layer].clone()).collect();
+        let last = split(x.clone(), &sequences).swap_remove(0);
+        let features = Features::pooled(self.pooled(last))
+            .with_dense(self.normalize(cells(x)), [t / pt, h / ph, w / pw])
+            .with_layers(layers);
+        Ok(features)
+    }
+
+    fn undecayed(&self) -> Vec<String> {
+        self.cls.iter().map(|_| "cls".to_string()).collect()
+    }
+}
+
+impl Vit {
     /// `[B, C, T, H, W] -> [B, tokens, width]`
     fn tokens(&self, views: Tensor<5>) -> Tensor<3> {
         let device = views.device();
         let [b, _, t, h, w] = views.dims();
         let [pt, ph, pw] = self.patch;
         let grid = [t / pt, h / ph, w / pw];
-        let tokens = self.embed(patchify(views, self.patch));
-        let positions = sincos_positions(grid, self.width);
-        let n = grid.iter().product::<usize>();
-        let positions =
-            Tensor::<3>::from_data(TensorData::new(positions, [1, n, self.width]), &device);
+        let patches = patchify(views, self.patch);
+        let tokens = linear(patches, self.embed.weight.val(), bias(&self.embed));
+        let positions = self.positions.get(grid, self.width, &device, tokens.dtype());
         let tokens = tokens + positions;
         match &self.cls {
             Some(cls) => Tensor::cat(vec![cls.val().expand([b, 1, self.width]), tokens], 1),
@@ -210,55 +253,50 @@ impl Vit {
         }
     }
 
-    /// Samples of each length through all blocks: together, where the fused way is, so that weights are
-    /// prepared and their gradients summed once for all of them.
+    /// Samples of all lengths through all blocks, together, so that weights are packed and their gradients
+    /// summed once.
     fn through_blocks(&self, samples: Vec<Tensor<3>>) -> Vec<Tensor<3>> {
-        let fused = samples.iter().all(|x| supports(&x.device(), x.dtype()));
-        let weights = self.blocks.iter().map(Block::weights).collect::<Option<Vec<_>>>();
-        let Some(weights) = weights.filter(|_| fused) else {
-            let through = |x: Tensor<3>| self.blocks.iter().fold(x, |x, b| b.forward_plain(x));
-            return samples.into_iter().map(through).collect();
-        };
-        let (mut x, sequences) = joined(samples);
-        for (block, weights) in self.blocks.iter().zip(weights) {
-            x = block.forward_fused(x, weights, &sequences);
-        }
-        parted(x, &sequences)
+        let (x, sequences) = concatenate(samples);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, &sequences));
+        split(x, &sequences)
     }
 
     /// `[B, tokens, width] -> [B, width]`
     fn pooled(&self, x: Tensor<3>) -> Tensor<2> {
         match self.cls {
-            // Normalising a token and taking it commute; one token is less work than all.
+            // Layer norm is token-wise: the class token alone is enough.
             Some(_) => self.normalize(x.narrow(1, 0, 1)).squeeze_dim::<2>(1),
             None => self.normalize(x).mean_dim(1).squeeze_dim::<2>(1),
         }
     }
 
-    fn embed(&self, patches: Tensor<3>) -> Tensor<3> {
-        match &self.embed.bias {
-            Some(bias) if supports(&patches.device(), patches.dtype()) => {
-                linear(patches, self.embed.weight.val(), bias.val())
-            }
-            _ => self.embed.forward(patches),
-        }
-    }
-
     fn normalize(&self, x: Tensor<3>) -> Tensor<3> {
-        match &self.norm.beta {
-            Some(beta) if supports(&x.device(), x.dtype()) => {
-                layer_norm(x, self.norm.gamma.val(), beta.val(), EPSILON)
-            }
-            _ => self.norm.forward(x),
+        layer_norm(x, self.norm.gamma.val(), shift(&self.norm), EPSILON)
+    }
+}
+
+/// The bias of a layer, or 0.
+fn bias(layer: &Linear) -> Tensor<1> {
+    match &layer.bias {
+        Some(bias) => bias.val(),
+        None => {
+            let weight = layer.weight.val();
+            let [_, output] = weight.dims();
+            Tensor::zeros([output], (&weight.device(), weight.dtype()))
         }
     }
 }
 
-/// What [`transformer_block`] takes.
-type Weights = ([Tensor<2>; 4], [Tensor<1>; 8]);
+/// The shift of a norm, or 0.
+fn shift(norm: &LayerNorm) -> Tensor<1> {
+    match &norm.beta {
+        Some(beta) => beta.val(),
+        None => norm.gamma.val().zeros_like(),
+    }
+}
 
-/// Tokens of all samples one after the other, `[tokens, width]`.
-fn joined(samples: Vec<Tensor<3>>) -> (Tensor<2>, Vec<Sequences>) {
+/// Tokens of all samples, `[tokens, width]`.
+fn concatenate(samples: Vec<Tensor<3>>) -> (Tensor<2>, Vec<Sequences>) {
     let parts = samples.into_iter().map(|x| {
         let [samples, tokens, width] = x.dims();
         (x.reshape([samples * tokens, width]), Sequences { samples, tokens })
@@ -267,8 +305,8 @@ fn joined(samples: Vec<Tensor<3>>) -> (Tensor<2>, Vec<Sequences>) {
     (Tensor::cat(rows, 0), sequences)
 }
 
-/// What [`joined`] joined.
-fn parted(x: Tensor<2>, sequences: &[Sequences]) -> Vec<Tensor<3>> {
+/// The inverse of [`concatenate`].
+fn split(x: Tensor<2>, sequences: &[Sequences]) -> Vec<Tensor<3>> {
     let mut first = 0;
     let part = |of: &Sequences| {
         let (start, rows) = (first, of.samples * of.tokens);
@@ -279,119 +317,34 @@ fn parted(x: Tensor<2>, sequences: &[Sequences]) -> Vec<Tensor<3>> {
 }
 
 impl Block {
-    fn forward_fused(
-        &self,
-        x: Tensor<2>,
-        (matrices, vectors): Weights,
-        sequences: &[Sequences],
-    ) -> Tensor<2> {
+    fn forward(&self, x: Tensor<2>, sequences: &[Sequences]) -> Tensor<2> {
         let ([_, width], [_, hidden]) = (x.dims(), self.up.weight.dims());
         let heads = self.attention.heads;
         let shape = BlockShape { width, heads, hidden, epsilon: EPSILON as f32 };
+        let layers = [&self.attention.qkv, &self.attention.out, &self.up, &self.down];
+        let [qkv, out, up, down] = layers.map(bias);
+        let (norm1, norm2) = (&self.norm1, &self.norm2);
+        let matrices = layers.map(|layer| layer.weight.val());
+        let vectors =
+            [norm1.gamma.val(), shift(norm1), qkv, out, norm2.gamma.val(), shift(norm2), up, down];
         let samples = sequences.iter().map(|of| of.samples).sum();
-        // Drawn in the order in which the plain way needs them.
-        let draw = || {
-            let kept = self.kept(samples, &x.device())?.try_into_vec_as::<f32>();
-            Some(kept.unwrap_or_else(|_| unreachable!("what is drawn are numbers")))
-        };
-        match (draw(), draw()) {
+        let device = x.device();
+        match (self.branch_scale(samples, &device), self.branch_scale(samples, &device)) {
             (Some(first), Some(second)) => {
-                let factors = [first, second];
-                thinned_transformer_block(x, matrices, vectors, shape, sequences, factors)
+                let scales = [first, second];
+                transformer_block_drop_path(x, matrices, vectors, shape, sequences, scales)
             }
             _ => transformer_block(x, matrices, vectors, shape, sequences),
         }
     }
 
-    /// While training, what each sample's branch is multiplied with: 0 where it is dropped, more than 1
-    /// elsewhere, so that the mean is 1 (stochastic depth; Huang et al., arXiv 1603.09382).
-    fn kept(&self, samples: usize, device: &Device) -> Option<Tensor<1>> {
+    /// While training, the scale of a branch of each sample: 0 where it is dropped, and elsewhere such that the
+    /// mean is 1 (stochastic depth; Huang et al., arXiv 1603.09382).
+    fn branch_scale(&self, samples: usize, device: &Device) -> Option<Tensor<1>> {
         let keep = 1.0 - self.drop;
         let draw = || Tensor::random([samples], Distribution::Bernoulli(keep), device) / keep;
         (self.drop > 0.0 && device.is_autodiff()).then(draw)
     }
-
-    /// What [`transformer_block`] takes; `None` where a layer has no shift, which none of ours lacks.
-    fn weights(&self) -> Option<Weights> {
-        let layers = [&self.attention.qkv, &self.attention.out, &self.up, &self.down];
-        let shift = |layer: &Linear| layer.bias.as_ref().map(|b| b.val());
-        let norm = |norm: &LayerNorm| Some((norm.gamma.val(), norm.beta.as_ref()?.val()));
-        let ((gamma1, beta1), (gamma2, beta2)) = (norm(&self.norm1)?, norm(&self.norm2)?);
-        let [qkv, out, up, down] = layers.map(shift);
-        let vectors = [gamma1, beta1, qkv?, out?, gamma2, beta2, up?, down?];
-        Some((layers.map(|layer| layer.weight.val()), vectors))
-    }
-
-    /// The same by burn's own operations, for every backend.
-    fn forward_plain(&self, x: Tensor<3>) -> Tensor<3> {
-        let a = self.attention.forward(self.norm1.forward(x.clone()));
-        let x = x + self.thin(a);
-        let m =
-            self.down.forward(Gelu::new().forward(self.up.forward(self.norm2.forward(x.clone()))));
-        x + self.thin(m)
-    }
-
-    /// Drops the branch of some samples; see [`Block::kept`].
-    fn thin(&self, branch: Tensor<3>) -> Tensor<3> {
-        let [samples, _, _] = branch.dims();
-        match self.kept(samples, &branch.device()) {
-            Some(kept) => branch * kept.reshape([samples, 1, 1]),
-            None => branch,
-        }
-    }
-}
-
-impl Attention {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [b, n, d] = x.dims();
-        let dh = d / self.heads;
-        let qkv = self.qkv.forward(x).reshape([b, n, 3, self.heads, dh]).permute([2, 0, 3, 1, 4]);
-        let part = |i| qkv.clone().narrow(0, i, 1).reshape([b, self.heads, n, dh]);
-        let (q, k, v) = (part(0) * (dh as f64).powf(-0.5), part(1), part(2));
-        let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
-        self.out.forward(weights.matmul(v).swap_dims(1, 2).reshape([b, n, d]))
-    }
-}
-
-/// `[B, C, T, H, W] -> [B, patches, C·pt·ph·pw]`
-fn patchify(views: Tensor<5>, [pt, ph, pw]: [usize; 3]) -> Tensor<3> {
-    let [b, c, t, h, w] = views.dims();
-    let (gt, gh, gw) = (t / pt, h / ph, w / pw);
-    let size = c * pt * ph * pw;
-    if t == 1 {
-        // Fewer axes to permute than in the general case.
-        let x = views.reshape([b, c, gh, ph, gw, pw]).permute([0, 2, 4, 1, 3, 5]);
-        return x.reshape([b, gh * gw, size]);
-    }
-    let x = views.reshape([b, c, gt, pt, gh, ph, gw, pw]).permute([0, 2, 4, 6, 1, 3, 5, 7]);
-    x.reshape([b, gt * gh * gw, size])
-}
-
-/// Sine-cosine positions (Vaswani et al., arXiv 1706.03762), each used axis having its share of
-/// the width. Counted from the centre of the grid, in patches, so that a local view's positions lie
-/// within a global one's. Row-major `[patches, width]`.
-fn sincos_positions(grid: [usize; 3], width: usize) -> Vec<f32> {
-    let used: Vec<usize> = (0..3).filter(|&a| grid[a] > 1).collect();
-    let n = grid.iter().product::<usize>();
-    let mut out = vec![0.0; n * width];
-    if used.is_empty() {
-        return out;
-    }
-    let pairs = width / (2 * used.len());
-    // Wavelengths from one patch turn per 2π up to 100 of them.
-    let rates: Vec<f64> = (0..pairs).map(|p| 100f64.powf(-(p as f64) / pairs as f64)).collect();
-    for (i, row) in out.chunks_mut(width).enumerate() {
-        let at = [i / (grid[1] * grid[2]), i / grid[2] % grid[1], i % grid[2]];
-        for (slot, &a) in used.iter().enumerate() {
-            let position = at[a] as f64 - (grid[a] - 1) as f64 / 2.0;
-            for (p, rate) in rates.iter().enumerate() {
-                let (sin, cos) = (position * rate).sin_cos();
-                row[(slot * pairs + p) * 2] = sin as f32;
-                row[(slot * pairs + p) * 2 + 1] = cos as f32;
-            }
-        }
-    }
-    out
 }
 
 encoder_of_any_grid!(Vit);

@@ -1,26 +1,9 @@
+use lejepa_core::{Encoder, Input};
+
 use super::*;
 
 fn spec(global: Vec<usize>, local: Vec<usize>) -> ViewSpec {
     ViewSpec::multi_crop(2, global, 1, local)
-}
-
-#[test]
-fn patches_keep_pixels_together() {
-    let device = Device::flex();
-    let x = Tensor::<1, burn::tensor::Int>::arange(0..16, &device).float().reshape([1, 1, 1, 4, 4]);
-    let p: Vec<f32> = patchify(x, [1, 2, 2]).into_data().try_to_vec().unwrap();
-    assert_eq!(p[..4], [0.0, 1.0, 4.0, 5.0]);
-    assert_eq!(p[12..], [10.0, 11.0, 14.0, 15.0]);
-}
-
-#[test]
-fn two_and_three_axes_agree_where_they_should() {
-    let device = Device::flex();
-    let x = Tensor::<5>::random([2, 3, 4, 4, 6], Distribution::Default, &device);
-    let flat = patchify(x.clone(), [1, 2, 3]);
-    let frame = patchify(x.narrow(2, 1, 1), [1, 2, 3]);
-    // Frame 1 is the second block of 2·2 patches.
-    flat.narrow(1, 4, 4).into_data().assert_eq(&frame.into_data(), true);
 }
 
 #[test]
@@ -34,19 +17,6 @@ fn auto_patch_divides_every_view() {
         let got = VitConfig::default().patch_for(&spec(global.clone(), local)).unwrap();
         assert_eq!(got, want, "{global:?}");
     }
-}
-
-#[test]
-fn positions_differ_and_local_lies_inside_global() {
-    let p = sincos_positions([1, 4, 4], 32);
-    let rows: Vec<&[f32]> = p.chunks(32).collect();
-    for i in 0..16 {
-        for j in 0..i {
-            assert_ne!(rows[i], rows[j]);
-        }
-    }
-    let local = sincos_positions([1, 2, 2], 32);
-    assert_eq!(rows[5], &local[..32]);
 }
 
 #[test]
@@ -75,81 +45,66 @@ fn drop_path_is_for_training_only() {
     let config = VitConfig { width: 24, depth: 3, heads: 2, drop_path: 0.5, ..Default::default() };
     let vit = config.init(1, &[4], &device.clone().autodiff());
     let x = Tensor::<3>::random([4, 1, 16], Distribution::Default, &device.clone().autodiff());
-    use lejepa_core::Encoder;
     let run = |v: &Vit, x: Tensor<3>| v.encode(x).into_data();
     assert_ne!(run(&vit, x.clone()), run(&vit, x.clone()));
     let calm = vit.valid();
     assert_eq!(run(&calm, x.clone().inner()), run(&calm, x.inner()));
 }
 
+/// A block composed of burn's own modules.
+fn plain(block: &Block, x: Tensor<3>) -> Tensor<3> {
+    use burn::nn::Gelu;
+    use burn::tensor::activation::softmax;
+    let [b, n, d] = x.dims();
+    let (heads, depth) = (block.attention.heads, d / block.attention.heads);
+    let qkv = block.attention.qkv.forward(block.norm1.forward(x.clone()));
+    let qkv = qkv.reshape([b, n, 3, heads, depth]).permute([2, 0, 3, 1, 4]);
+    let part = |i| qkv.clone().narrow(0, i, 1).reshape([b, heads, n, depth]);
+    let (q, k, v) = (part(0) * (depth as f64).powf(-0.5), part(1), part(2));
+    let attended = softmax(q.matmul(k.swap_dims(2, 3)), 3).matmul(v);
+    let x = x + block.attention.out.forward(attended.swap_dims(1, 2).reshape([b, n, d]));
+    let hidden = Gelu::new().forward(block.up.forward(block.norm2.forward(x.clone())));
+    x + block.down.forward(hidden)
+}
+
 #[test]
-fn the_fused_block_is_the_plain_one() {
+fn a_block_is_the_composition_of_its_layers() {
     use burn::optim::GradientsParams;
     let device = Device::flex().autodiff();
-    // More samples than one chunk of the fused way holds, more tokens than it takes at once, and samples
-    // of several lengths.
     let of = |samples: usize, tokens: usize| Sequences { samples, tokens };
-    for (sequences, width, heads, drop_path) in [
-        (vec![of(37, 17)], 24, 2, 0.0),
-        (vec![of(2, 600)], 16, 4, 0.0),
-        (vec![of(2, 1)], 6, 1, 0.0),
-        (vec![of(37, 17)], 24, 2, 0.4),
-        (vec![of(40, 17), of(3, 60), of(1, 1)], 24, 2, 0.0),
-    ] {
-        let config = VitConfig { width, depth: 2, heads, drop_path, ..Default::default() };
-        let make = |device: &Device| {
-            device.seed(7);
-            let vit = config.init(1, &[1], device);
-            // Weights are drawn when they are first read.
-            assert!(vit.blocks.iter().all(|b| b.weights().is_some()));
-            vit
-        };
-        let vit = make(&device);
-        // The last one, which drops most.
-        let block = &vit.blocks[1];
-        let rows = sequences.iter().map(|of| of.samples * of.tokens).sum();
-        let noise = || Tensor::<2>::random([rows, width], Distribution::Default, &device);
-        let (x, weight) = (noise().require_grad(), noise());
-        let spare = device.clone().gradient_checkpointing();
-        let spared = make(&spare);
-        let [plain, fused, spared] = [0, 1, 2].map(|way| {
-            let (x, block) = match way {
-                2 => (Tensor::from_data(x.to_data(), &spare).require_grad(), &spared.blocks[1]),
-                _ => (x.clone(), block),
-            };
-            device.seed(11);
-            let y = if way == 0 {
-                let parts = parted(x.clone(), &sequences).into_iter();
-                joined(parts.map(|x| block.forward_plain(x)).collect()).0
-            } else {
-                block.forward_fused(x.clone(), block.weights().unwrap(), &sequences)
-            };
-            let weight = Tensor::from_data(weight.to_data(), &x.device());
-            let mut gradients = (y.clone() * weight).sum().backward();
-            let dx = x.grad_remove(&mut gradients).unwrap().into_data();
-            let gradients = GradientsParams::from_grads(gradients, block);
-            assert_eq!(gradients.len(), 12);
-            let mut all = vec![y.into_data(), dx];
-            for layer in [&block.attention.qkv, &block.attention.out, &block.up, &block.down] {
-                all.push(gradients.get::<2>(layer.weight.id).unwrap().into_data());
-                all.push(gradients.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().into_data());
-            }
-            for norm in [&block.norm1, &block.norm2] {
-                all.push(gradients.get::<1>(norm.gamma.id).unwrap().into_data());
-                all.push(gradients.get::<1>(norm.beta.as_ref().unwrap().id).unwrap().into_data());
-            }
-            all
-        });
-        for ((plain, fused), spared) in plain.iter().zip(&fused).zip(&spared) {
-            fused.assert_approx_eq::<f32>(plain, burn::tensor::Tolerance::rel_abs(1e-4, 1e-4));
-            fused.assert_eq(spared, true);
+    let sequences = [of(5, 17), of(3, 6), of(1, 1)];
+    let config = VitConfig { width: 24, depth: 1, heads: 2, ..Default::default() };
+    device.seed(7);
+    let vit = config.init(1, &[1], &device);
+    let block = &vit.blocks[0];
+    let rows = sequences.iter().map(|of| of.samples * of.tokens).sum();
+    let noise = || Tensor::<2>::random([rows, 24], Distribution::Default, &device);
+    let (x, weight) = (noise().require_grad(), noise());
+    let run = |y: Tensor<2>| {
+        let mut gradients = (y.clone() * weight.clone()).sum().backward();
+        let dx = x.grad_remove(&mut gradients).unwrap().into_data();
+        let gradients = GradientsParams::from_grads(gradients, block);
+        assert_eq!(gradients.len(), 12);
+        let mut all = vec![y.into_data(), dx];
+        for layer in [&block.attention.qkv, &block.attention.out, &block.up, &block.down] {
+            all.push(gradients.get::<2>(layer.weight.id).unwrap().into_data());
+            all.push(gradients.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().into_data());
         }
+        for norm in [&block.norm1, &block.norm2] {
+            all.push(gradients.get::<1>(norm.gamma.id).unwrap().into_data());
+            all.push(gradients.get::<1>(norm.beta.as_ref().unwrap().id).unwrap().into_data());
+        }
+        all
+    };
+    let parts = split(x.clone(), &sequences).into_iter().map(|x| plain(block, x));
+    let want = run(concatenate(parts.collect()).0);
+    for (value, want) in run(block.forward(x.clone(), &sequences)).iter().zip(&want) {
+        value.assert_approx_eq::<f32>(want, burn::tensor::Tolerance::rel_abs(1e-4, 1e-4));
     }
 }
 
 #[test]
-fn views_of_several_shapes_are_embedded_as_by_themselves() {
-    use lejepa_core::{Encoder, Input};
+fn views_of_several_shapes_are_embedded_as_one_shape_at_a_time() {
     let device = Device::flex();
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 24, depth: 2, heads: 2, pool, ..Default::default() };
@@ -174,6 +129,63 @@ fn class_token_and_mean_pool_have_the_same_shape() {
         for shape in [vec![3, 4, 16, 16], vec![3, 2, 8, 8]] {
             let x = Tensor::ones([2, shape.iter().product::<usize>()], &device);
             assert_eq!(e.encode(x, &shape).unwrap().dims(), [2, 24]);
+        }
+    }
+}
+
+#[test]
+fn dense_features_are_those_that_are_pooled() {
+    let device = Device::flex();
+    let x = Tensor::<4>::random([3, 2, 12, 8], Distribution::Default, &device);
+    for pool in [Pool::Cls, Pool::Mean] {
+        let config = VitConfig { width: 16, depth: 3, heads: 2, pool, ..Default::default() };
+        let vit = config.init(2, &[4, 4], &device);
+        let wants = Wants::dense().layers([2, 0]);
+        let features = Encoder::<4>::features(&vit, Input::new(x.clone()), &wants).unwrap();
+        assert_eq!(features.grid, [3, 2]);
+        let dense = features.dense.unwrap();
+        assert_eq!(dense.dims(), [3, 6, 16]);
+        let encoded = vit.encode(x.clone()).into_data();
+        features.pooled.into_data().assert_eq(&encoded, true);
+        if pool == Pool::Mean {
+            let mean = dense.clone().mean_dim(1).squeeze_dim::<2>(1).into_data();
+            mean.assert_approx_eq::<f32>(&encoded, burn::tensor::Tolerance::rel_abs(1e-5, 1e-5));
+        }
+        // The tokens after the last block, which only the norm parts from the dense features.
+        let [last, first] = &features.layers[..] else { panic!("two layers") };
+        vit.normalize(last.clone()).into_data().assert_eq(&dense.into_data(), true);
+        assert_ne!(first.clone().into_data(), last.clone().into_data());
+        let beyond = Wants::pooled().layers([3]);
+        assert!(Encoder::<4>::features(&vit, Input::new(x.clone()), &beyond).is_err());
+        let names = if pool == Pool::Cls { vec!["cls".to_string()] } else { vec![] };
+        assert_eq!(Encoder::<4>::undecayed(&vit), names);
+    }
+}
+
+#[test]
+fn padding_does_not_change_an_embedding() {
+    let device = Device::flex();
+    for pool in [Pool::Cls, Pool::Mean] {
+        let config = VitConfig { width: 16, depth: 2, heads: 2, pool, ..Default::default() };
+        let vit = config.init(2, &[4], &device);
+        let noise = |length| Tensor::<3>::random([1, 2, length], Distribution::Default, &device);
+        // One that fills its patches, one that ends within a patch, one longer than whole patches.
+        let lengths = [8usize, 5, 14];
+        let views = lengths.map(noise);
+        let padded = views.clone().map(|view| {
+            let [_, _, length] = view.dims();
+            let zeros = Tensor::<3>::zeros([1, 2, 14 - length], &device);
+            if length == 14 { view } else { Tensor::cat(vec![view, zeros], 2) }
+        });
+        let of = |n: usize| Tensor::<2, burn::tensor::Int>::from_data([[n as i32]], &device);
+        let batch = Tensor::cat(padded.to_vec(), 0);
+        let all = Tensor::cat(lengths.map(of).to_vec(), 0);
+        let together = vit.encode_all(vec![Input::new(batch).with_lengths(all)]).unwrap();
+        for (i, (view, length)) in views.into_iter().zip(lengths).enumerate() {
+            let alone = Input::new(view).with_lengths(of(length));
+            let alone = vit.encode_all(vec![alone]).unwrap().into_data();
+            let row = together.clone().narrow(0, i, 1).into_data();
+            row.assert_approx_eq::<f32>(&alone, burn::tensor::Tolerance::rel_abs(1e-5, 1e-5));
         }
     }
 }

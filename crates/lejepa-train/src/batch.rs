@@ -48,6 +48,14 @@ impl Batch {
     /// # Errors
     /// [`Error::Shape`](lejepa_core::Error::Shape) for views that break the specification.
     pub fn new(spec: Arc<ViewSpec>, samples: Vec<usize>, views: Vec<Views>) -> Result<Self> {
+        if samples.len() != views.len() {
+            return Err(lejepa_core::Error::Shape {
+                what: "the views of a batch".into(),
+                expected: format!("[{}] samples", samples.len()),
+                got: vec![views.len()],
+            }
+            .into());
+        }
         let mut context = vec![Vec::new(); spec.context().len()];
         for views in &views {
             spec.check(views)?;

@@ -186,11 +186,21 @@ pub fn save(run: &RunDir, contents: &Contents<'_>, config: &CheckpointConfig) ->
     written().inspect_err(|_| {
         let _ = fs::remove_dir_all(&temporary);
     })?;
-    for (marker, step) in contents.pinned.iter().filter(|(_, step)| *step == state.step) {
+    // Those of earlier checkpoints too: a crash may have come between a checkpoint and its marker.
+    for (marker, step) in contents.pinned.iter().filter(|(_, step)| path(run, *step).is_dir()) {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if marker == "latest" || marker.is_empty() || !marker.chars().all(plain) {
+            let reason = format!("`{marker}` cannot be the marker of a checkpoint");
+            return Err(lejepa_core::Error::bad_value("callbacks", reason).into());
+        }
         write_atomically(&all.join(marker), self::name(*step).as_bytes())?;
     }
     let pinned = |step: &u64| contents.pinned.iter().any(|(_, pinned)| pinned == step);
-    for old in steps(run)?.into_iter().rev().skip(config.keep.max(1)).filter(|s| !pinned(s)) {
+    let (before, after): (Vec<u64>, Vec<u64>) =
+        steps(run)?.into_iter().partition(|step| *step <= state.step);
+    // Later ones were damaged, or the run would have gone on from them.
+    let old = before.into_iter().rev().skip(config.keep.max(1)).filter(|s| !pinned(s));
+    for old in old.chain(after) {
         let path = all.join(self::name(old));
         fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
     }
@@ -258,8 +268,17 @@ pub fn verify(checkpoint: &Path) -> Result<()> {
         Ok(sums) => sums,
         Err(e) => return corrupt(&file, e.to_string()),
     };
-    let listed: Vec<(&str, &str)> = sums.lines().filter_map(|l| l.split_once("  ")).collect();
-    for name in [MODEL, OPTIMIZER, STATE] {
+    let mut listed = Vec::new();
+    for line in sums.lines() {
+        match line.split_once("  ") {
+            Some(pair) => listed.push(pair),
+            None => return corrupt(&file, format!("`{line}` is not a sum and a name")),
+        }
+    }
+    let present = [MODEL, OPTIMIZER, STATE].into_iter().map(String::from);
+    let optional = [EVALUATED].into_iter().filter(|name| checkpoint.join(name).is_file());
+    let callbacks = callbacks(checkpoint)?.into_iter().map(|name| format!("{CALLBACKS}/{name}"));
+    for name in present.chain(optional.map(String::from)).chain(callbacks) {
         if !listed.iter().any(|(_, file)| *file == name) {
             return corrupt(&file, format!("does not list {name}"));
         }
@@ -364,6 +383,23 @@ pub fn load_evaluated(checkpoint: &Path, model: Model) -> Result<Model> {
     } else {
         load_model(checkpoint, model)
     }
+}
+
+/// Names of the callbacks that a checkpoint has states of.
+///
+/// # Errors
+/// [`TrainError::Io`] where the folder cannot be read.
+pub fn callbacks(checkpoint: &Path) -> Result<Vec<String>> {
+    let folder = checkpoint.join(CALLBACKS);
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(TrainError::io("read", &folder)(e)),
+    };
+    let mut names: Vec<String> =
+        entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// The state of a callback; `None` where the checkpoint has none of this name.

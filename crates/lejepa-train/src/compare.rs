@@ -21,6 +21,7 @@ const FREE: [&str; 8] = [
 /// # Errors
 /// [`TrainError::Mismatch`] listing the differences.
 pub(crate) fn same_run(theirs: &Table, ours: &Table) -> Result<()> {
+    let (theirs, ours) = (&without_idle_callbacks(theirs), &without_idle_callbacks(ours));
     refuse("the run's checkpoint was made with another configuration", theirs, ours, |key| {
         !FREE.iter().any(|free| within(key, free))
     })
@@ -37,6 +38,16 @@ pub(crate) fn same_model(theirs: &Table, ours: &Table) -> Result<()> {
             .iter()
             .any(|s| within(key, s))
     })
+}
+
+/// A configuration without the callbacks that are off: which of them there are depends on what is linked.
+fn without_idle_callbacks(table: &Table) -> Table {
+    let mut table = table.clone();
+    if let Some(Value::Table(callbacks)) = table.get_mut("callbacks") {
+        callbacks
+            .retain(|_, section| section.get("enabled").and_then(Value::as_bool) == Some(true));
+    }
+    table
 }
 
 fn within(key: &str, section: &str) -> bool {
@@ -75,6 +86,16 @@ fn differences(prefix: &str, theirs: &Table, ours: &Table, found: &mut Vec<(Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callbacks_that_are_off_do_not_matter() {
+        let of = |text: &str| text.parse::<Table>().unwrap();
+        let on = of("[callbacks.ema]\nenabled = true\ndecay = 0.9");
+        let off = of("[callbacks.ema]\nenabled = false\ndecay = 0.5");
+        same_run(&off, &of("[callbacks]")).unwrap();
+        assert!(same_run(&on, &off).is_err());
+        assert!(same_run(&on, &of("[callbacks.ema]\nenabled = true\ndecay = 0.5")).is_err());
+    }
 
     #[test]
     fn what_matters_is_listed_and_what_does_not_is_not() {

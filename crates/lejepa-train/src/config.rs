@@ -223,7 +223,7 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn validate(&self) -> Result<()> {
         let (d, t, p) = (&self.data, &self.train, &self.probe);
-        let unit = 0.0..=1.0;
+        let (unit, minutes) = (0.0..=1.0, self.checkpoint.minutes);
         let rules: [(&str, bool, &str); 15] = [
             ("data.prefetch", d.prefetch >= 1, "must be at least 1"),
             ("data.max_bad", unit.contains(&d.max_bad), "must lie in 0..=1"),
@@ -233,7 +233,7 @@ impl Settings {
             ("train.lr", t.lr > 0.0 && t.lr.is_finite(), "must be above 0"),
             ("train.microbatches", t.microbatches >= 1, "must be at least 1"),
             ("train.log_every", t.log_every >= 1, "must be at least 1"),
-            ("checkpoint.minutes", self.checkpoint.minutes >= 0.0, "must be at least 0"),
+            ("checkpoint.minutes", minutes >= 0.0 && minutes.is_finite(), "must be at least 0"),
             ("checkpoint.keep", self.checkpoint.keep >= 1, "must be at least 1"),
             ("probe.neighbours", p.neighbours >= 1, "must be at least 1"),
             ("probe.temperature", p.temperature > 0.0, "must be above 0"),

@@ -24,9 +24,9 @@ pub fn is_guarded() -> bool {
 
 /// Runs foreign code; a panic in it becomes its message.
 pub(crate) fn catch_panics<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    GUARDED.set(true);
+    let outer = GUARDED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(run));
-    GUARDED.set(false);
+    GUARDED.set(outer);
     result.map_err(|panic| {
         let message = panic.downcast_ref::<&str>().map(ToString::to_string);
         message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()

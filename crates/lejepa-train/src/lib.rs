@@ -5,7 +5,7 @@
 //! | [`config`] | the general settings; [`Request`] → [`Resolved`]: strict layers of them |
 //! | `prepared`, [`data`] | a configuration with its data: which samples are trained on, which probed on |
 //! | `order`, `loader`, `batch` | which samples make up a step, their views, the same for any number of threads |
-//! | `model`, `step`, `group` | encoders, projectors and prediction as one burn module; one step of it; ranks |
+//! | `model`, `step`, `flat`, `group` | encoders, projectors and prediction as one burn module; one step of it; ranks |
 //! | `trainer`, `run` | the loop; what is between two steps |
 //! | `callback`, [`callbacks`] | what happens after a step: monitor, best checkpoint, EMA, online probe |
 //! | `adamw`, `schedule` | the optimizer and the learning rate by default |
@@ -49,6 +49,7 @@ mod error;
 mod events;
 mod explain;
 mod export;
+mod flat;
 mod group;
 mod guard;
 mod loader;

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use lejepa_core::{Error, Purpose, ViewSource};
 
 use crate::batch::Batch;
-use crate::guard::guarded;
+use crate::guard::{catch_panics, guarded};
 use crate::order::Order;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
@@ -237,8 +237,13 @@ fn work(shared: &Shared, to_trainer: &Sender<(u64, Result<Batch>)>) {
             state.next += 1;
             state.next - 1
         };
-        let batch =
-            make_batch(shared.source.as_ref(), &shared.order, step, 0..shared.order.batch());
+        // A panic of plugin code here must not leave the trainer waiting for this step.
+        let order = &shared.order;
+        let make = || make_batch(shared.source.as_ref(), order, step, 0..order.batch());
+        let batch = catch_panics(make).unwrap_or_else(|message| {
+            let reason = format!("the plugin panicked: {message}");
+            Err(Error::Data { reason, hint: String::new() }.into())
+        });
         if to_trainer.send((step, batch)).is_err() {
             return;
         }

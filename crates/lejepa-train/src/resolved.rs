@@ -130,6 +130,10 @@ impl Request {
         let name = self.choice("modality", &settings.modality)?;
         let modality = registry.find::<kind::Modality>(&name, None)?;
         let name = modality.name();
+        if COMPONENTS.contains(&name) || config::defaults::<Settings>("")?.contains_key(name) {
+            let reason = format!("`{name}` is the name of a section of the configuration");
+            return Err(Error::bad_value("modality", reason).into());
+        }
         let file = self.file.clone().unwrap_or_default();
         if let Some(other) = text(&file, "modality").filter(|other| *other != name) {
             let reason =
@@ -169,7 +173,14 @@ impl Request {
             keys.extend(entry.meta().defaults()?);
             insert(&mut layers.table, &format!("callbacks.{}", entry.name()), keys);
         }
-        let Layers { recipe, file, mut table, .. } = layers;
+        let Layers { recipe, mut file, mut table, .. } = layers;
+        if let Some(Value::Table(callbacks)) = file.get_mut("callbacks") {
+            // A callback of a crate that is not linked does not matter while it is off.
+            let is_on =
+                |section: &Value| section.get("enabled").and_then(Value::as_bool) == Some(true);
+            let known = |name: &str| registry.find::<Callbacks>(name, None).is_ok();
+            callbacks.retain(|name, section| known(name) || is_on(section) || !section.is_table());
+        }
         config::overlay(&mut table, &recipe, "")?;
         config::overlay(&mut table, &file, "")?;
         for assignment in &self.assignments {

@@ -1,7 +1,7 @@
 //! The state of a run: what is between its steps, and what it writes.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 use lejepa_core::{Schedule, Seed};
@@ -151,13 +151,25 @@ impl<'a> Run<'a> {
         learner.model = checkpoint::load_model(&saved, learner.model)?;
         learner.optimizer = checkpoint::load_optimizer(&saved, learner.optimizer)?;
         self.learner = Some(learner);
+        let mut unclaimed = checkpoint::callbacks(&saved)?;
         for callback in &mut self.callbacks {
-            if let Some(state) = checkpoint::load_callback(&saved, callback.name())? {
+            let name = callback.name();
+            unclaimed.retain(|other| other != name);
+            if let Some(state) = checkpoint::load_callback(&saved, name)? {
                 callback.load(&state)?;
             }
         }
+        for name in unclaimed {
+            let text = format!(
+                "the checkpoint has the state of a callback `{name}` that this run does not have"
+            );
+            self.warn(text, observer);
+        }
         self.state.step = state.step.min(self.state.total);
-        self.state.turned_bad = state.turned_bad;
+        // Where the data changed, an index may mean another sample.
+        let source = self.prepared.source.as_ref();
+        let is_same = |s: &Skipped| s.index < source.len() && source.name(s.index) == s.name;
+        self.state.turned_bad = state.turned_bad.into_iter().filter(is_same).collect();
         self.state.ended = state.ended;
         // Steps after the checkpoint are done again, so their lines must not be there twice.
         self.dir.truncate_metrics(self.state.step)?;
@@ -224,12 +236,16 @@ impl<'a> Run<'a> {
     pub(crate) fn update(&mut self, step: u64, pass: Pass) -> Result<Projected> {
         let peak = self.resolved.settings().train.lr;
         let lr = peak * self.schedule.factor(step, self.state.total);
+        if !(lr.is_finite() && lr >= 0.0) {
+            let reason = format!("the learning rate of step {} is {lr}", step + 1);
+            return Err(lejepa_core::Error::bad_value("schedule.name", reason).into());
+        }
         self.scalars.insert("lr".into(), lr);
         let learner = self.take_learner()?;
         self.learner = Some(learner.update(lr, pass.gradients));
         self.state.step = step + 1;
         self.meter.steps += 1;
-        Ok(Projected { embeddings: pass.embeddings, projections: pass.projections })
+        Ok(Projected { embeddings: pass.embeddings, projections: pass.projections.detach() })
     }
 
     /// Callbacks, metrics and the checkpoint of a step.
@@ -244,26 +260,25 @@ impl<'a> Run<'a> {
         let (done, total) = (step + 1, self.state.total);
         let settings = self.resolved.settings();
         let mut stopping = interrupted && done < total;
-        // Not where a checkpoint happens to be due: the lines are the same for every run.
+        // Independent of when checkpoints are due and of interruptions: callbacks see the same in every run.
         let every = settings.train.log_every;
-        let mut is_logged = done == total || stopping || done == 1 || done.is_multiple_of(every);
+        let is_logged = done == total || done == 1 || done.is_multiple_of(every);
         if is_logged {
             self.add_rates(&projected)?;
         }
         if self.call_back(batch, &projected, is_logged, observer)? == Flow::Stop && done < total {
             self.state.ended = true;
             stopping = false;
-            if !is_logged {
-                is_logged = true;
-                self.add_rates(&projected)?;
-            }
         }
-        if is_logged {
+        let is_last = stopping || self.state.ended;
+        if is_last && !is_logged {
+            self.add_rates(&projected)?;
+        }
+        if is_logged || is_last {
             self.log(done, observer)?;
         }
         let (minutes, every) = (settings.checkpoint.minutes, settings.checkpoint.steps);
-        let due = minutes > 0.0
-            && self.saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0)
+        let due = minutes > 0.0 && self.saved_at.elapsed().as_secs_f64() >= minutes * 60.0
             || every > 0 && done.is_multiple_of(every);
         if done == total || self.state.ended || stopping || due {
             self.save(done, observer)?;
@@ -278,7 +293,7 @@ impl<'a> Run<'a> {
 
     fn add_rates(&mut self, projected: &Projected) -> Result<()> {
         let dim = self.resolved.settings().projector.output;
-        let rows = projected.projections.clone().detach().try_into_vec_as::<f32>()?;
+        let rows = projected.projections.clone().try_into_vec_as::<f32>()?;
         self.scalars.insert("effective_rank".into(), effective_rank(&rows, dim));
         let rates = self.meter.rates();
         self.scalars.extend(rates.map(|(name, value)| (name.to_string(), value)));
@@ -321,7 +336,19 @@ impl<'a> Run<'a> {
 
     fn log(&mut self, done: u64, observer: &mut dyn Observer) -> Result<()> {
         let epoch = done as f64 / self.order.steps_per_epoch() as f64;
-        let metrics = StepMetrics { step: done, epoch, scalars: self.scalars.clone() };
+        let mut scalars = std::mem::take(&mut self.scalars);
+        let mut left_out = Vec::new();
+        scalars.retain(|name, value| {
+            let loggable = value.is_finite() && name != "step" && name != "epoch";
+            if !loggable {
+                left_out.push(format!("the scalar `{name}` is not logged: {value} at step {done}"));
+            }
+            loggable
+        });
+        for text in left_out {
+            self.warn(text, observer);
+        }
+        let metrics = StepMetrics { step: done, epoch, scalars };
         self.dir.append_metrics(&metrics)?;
         if let Some(events) = &mut self.events {
             let named = metrics.scalars.iter().map(|(name, value)| (name.as_str(), *value));

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
-use burn::tensor::{Device, GradientCheckpointingStrategy, Gradients, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use lejepa_core::{Embedded, Purpose, Seed, ViewSpec};
 use lejepa_kernels::Precision;
 use lejepa_objective::{Losses, Objective};
 
 use crate::batch::{Batch, Part};
 use crate::config::Memory;
+use crate::flat;
 use crate::group::{Alone, Group};
 use crate::model::{Model, draws};
 use crate::resolved::Resolved;
 use crate::{Result, TrainError};
 
-/// A model with all that it takes to train it by one step.
+/// A model with its optimizer and objective.
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
@@ -108,7 +109,7 @@ impl Learner {
     /// Forward and backward for the views of step `step` (0-based).
     ///
     /// With `train.microbatches`, or in a group, embeddings are a gradient cache (Gao et al., arXiv
-    /// 2101.06983): the encoder embeds the parts of the batch without a graph, the loss of the whole batch
+    /// 2101.06983): the encoder embeds the parts of the batch without gradients, the loss of the whole batch
     /// and its gradient with respect to the embeddings are taken, and the encoder runs once more, part by
     /// part, to turn it into gradients of the parameters. The statistic is that of the whole batch, and so
     /// is the result, but for batch norm within the encoder, which sees a part at a time.
@@ -116,6 +117,13 @@ impl Learner {
     /// # Errors
     /// Views that the encoder does not take; a group that fails.
     pub fn pass(&self, batch: &Batch, step: u64) -> Result<Pass> {
+        if **batch.spec() != *self.spec {
+            return Err(lejepa_core::Error::Data {
+                reason: "the batch has other views than the model".into(),
+                hint: "make both from one configuration".into(),
+            }
+            .into());
+        }
         self.precision.scope(|| {
             if self.microbatches <= 1 && self.group.size() == 1 {
                 self.whole(batch, step)
@@ -125,7 +133,7 @@ impl Learner {
         })
     }
 
-    /// Moves the parameters against their gradients.
+    /// Applies one optimizer step.
     pub fn update(mut self, lr: f64, gradients: GradientsParams) -> Self {
         self.model = self.optimizer.step(lr, self.model, gradients);
         self
@@ -140,9 +148,8 @@ impl Learner {
     fn whole(&self, batch: &Batch, step: u64) -> Result<Pass> {
         let embeddings = self.embed(&self.model, &batch.whole(), &[step])?;
         let detached = embeddings.iter().map(|e| e.clone().detach()).collect();
-        let projections = self.model.project(&self.spec, embeddings);
         let context = self.context(batch)?;
-        let losses = self.loss(&projections, &context, step)?;
+        let (projections, losses) = self.heads(embeddings, &context, step)?;
         let gradients = losses.total.clone().backward();
         let gradients = GradientsParams::from_grads(gradients, &self.model);
         Ok(Pass { losses, embeddings: detached, projections, context, gradients })
@@ -154,7 +161,7 @@ impl Learner {
         let address = |part: usize| [step, rank * self.microbatches.max(1) as u64 + part as u64];
         let parts = batch.split(self.microbatches);
         let mut cached: Vec<Vec<Tensor<3>>> = vec![Vec::new(); self.model.encoders.len()];
-        let scratch = self.scratch();
+        let scratch = self.copy().no_grad();
         for (i, part) in parts.iter().enumerate() {
             let embeddings = self.embed(&scratch, part, &address(i))?;
             for (all, embeddings) in cached.iter_mut().zip(embeddings) {
@@ -168,9 +175,8 @@ impl Learner {
             .into_iter()
             .map(|parts| Ok(self.group.gather(Tensor::cat(parts, 1))?.require_grad()))
             .collect::<Result<Vec<_>>>()?;
-        let projections = self.model.project(&self.spec, gathered.clone());
         let context = self.context(batch)?;
-        let losses = self.loss(&projections, &context, step)?;
+        let (projections, losses) = self.heads(gathered.clone(), &context, step)?;
         let mut gradients = losses.total.clone().backward();
         let first = self.first_sample(mine)?;
         let towards = gathered.iter().map(|embeddings| {
@@ -180,31 +186,35 @@ impl Learner {
         let towards: Vec<Option<Tensor<3>>> = towards.collect();
         let mut head = GradientsParams::from_grads(gradients, &self.model);
         let mut sum = GradientsAccumulator::new();
+        let mut running = Vec::with_capacity(parts.len());
         let mut from = 0;
         for (i, (part, count)) in parts.iter().zip(counts).enumerate() {
-            let embeddings = self.embed(&self.model, part, &address(i))?;
+            let copy = self.copy();
+            let embeddings = self.embed(&copy, part, &address(i))?;
             let dots = embeddings.into_iter().zip(&towards).filter_map(|(embeddings, towards)| {
                 Some((embeddings * towards.clone()?.narrow(1, from, count)).sum())
             });
             if let Some(dot) = dots.reduce(|a, b| a + b) {
                 let of_part: Gradients = dot.backward();
-                let of_part = GradientsParams::from_grads(of_part, &self.model);
-                sum.accumulate(&self.model, of_part);
+                let of_part = GradientsParams::from_grads(of_part, &copy);
+                sum.accumulate(&copy, of_part);
             }
+            running.extend(flat::running_statistics(&copy));
             from += count;
         }
-        let mut encoders = self.summed(sum.grads())?;
-        move_gradients(&self.model, &mut head, &mut encoders);
+        flat::set_running_statistics(&self.model, running, self.group.as_ref())?;
+        let mut encoders = flat::summed(&self.model, sum.grads(), self.group.as_ref())?;
+        flat::add_heads(&self.model, &mut head, &mut encoders);
         let embeddings = gathered.into_iter().map(Tensor::detach).collect();
         Ok(Pass { losses, embeddings, projections, context, gradients: encoders })
     }
 
-    /// A copy of the model whose running statistics are its own, so that those of batch norm move once a
-    /// step.
-    fn scratch(&self) -> Model {
+    /// A copy of the model with its own running statistics, so that those of batch norm move once a step, by the
+    /// mean over the parts.
+    fn copy(&self) -> Model {
         let copy = self.model.valid().train();
         match self.device.gradient_checkpointing_strategy() {
-            Some(strategy) => copy.map(&mut WithStrategy(strategy)),
+            Some(strategy) => flat::with_strategy(copy, strategy),
             None => copy,
         }
     }
@@ -219,20 +229,7 @@ impl Learner {
         Ok(counts.iter().take(self.group.rank()).map(|&n| n as usize).sum())
     }
 
-    /// The sum of gradients over the group.
-    fn summed(&self, mine: GradientsParams) -> Result<GradientsParams> {
-        if self.group.size() == 1 {
-            return Ok(mine);
-        }
-        let mut flat = Flatten { gradients: &mine, all: Vec::new() };
-        self.model.encoders.visit(&mut flat);
-        let all = self.group.sum(Tensor::cat(flat.all, 0))?;
-        let mut out = Unflatten { all, from: 0, gradients: GradientsParams::new() };
-        self.model.encoders.visit(&mut out);
-        Ok(out.gradients)
-    }
-
-    /// Whatever the encoder draws is addressed by the step, like all else.
+    /// Seeds the encoder's random draws by step and part.
     fn embed(&self, model: &Model, part: &Part<'_>, address: &[u64]) -> Result<Vec<Tensor<3>>> {
         let _drawing = draws();
         self.device.seed(self.seed.derive(Purpose::Encoder, address));
@@ -265,10 +262,28 @@ impl Learner {
         }
     }
 
-    fn loss(&self, z: &Tensor<3>, context: &[Tensor<2>], step: u64) -> Result<Losses> {
+    /// Projections and losses. What projectors and the prediction term draw is the same on every rank.
+    fn heads(
+        &self,
+        embeddings: Vec<Tensor<3>>,
+        context: &[Tensor<2>],
+        step: u64,
+    ) -> Result<(Tensor<3>, Losses)> {
+        let _drawing = draws();
+        self.device.seed(self.seed.derive(Purpose::Heads, &[step]));
+        let z = self.model.project(&self.spec, embeddings);
         let at = Embedded::new(z.clone(), &self.spec, context);
         let prediction = self.model.prediction.loss(&at)?;
-        Ok(self.objective.loss_unchecked(z.clone(), prediction, self.seed, step)?)
+        if prediction.dims() != [1] {
+            return Err(lejepa_core::Error::Shape {
+                what: "the prediction term".into(),
+                expected: "[1]".into(),
+                got: prediction.dims().to_vec(),
+            }
+            .into());
+        }
+        let losses = self.objective.loss_unchecked(z.clone(), prediction, self.seed, step)?;
+        Ok((z, losses))
     }
 }
 
@@ -285,71 +300,9 @@ pub(crate) fn loss_values(losses: &Losses) -> Result<Vec<(&'static str, f64)>> {
     Ok(names.zip(values.into_iter().map(f64::from)).collect())
 }
 
-/// Gives back the gradient checkpointing strategy, which `valid` drops.
-struct WithStrategy(GradientCheckpointingStrategy);
-
-impl ModuleMapper for WithStrategy {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| tensor.with_gradient_checkpointing_strategy(self.0))
-    }
-}
-
-struct Flatten<'a> {
-    gradients: &'a GradientsParams,
-    all: Vec<Tensor<1>>,
-}
-
-impl ModuleVisitor for Flatten<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        if value.is_require_grad() {
-            let size = value.shape().num_elements();
-            // Every rank gives as many numbers, whether its samples reach the parameter or not.
-            let device = value.device().without_autodiff();
-            let gradient = self.gradients.get::<D>(param.id);
-            self.all.push(
-                gradient.map_or_else(|| Tensor::zeros([size], &device), |g| g.reshape([size])),
-            );
-        }
-    }
-}
-
-struct Unflatten {
-    all: Tensor<1>,
-    from: usize,
-    gradients: GradientsParams,
-}
-
-impl ModuleVisitor for Unflatten {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let value = param.val();
-        if value.is_require_grad() {
-            let shape = value.dims();
-            let size = shape.iter().product();
-            let gradient = self.all.clone().narrow(0, self.from, size).reshape(shape);
-            self.gradients.register::<D>(param.id, gradient);
-            self.from += size;
-        }
-    }
-}
-
-/// Adds the gradients of the projectors and the prediction term to those of the encoders.
-fn move_gradients(model: &Model, from: &mut GradientsParams, to: &mut GradientsParams) {
-    struct Move<'a>(&'a mut GradientsParams, &'a mut GradientsParams);
-    impl ModuleVisitor for Move<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(gradient) = self.0.remove::<D>(param.id) {
-                self.1.register::<D>(param.id, gradient);
-            }
-        }
-    }
-    let mut both = Move(from, to);
-    model.projectors.visit(&mut both);
-    model.prediction.visit(&mut both);
-}
-
 #[cfg(test)]
 mod tests {
+    use burn::tensor::GradientCheckpointingStrategy;
     use lejepa_core::{Registry, View};
     use lejepa_image as _;
     use lejepa_nn as _;
@@ -378,5 +331,33 @@ mod tests {
             let embedded = learner.model.embed(&[vec![&view]], &learner.device);
             assert_eq!(embedded.unwrap().gradient_checkpointing_strategy(), Some(strategy));
         }
+    }
+
+    #[test]
+    fn running_statistics_move_once_a_step() {
+        let registry = Registry::discover().unwrap();
+        let after = |microbatches: usize| {
+            let words = format!(
+                "modality=image encoder.name=resnet18 encoder.width=4 projector.hidden=16 \
+                 objective.slices=16 train.microbatches={microbatches}"
+            );
+            let assignments = words.split_whitespace().map(String::from).collect();
+            let resolved =
+                Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
+            let source = resolved.open(lejepa_core::Source::Demo).unwrap();
+            let order = crate::Order::new((0..100).collect(), 9, Seed(0));
+            let batch = crate::make_batch(source.as_ref(), &order, 0, 0..9).unwrap();
+            let learner = Learner::new(&resolved, &Device::flex()).unwrap();
+            learner.pass(&batch, 0).unwrap();
+            let all = flat::running_statistics(&learner.model).unwrap();
+            all.try_into_vec_as::<f32>().unwrap()
+        };
+        let (whole, parts) = (after(1), after(3));
+        assert_eq!(whole.len(), parts.len());
+        // The first norm's mean, of four channels: the mean of the parts' means is that of the batch.
+        for (a, b) in whole.iter().zip(&parts).take(4) {
+            assert!((a - b).abs() <= 1e-4 * a.abs().max(1e-3), "{whole:?} {parts:?}");
+        }
+        assert!(whole.iter().take(4).any(|mean| mean.abs() > 1e-4), "{whole:?}");
     }
 }

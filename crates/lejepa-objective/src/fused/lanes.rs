@@ -32,7 +32,9 @@ const PARTIAL: usize = 64;
 #[inline(always)]
 fn cos_sin<S: Simd>(s: S, h: S::f32s) -> (S::f32s, S::f32s) {
     let c = |x: f32| s.splat_f32s(x);
-    let h = s.max_f32s(s.min_f32s(h, c(1e5)), c(-1e5));
+    let held = s.max_f32s(s.min_f32s(h, c(1e5)), c(-1e5));
+    // 0·h is 0 but for NaN and ±∞, which the comparisons may drop, and then NaN.
+    let h = s.mul_add_f32s(h, c(0.0), held);
     // Adding and subtracting 1.5·2^23 rounds to the nearest whole number.
     let magic = c(12_582_912.0);
     let turns = s.sub_f32s(s.mul_add_f32s(h, c(std::f32::consts::FRAC_1_PI), magic), magic);

@@ -1,0 +1,121 @@
+//! Fixed sine-cosine position embeddings (Vaswani et al., arXiv 1706.03762).
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+/// Position embeddings of the grids that were met, on the devices that asked for them.
+#[derive(Clone, Default)]
+pub(crate) struct Positions(Arc<Mutex<Vec<Entry>>>);
+
+struct Entry {
+    grid: [usize; 3],
+    width: usize,
+    device: Device,
+    positions: Tensor<3>,
+}
+
+/// Maximum number of cached grids; the oldest one is dropped.
+const MAX_ENTRIES: usize = 32;
+
+impl Positions {
+    /// Embeddings of the patches of a grid, `[1, patches, width]`.
+    pub(crate) fn get(
+        &self,
+        grid: [usize; 3],
+        width: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> Tensor<3> {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = entries.iter().find(|e| {
+            // Devices are equal whether they record gradients or not.
+            let strategy = e.device.gradient_checkpointing_strategy();
+            e.grid == grid
+                && e.width == width
+                && e.device == *device
+                && strategy == device.gradient_checkpointing_strategy()
+                && e.positions.dtype() == dtype
+        });
+        if let Some(entry) = found {
+            return entry.positions.clone();
+        }
+        let patches = grid.iter().product::<usize>();
+        let data = TensorData::new(sincos(grid, width), [1, patches, width]);
+        let positions = Tensor::<3>::from_data(data, (device, dtype));
+        if entries.len() == MAX_ENTRIES {
+            entries.remove(0);
+        }
+        let device = device.clone();
+        entries.push(Entry { grid, width, device, positions: positions.clone() });
+        positions
+    }
+}
+
+impl fmt::Debug for Positions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Positions")
+    }
+}
+
+/// Embeddings of the patches of a grid, row-major `[patches, width]`; each axis of more than one patch has an
+/// equal share of the width. Coordinates are relative to the centre of the grid, in patches, so that those of a
+/// local view lie within those of a global one.
+fn sincos(grid: [usize; 3], width: usize) -> Vec<f32> {
+    let used: Vec<usize> = (0..3).filter(|&a| grid[a] > 1).collect();
+    let n = grid.iter().product::<usize>();
+    let mut out = vec![0.0; n * width];
+    if used.is_empty() {
+        return out;
+    }
+    let pairs = width / (2 * used.len());
+    // Wavelengths from 2π patches up to 100 times as many.
+    let rates: Vec<f64> = (0..pairs).map(|p| 100f64.powf(-(p as f64) / pairs as f64)).collect();
+    for (i, row) in out.chunks_mut(width).enumerate() {
+        let at = [i / (grid[1] * grid[2]), i / grid[2] % grid[1], i % grid[2]];
+        for (slot, &a) in used.iter().enumerate() {
+            let position = at[a] as f64 - (grid[a] - 1) as f64 / 2.0;
+            for (p, rate) in rates.iter().enumerate() {
+                let (sin, cos) = (position * rate).sin_cos();
+                row[(slot * pairs + p) * 2] = sin as f32;
+                row[(slot * pairs + p) * 2 + 1] = cos as f32;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_differ_and_local_ones_lie_within_global_ones() {
+        let p = sincos([1, 4, 4], 32);
+        let rows: Vec<&[f32]> = p.chunks(32).collect();
+        for i in 0..16 {
+            for j in 0..i {
+                assert_ne!(rows[i], rows[j]);
+            }
+        }
+        let local = sincos([1, 2, 2], 32);
+        assert_eq!(rows[5], &local[..32]);
+    }
+
+    #[test]
+    fn positions_are_cached_by_grid_and_device() {
+        let (cache, device) = (Positions::default(), Device::flex());
+        let get = |grid, device: &Device| cache.get(grid, 8, device, DType::F32);
+        let first = get([1, 2, 3], &device);
+        first.into_data().assert_eq(&get([1, 2, 3], &device).into_data(), true);
+        assert_eq!(cache.0.lock().unwrap().len(), 1);
+        assert_eq!(get([1, 2, 2], &device).dims(), [1, 4, 8]);
+        assert!(get([1, 2, 3], &device.clone().autodiff()).device().is_autodiff());
+        assert_eq!(cache.0.lock().unwrap().len(), 3);
+        for n in 1..2 * MAX_ENTRIES {
+            let _ = get([1, 1, n], &device);
+        }
+        assert_eq!(cache.0.lock().unwrap().len(), MAX_ENTRIES);
+    }
+}
