@@ -9,7 +9,8 @@ use burn::optim::{LionConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use lejepa::core::config::{Docs, check, field_docs};
 use lejepa::core::{
-    Component, Error, OptimizerKind, Registry, Schedule, ScheduleKind, Seed, Value, kind, register,
+    Component, Error, OptimizerContext, OptimizerKind, Registry, Schedule, ScheduleKind, Seed,
+    Value, kind, register,
 };
 use lejepa::train::{
     Event, Learner, Observer, Order, Request, Result, RunDir, Start, StepMetrics, TrainError,
@@ -54,7 +55,7 @@ impl Component for Lion {
 }
 
 impl OptimizerKind for Lion {
-    fn build(config: &LionSettings, undecayed: Vec<String>) -> Result<ModuleOptimizer, Error> {
+    fn build(config: &LionSettings, at: &OptimizerContext<'_>) -> Result<ModuleOptimizer, Error> {
         let are_decays = config.betas.iter().all(|beta| (0.0..1.0).contains(beta));
         check::ensure("optimizer.betas", are_decays, "must be at least 0 and below 1")?;
         check::within("optimizer.weight_decay", config.weight_decay, 0.0..=100.0)?;
@@ -64,7 +65,7 @@ impl OptimizerKind for Lion {
             lion.with_weight_decay(weight_decay as f32).build()
         };
         let decayed = ModuleOptimizer::from(lion(config.weight_decay));
-        Ok(decayed.with_group(ParamGroup::from_paths(undecayed), lion(0.0), None))
+        Ok(decayed.with_group(ParamGroup::from_paths(at.undecayed.to_vec()), lion(0.0), None))
     }
 }
 

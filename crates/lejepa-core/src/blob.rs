@@ -69,7 +69,7 @@ impl<'a> Blob<'a> {
         &self.name
     }
 
-    /// What stands behind the last dot of the name, in lower case.
+    /// The file extension, in lower case.
     pub fn extension(&self) -> String {
         let extension = Path::new(self.name.as_ref()).extension();
         extension.map_or_else(String::new, |e| e.to_string_lossy().to_ascii_lowercase())

@@ -31,9 +31,9 @@ pub trait Component: 'static {
 #[serde(deny_unknown_fields)]
 pub struct NoConfig {}
 
-/// A kind of components, with what one is built by. [`kind`](crate::kind) lists those of this crate.
+/// A kind of component and the type of its builder. [`kind`](crate::kind) lists those of this crate.
 pub trait Kind: 'static {
-    /// What a message calls one: `"encoder"`.
+    /// Its name in messages: `"encoder"`.
     const WORD: &'static str;
     /// A function pointer, or a few of them, that builds one from its section.
     type Build: Copy + Send + Sync + 'static;
@@ -50,13 +50,13 @@ pub trait Builds<T: Component>: Kind {
     const BRINGS: Option<fn(Origin) -> Registration> = None;
 }
 
-/// A component without its type.
+/// A type-erased component.
 pub struct Entry<K: Kind> {
     meta: Meta,
     build: &'static K::Build,
 }
 
-/// What is known of a component of any kind.
+/// Metadata of a component.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Meta {
@@ -107,7 +107,7 @@ impl<K: Kind> Entry<K> {
         Of::<K, T>::ENTRY
     }
 
-    /// Name, defaults and the rest of what is known of it.
+    /// Its metadata.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
@@ -166,7 +166,7 @@ impl Registration {
         self.kind
     }
 
-    /// Name, defaults and the rest of what is known of the component.
+    /// The component's metadata.
     pub fn meta(&self) -> &'static Meta {
         self.meta
     }

@@ -9,6 +9,7 @@ use crate::{Error, Result, ViewRng};
 
 /// Which part of a long recording to decode, where an item is too long to be decoded whole.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Window<'a> {
     /// Anywhere, drawn from this stream: training.
     Random(&'a mut ViewRng),

@@ -27,10 +27,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A name that is not registered: a modality, an encoder, a view sampler or a statistic.
+    /// A name that is not registered: a modality, an encoder, a component or a statistic.
     #[error("unknown {kind} `{name}`; known: {}", list(.known))]
     Unknown {
-        /// `"modality"`, `"encoder"`, `"sampler"`, `"statistic"`.
+        /// `"modality"`, `"encoder"`, `"statistic"`, `"statistic"`.
         kind: &'static str,
         /// What was asked for.
         name: String,
@@ -40,7 +40,7 @@ pub enum Error {
     /// Two crates registered the same name.
     #[error("{kind} `{name}` is registered twice: by {first} and by {second}")]
     Duplicate {
-        /// `"modality"`, `"encoder"`, `"sampler"`, `"statistic"`.
+        /// `"modality"`, `"encoder"`, `"statistic"`, `"statistic"`.
         kind: &'static str,
         /// The name both claim.
         name: String,

@@ -6,7 +6,7 @@ use toml::Table;
 use crate::component::{Builds, Component, Kind, Origin, Registration};
 use crate::config;
 use crate::encoder::{BoxedEncoder, BuildContext, EncoderKind};
-use crate::optimizer::{self, OptimizerKind, ScheduleKind};
+use crate::optimizer::{self, OptimizerContext, OptimizerKind, ScheduleKind};
 use crate::pipeline::{Pipeline, SampledPipeline};
 use crate::prediction::{BoxedPrediction, PredictionContext, PredictionKind};
 use crate::sampler::{ViewSampler, ViewsKind};
@@ -140,8 +140,7 @@ pub struct Optimizer;
 
 impl Kind for Optimizer {
     const WORD: &'static str = "optimizer";
-    /// From its keys and the dotted names of the parameters that are not decayed.
-    type Build = fn(&Table, Vec<String>) -> Result<ModuleOptimizer>;
+    type Build = fn(&Table, &OptimizerContext<'_>) -> Result<ModuleOptimizer>;
 }
 
 impl<T: OptimizerKind> Builds<T> for Optimizer {
@@ -150,9 +149,9 @@ impl<T: OptimizerKind> Builds<T> for Optimizer {
 
 fn build_optimizer<T: OptimizerKind>(
     own: &Table,
-    undecayed: Vec<String>,
+    at: &OptimizerContext<'_>,
 ) -> Result<ModuleOptimizer> {
-    T::build(&config::parse("optimizer", own)?, undecayed)
+    T::build(&config::parse("optimizer", own)?, at)
 }
 
 /// Learning-rate schedules: types that implement [`ScheduleKind`]. Section `[schedule]`.

@@ -14,7 +14,7 @@
 //! | `blob`, `listing`, `source`, `dataset`, `labels` | where samples are and how they are decoded |
 //! | `view`, `values`, `views`, `spec` | a view, the views of a sample, what they promise to be |
 //! | `view_source` | a data set and a sampler as the trainer sees them |
-//! | `encoder`, `prediction`, `statistic`, `optimizer` | what a trainer is put together from |
+//! | `encoder`, `features`, `prediction`, `statistic`, `optimizer` | what a trainer is put together from |
 //! | `erased` | burn modules without their type |
 //! | `rng` | random streams addressed by what they are for |
 //! | [`testing`] | the conformance suite of a modality |
@@ -135,6 +135,7 @@ mod dataset;
 mod encoder;
 mod erased;
 mod error;
+mod features;
 pub mod kind;
 mod labels;
 mod listing;
@@ -158,17 +159,15 @@ pub use blob::{Blob, BlobStore, ReadSeek};
 pub use component::{Builds, Component, Entry, Kind, Meta, NoConfig, Origin, Registration};
 pub use config::Section;
 pub use dataset::{BlobDataset, Dataset, Decoded, Window};
-pub use encoder::{
-    BoxedEncoder, BuildContext, Encoder, EncoderKind, ErasedEncoder, Features, FlatInput, Input,
-    Wants,
-};
+pub use encoder::{BoxedEncoder, BuildContext, Encoder, EncoderKind, ErasedEncoder};
 pub use erased::BoxedModule;
 pub use error::{Error, Result, nearest};
+pub use features::{Features, FlatInput, Input, Wants};
 pub use kind::{DEFAULT_VIEWS, ModalityBuild};
 pub use labels::{Labels, Split};
 pub use listing::{Listing, has_extension};
 pub use modality::Modality;
-pub use optimizer::{OptimizerKind, Schedule, ScheduleKind};
+pub use optimizer::{OptimizerContext, OptimizerKind, Schedule, ScheduleKind};
 pub use pipeline::{OpenOptions, Pipeline, SampledPipeline};
 pub use prediction::{
     BoxedPrediction, Embedded, ErasedPrediction, Prediction, PredictionContext, PredictionKind,

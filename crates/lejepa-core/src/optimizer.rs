@@ -10,7 +10,7 @@ use crate::component::Component;
 /// ```
 /// use burn::module::ParamGroup;
 /// use burn::optim::{ModuleOptimizer, SgdConfig};
-/// use lejepa_core::{Component, NoConfig, OptimizerKind, Result};
+/// use lejepa_core::{Component, NoConfig, OptimizerContext, OptimizerKind, Result};
 ///
 /// /// Stochastic gradient descent, without weight decay for anything.
 /// struct Sgd;
@@ -22,23 +22,38 @@ use crate::component::Component;
 /// }
 ///
 /// impl OptimizerKind for Sgd {
-///     fn build(_: &NoConfig, _undecayed: Vec<String>) -> Result<ModuleOptimizer> {
+///     fn build(_: &NoConfig, _: &OptimizerContext<'_>) -> Result<ModuleOptimizer> {
 ///         Ok(SgdConfig::new().init().into())
 ///     }
 /// }
-/// assert!(Sgd::build(&NoConfig {}, vec![]).is_ok());
+/// assert!(Sgd::build(&NoConfig {}, &OptimizerContext::new(&[])).is_ok());
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
 pub trait OptimizerKind: Component {
-    /// Builds the optimizer. `undecayed` are the dotted names of the parameters that weight decay
-    /// spares: vectors, and what encoders name ([`Encoder::undecayed`](crate::Encoder::undecayed)).
+    /// Builds the optimizer.
     ///
     /// # Errors
     /// [`Error::BadValue`](crate::Error::BadValue) for settings out of range.
-    fn build(config: &Self::Config, undecayed: Vec<String>) -> Result<ModuleOptimizer>;
+    fn build(config: &Self::Config, at: &OptimizerContext<'_>) -> Result<ModuleOptimizer>;
 }
 
-/// How the learning rate moves over a run.
+/// What an optimizer is built for.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct OptimizerContext<'a> {
+    /// Dotted names of the parameters that weight decay spares: vectors, and what encoders name
+    /// ([`Encoder::undecayed`](crate::Encoder::undecayed)).
+    pub undecayed: &'a [String],
+}
+
+impl<'a> OptimizerContext<'a> {
+    /// An optimizer that does not decay these parameters.
+    pub fn new(undecayed: &'a [String]) -> Self {
+        Self { undecayed }
+    }
+}
+
+/// The learning rate over a run, relative to its peak.
 pub trait Schedule: Send + Sync {
     /// The learning rate of step `step` (from 0) of `total` over its peak, `train.lr`.
     fn factor(&self, step: u64, total: u64) -> f64;

@@ -147,7 +147,7 @@ pub trait ViewSampler: Send + Sync {
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
 pub trait ViewsKind: Component {
-    /// Whose samples it makes views of.
+    /// The modality whose samples it takes.
     type Modality: Modality;
 
     /// Builds the sampler. `modality` is the modality's own section, which says how samples were

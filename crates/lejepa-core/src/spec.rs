@@ -116,7 +116,7 @@ impl Group {
     }
 }
 
-/// Data other than views that the prediction may be conditioned on: actions, time stamps.
+/// Conditioning input of the prediction term, for each sample: actions, time stamps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ContextSpec {

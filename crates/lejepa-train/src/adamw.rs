@@ -6,7 +6,7 @@ use burn::optim::{
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use lejepa_core::config::{Docs, field_docs};
-use lejepa_core::{Component, Error, OptimizerKind};
+use lejepa_core::{Component, Error, OptimizerContext, OptimizerKind};
 use lejepa_kernels::{AdamWStep, adamw, supports};
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ impl Component for AdamWKind {
 impl OptimizerKind for AdamWKind {
     fn build(
         config: &AdamWSettings,
-        undecayed: Vec<String>,
+        at: &OptimizerContext<'_>,
     ) -> lejepa_core::Result<ModuleOptimizer> {
         let AdamWSettings { weight_decay, betas } = *config;
         if !(weight_decay >= 0.0 && weight_decay.is_finite()) {
@@ -53,7 +53,7 @@ impl OptimizerKind for AdamWKind {
             return Err(Error::bad_value("optimizer.betas", "must lie in 0..1"));
         }
         Ok(ModuleOptimizer::from(AdamW::new(betas, weight_decay)).with_group(
-            ParamGroup::from_paths(undecayed),
+            ParamGroup::from_paths(at.undecayed.to_vec()),
             AdamW::new(betas, 0.0),
             None,
         ))

@@ -1,5 +1,7 @@
 //! What happens after a step: the trait [`Callback`], and what registers one.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 use lejepa_core::{Component, Kind, Labels, Table, ViewSource, config};
 use lejepa_objective::Gauge;
@@ -14,13 +16,14 @@ use burn::tensor::Tensor;
 /// Named numbers of a step, in the order in which they are logged.
 pub type Scalars = IndexMap<String, f64>;
 
-/// Whether a run goes on after a step.
+/// Whether a run continues after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
-    /// It does.
+    /// Continue.
     Continue,
-    /// It saves, probes and ends as if this had been its last step.
+    /// Save, probe and end as if this had been the last step. The run is finished then: resuming it only
+    /// reports it again.
     Stop,
 }
 
@@ -82,7 +85,7 @@ pub trait Callback: Send {
         Ok(None)
     }
 
-    /// Takes up what [`Callback::save`] gave.
+    /// Restores what [`Callback::save`] returned.
     ///
     /// # Errors
     /// State that cannot be read.
@@ -119,7 +122,7 @@ pub struct AfterStep<'a> {
     pub projections: &'a Tensor<3>,
     /// Losses and rates of the step. What is added here is logged.
     pub scalars: &'a mut Scalars,
-    /// What is added here is said to the user as a warning.
+    /// Warnings for the user.
     pub warnings: &'a mut Vec<String>,
 }
 
@@ -129,8 +132,8 @@ pub struct AfterStep<'a> {
 pub struct CallbackContext<'a> {
     /// The general settings.
     pub settings: &'a Settings,
-    /// The data.
-    pub source: &'a dyn ViewSource,
+    /// The data, to keep where views are wanted later.
+    pub source: &'a Arc<dyn ViewSource>,
     /// Steps of the run.
     pub total: u64,
     /// What SIGReg's values mean.

@@ -55,7 +55,7 @@ impl Default for DataConfig {
     }
 }
 
-/// `[train]`: length of the run and the optimiser.
+/// `[train]`: the length of the run, the learning rate, and how a step is computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {

@@ -6,7 +6,7 @@
 //! | `prepared`, [`data`] | a configuration with its data: which samples are trained on, which probed on |
 //! | `order`, `loader`, `batch` | which samples make up a step, their views, the same for any number of threads |
 //! | `model`, `step`, `flat`, `group` | encoders, projectors and prediction as one burn module; one step of it; ranks |
-//! | `trainer`, `run` | the loop; what is between two steps |
+//! | `trainer`, `run`, `begin` | the loop; a run in progress; where it begins |
 //! | `callback`, [`callbacks`] | what happens after a step: monitor, best checkpoint, EMA, online probe |
 //! | `adamw`, `schedule` | the optimizer and the learning rate by default |
 //! | [`checkpoint`], [`rundir`] | what is on the disk |
@@ -36,6 +36,7 @@
 
 mod adamw;
 mod batch;
+mod begin;
 mod callback;
 pub mod callbacks;
 pub mod checkpoint;
@@ -44,6 +45,7 @@ mod comparison;
 pub mod config;
 mod conformance;
 pub mod data;
+mod dotted;
 pub mod embed;
 mod error;
 mod events;

@@ -94,7 +94,6 @@ impl Meter {
         Self { batch, since: Instant::now(), waited: Duration::ZERO, steps: 0 }
     }
 
-    /// A line of metrics, and the start of the next interval.
     /// The rates since the last logged line, from where they count anew.
     pub(crate) fn rates(&mut self) -> [(&'static str, f64); 2] {
         let seconds = self.since.elapsed().as_secs_f64().max(1e-9);

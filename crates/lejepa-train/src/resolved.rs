@@ -7,8 +7,8 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use lejepa_core::{
     BoxedEncoder, BoxedPrediction, BuildContext, DEFAULT_VIEWS, Entry, Error, Kind, MAIN_STREAM,
-    OpenOptions, Pipeline, PredictionContext, Registration, Registry, Schedule, Source, SourceKind,
-    Table, Value, ViewSource, ViewSpec, config, kind, origin,
+    OpenOptions, OptimizerContext, Pipeline, PredictionContext, Registration, Registry, Schedule,
+    Source, SourceKind, Table, Value, ViewSource, ViewSpec, config, kind, origin,
 };
 use lejepa_objective::statistics::EppsPulley;
 use lejepa_objective::{CentrePrediction, Objective};
@@ -17,6 +17,7 @@ use crate::adamw::AdamWKind;
 use crate::callback::{Callback, CallbackContext, Callbacks};
 use crate::callbacks::{Best, Ema, Monitor, OnlineProbe};
 use crate::config::Settings;
+use crate::dotted::{at, insert, own_keys, remove, section, text};
 use crate::schedule::Cosine;
 use crate::{Result, TrainError};
 
@@ -231,55 +232,6 @@ fn settings_of(table: &Table) -> Result<Settings> {
     Ok(settings)
 }
 
-fn at<'a>(table: &'a Table, dotted: &str) -> Option<&'a Value> {
-    match dotted.split_once('.') {
-        None => table.get(dotted),
-        Some((head, rest)) => at(table.get(head)?.as_table()?, rest),
-    }
-}
-
-fn text<'a>(table: &'a Table, dotted: &str) -> Option<&'a str> {
-    at(table, dotted)?.as_str()
-}
-
-fn section(table: &Table, dotted: &str) -> Table {
-    at(table, dotted).and_then(Value::as_table).cloned().unwrap_or_default()
-}
-
-/// The keys of a component's section: all but the one that chooses it.
-fn own_keys(table: &Table, dotted: &str) -> Table {
-    let mut keys = section(table, dotted);
-    keys.remove("name");
-    keys
-}
-
-fn insert(table: &mut Table, dotted: &str, keys: Table) {
-    match dotted.split_once('.') {
-        None => {
-            table.insert(dotted.into(), Value::Table(keys));
-        }
-        Some((head, rest)) => {
-            let inner = table.entry(head.to_string()).or_insert_with(|| Value::Table(Table::new()));
-            if let Value::Table(inner) = inner {
-                insert(inner, rest, keys);
-            }
-        }
-    }
-}
-
-fn remove(table: &mut Table, dotted: &str) {
-    match dotted.split_once('.') {
-        None => {
-            table.remove(dotted);
-        }
-        Some((head, rest)) => {
-            if let Some(Value::Table(inner)) = table.get_mut(head) {
-                remove(inner, rest);
-            }
-        }
-    }
-}
-
 impl Resolved {
     /// Reads a complete table, such as the `config.toml` of a run.
     ///
@@ -309,7 +261,7 @@ impl Resolved {
         let host = Device::flex();
         self.objective()?;
         self.schedule()?;
-        self.optimizer(Vec::new())?;
+        self.optimizer(&[])?;
         // burn draws weights when they are first read, so modules cost next to nothing here.
         let encoders = self.encoders(&host)?;
         let groups = self.spec().groups();
@@ -409,8 +361,9 @@ impl Resolved {
     ///
     /// # Errors
     /// A setting out of range.
-    pub fn optimizer(&self, undecayed: Vec<String>) -> Result<ModuleOptimizer> {
-        Ok((self.optimizer.build())(&own_keys(&self.table, "optimizer"), undecayed)?)
+    pub fn optimizer(&self, undecayed: &[String]) -> Result<ModuleOptimizer> {
+        let at = OptimizerContext::new(undecayed);
+        Ok((self.optimizer.build())(&own_keys(&self.table, "optimizer"), &at)?)
     }
 
     /// The learning-rate schedule.

@@ -1,6 +1,5 @@
-//! The state of a run: what is between its steps, and what it writes.
+//! A run in progress: its state between steps, and what it writes.
 
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
@@ -8,6 +7,7 @@ use lejepa_core::{Schedule, Seed};
 use lejepa_objective::Gauge;
 
 use crate::batch::Batch;
+use crate::begin::{initial_weights, steps, whole_checkpoint, workers};
 use crate::callback::{AfterStep, Callback, CallbackContext, Flow, Scalars};
 use crate::callbacks::{effective_rank, views_without_gradient, without_gradient};
 use crate::checkpoint::{self, Contents, State};
@@ -27,7 +27,7 @@ use crate::step::{Learner, Pass, loss_values};
 use crate::trainer::{Outcome, Start};
 use crate::{Result, TrainError};
 
-/// A run between its steps.
+/// A run in progress.
 pub(crate) struct Run<'a> {
     resolved: &'a Resolved,
     dir: &'a RunDir,
@@ -78,7 +78,7 @@ impl<'a> Run<'a> {
         describe(resolved, prepared, &learner.model, &order, total, described, observer)?;
         let context = CallbackContext {
             settings,
-            source: prepared.source.as_ref(),
+            source: &prepared.source,
             total,
             gauge,
             model: &learner.model,
@@ -400,7 +400,7 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// What the run has to show.
+    /// The result of the run.
     pub(crate) fn finish(
         self,
         probes: Vec<ProbeComparison>,
@@ -502,64 +502,4 @@ fn check_names(callbacks: &[Box<dyn Callback>]) -> Result<()> {
 
 fn bad_name(reason: String) -> TrainError {
     TrainError::Core(lejepa_core::Error::bad_value("callbacks", reason))
-}
-
-/// The newest checkpoint that is whole; warns of newer ones that are damaged.
-fn whole_checkpoint(run: &RunDir, observer: &mut dyn Observer) -> Result<PathBuf> {
-    let (saved, damaged) = checkpoint::newest_whole(run)?;
-    for error in damaged {
-        observer.event(Event::Warning(&format!(
-            "{error}; this checkpoint is damaged, so the one before it is used"
-        )));
-    }
-    Ok(saved)
-}
-
-/// Weights of another run, of one of its checkpoints, or of a file.
-fn initial_weights(
-    from: &str,
-    resolved: &Resolved,
-    model: Model,
-    observer: &mut dyn Observer,
-) -> Result<Model> {
-    let path = Path::new(from);
-    let (weights, step) = if path.join("config.toml").is_file() {
-        let saved = whole_checkpoint(&RunDir::open(path)?, observer)?;
-        let state = checkpoint::load_state(&saved)?;
-        compare::same_model(&state.config, resolved.table())?;
-        (saved, Some(state.step))
-    } else if path.is_dir() {
-        checkpoint::verify(path)?;
-        let state = checkpoint::load_state(path)?;
-        compare::same_model(&state.config, resolved.table())?;
-        (path.to_path_buf(), Some(state.step))
-    } else {
-        (path.to_path_buf(), None)
-    };
-    let step = step.map_or(String::new(), |s| format!(" at step {s}"));
-    observer.event(Event::Note(&format!("weights   from {}{step}", weights.display())));
-    if weights.is_dir() {
-        checkpoint::load_model(&weights, model)
-    } else {
-        checkpoint::load_weights(&weights, model)
-    }
-}
-
-fn steps(resolved: &Resolved, order: &Order) -> u64 {
-    let train = &resolved.settings().train;
-    let per_epoch = order.steps_per_epoch();
-    match (train.steps, train.epochs) {
-        (0, 0.0) => (30 * per_epoch).max(300),
-        (0, epochs) => ((epochs * per_epoch as f64).round() as u64).max(1),
-        (steps, _) => steps,
-    }
-}
-
-/// Loader threads where the user leaves the choice: half the processors, since on a CPU the step
-/// itself wants them all.
-fn workers(wanted: usize) -> usize {
-    match wanted {
-        0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).clamp(1, 8),
-        n => n,
-    }
 }

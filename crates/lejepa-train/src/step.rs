@@ -76,7 +76,7 @@ impl Learner {
         };
         let model = Model::init(resolved, &device)?;
         Ok(Self {
-            optimizer: resolved.optimizer(model.undecayed())?,
+            optimizer: resolved.optimizer(&model.undecayed())?,
             model,
             objective: resolved.objective()?,
             spec: Arc::new(resolved.spec().clone()),

@@ -18,7 +18,7 @@ use crate::rundir::RunDir;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
 
-/// What a finished run has to show.
+/// Result of a finished run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -77,7 +77,7 @@ pub fn train(
     Trainer::new(resolved, device).run(run, start, stop, observer)
 }
 
-/// A training with data or callbacks of the program's own; [`train`] is one without.
+/// A training run with the program's own data or callbacks; [`train`] is one without.
 pub struct Trainer<'a> {
     resolved: &'a Resolved,
     device: &'a Device,
@@ -86,7 +86,7 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A training by this configuration.
+    /// A training run with this configuration.
     pub fn new(resolved: &'a Resolved, device: &'a Device) -> Self {
         Self { resolved, device, source: None, callbacks: Vec::new() }
     }
@@ -159,8 +159,12 @@ impl<'a> Trainer<'a> {
             }
             Some((source, _)) => {
                 return Err(lejepa_core::Error::Data {
-                    reason: format!("the data's views are {:?}", source.spec()),
-                    hint: format!("the configuration's are {:?}", resolved.spec()),
+                    reason: format!(
+                        "the data's views are {:?}, the configuration's {:?}",
+                        source.spec(),
+                        resolved.spec()
+                    ),
+                    hint: "open the data with `Resolved::open`".into(),
                 }
                 .into());
             }

@@ -19,7 +19,7 @@ pub(crate) fn to_device(views: &[&View], device: &Device) -> Result<Tensor<2>> {
         let expected = format!("{shape:?}, as the first one");
         return Err(Error::Shape { what, expected, got: other.shape().to_vec() }.into());
     }
-    // On the CPU nothing has to travel.
+    // No transfer on the CPU.
     if !supports(device, DType::F32)
         && let Some(tensor) = unpacked(views, device)
     {

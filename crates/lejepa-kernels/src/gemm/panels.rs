@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::isa::Packed;
 use super::matrix::Matrix;
+use crate::output::OutputVec;
 
 /// A cache line of packed elements, aligned for the fastest vector loads.
 #[derive(Clone, Copy, Default)]
@@ -56,17 +57,23 @@ impl<P: Packed> Panels<P> {
         k: usize,
         fill: impl Fn(usize, &mut [P]) + Sync,
     ) -> Self {
-        let mut panels = Self::in_storage(Vec::new(), n, taps, k);
-        let size = panels.size / LINE;
-        let each = panels.lines.par_chunks_exact_mut(size.max(1)).enumerate();
-        each.for_each(|(j, lines)| fill(j, elements_mut(lines)));
-        panels
+        let (k, size) = Self::sizes(taps, k);
+        let mut lines = OutputVec::new(n.div_ceil(nr::<P>()) * size / LINE);
+        // Each panel is zeroed by the thread that fills it, while it is in that thread's cache.
+        let panels = lines.part().chunks((size / LINE).max(1)).into_par_iter().enumerate();
+        panels.for_each(|(j, panel)| fill(j, elements_mut(panel.zeroed())));
+        Self { lines: lines.finish(), k, n, size, packed: PhantomData }
+    }
+
+    /// Packed elements along the inner dimension for each tap, and elements of a panel.
+    fn sizes(taps: usize, k: usize) -> (usize, usize) {
+        let k = k.div_ceil(P::K);
+        (k, (taps * k * nr::<P>()).next_multiple_of(LINE))
     }
 
     /// Panels in the memory of `lines`, whose elements are to be overwritten.
     pub(crate) fn in_storage(mut lines: Vec<Line>, n: usize, taps: usize, k: usize) -> Self {
-        let k = k.div_ceil(P::K);
-        let size = (taps * k * nr::<P>()).next_multiple_of(LINE);
+        let (k, size) = Self::sizes(taps, k);
         lines.resize(n.div_ceil(nr::<P>()) * size / LINE, Line::default());
         Self { lines, k, n, size, packed: PhantomData }
     }

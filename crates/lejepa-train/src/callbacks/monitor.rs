@@ -19,7 +19,7 @@ use crate::step::{Learner, Pass};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MonitorConfig {
-    /// Logged lines in a row, at least 1, before a warning: one bad line is chance.
+    /// Consecutive bad log lines before a warning, at least 1.
     pub lines: u32,
 }
 

@@ -1,0 +1,52 @@
+//! Tables by dotted keys.
+
+use lejepa_core::{Table, Value};
+
+pub(crate) fn at<'a>(table: &'a Table, dotted: &str) -> Option<&'a Value> {
+    match dotted.split_once('.') {
+        None => table.get(dotted),
+        Some((head, rest)) => at(table.get(head)?.as_table()?, rest),
+    }
+}
+
+pub(crate) fn text<'a>(table: &'a Table, dotted: &str) -> Option<&'a str> {
+    at(table, dotted)?.as_str()
+}
+
+pub(crate) fn section(table: &Table, dotted: &str) -> Table {
+    at(table, dotted).and_then(Value::as_table).cloned().unwrap_or_default()
+}
+
+/// The keys of a component's section: all but the one that chooses it.
+pub(crate) fn own_keys(table: &Table, dotted: &str) -> Table {
+    let mut keys = section(table, dotted);
+    keys.remove("name");
+    keys
+}
+
+pub(crate) fn insert(table: &mut Table, dotted: &str, keys: Table) {
+    match dotted.split_once('.') {
+        None => {
+            table.insert(dotted.into(), Value::Table(keys));
+        }
+        Some((head, rest)) => {
+            let inner = table.entry(head.to_string()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                insert(inner, rest, keys);
+            }
+        }
+    }
+}
+
+pub(crate) fn remove(table: &mut Table, dotted: &str) {
+    match dotted.split_once('.') {
+        None => {
+            table.remove(dotted);
+        }
+        Some((head, rest)) => {
+            if let Some(Value::Table(inner)) = table.get_mut(head) {
+                remove(inner, rest);
+            }
+        }
+    }
+}
