@@ -52,7 +52,7 @@ fn numbers(model: &Model) -> Result<Vec<f32>> {
 /// The weights in one file of a run's newest checkpoint.
 fn load(run: &RunDir, file: &str, resolved: &Resolved) -> Result<Model> {
     let path = checkpoint::latest(run)?.join(file);
-    checkpoint::load_weights(&path, Model::init(resolved, &Device::flex())?)
+    checkpoint::load_weights(&path, resolved.model(&Device::flex())?)
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {

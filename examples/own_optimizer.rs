@@ -13,8 +13,8 @@ use lejepa::core::{
     Value, kind, register,
 };
 use lejepa::train::{
-    Event, Learner, Observer, Order, Request, Result, RunDir, Start, StepMetrics, TrainError,
-    make_batch, train,
+    Event, Observer, Order, Request, Result, RunDir, Start, StepMetrics, TrainError, make_batch,
+    train,
 };
 // Linked to register the modality `image`.
 use lejepa_image as _;
@@ -207,7 +207,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = resolved.open_configured()?;
     let order = Order::new((0..source.len()).collect(), 64, Seed(0));
     let batch = make_batch(source.as_ref(), &order, 0, 0..64)?;
-    let learner = Learner::new(&resolved, &device)?;
+    let learner = resolved.learner(&device)?;
     let before = numbers(&learner.model.encoders)?;
     let pass = learner.pass(&batch, 0)?;
     let after = numbers(&learner.update(peak, pass.gradients).model.encoders)?;

@@ -196,9 +196,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err(warning.as_str().into());
     }
 
-    let initial = Model::init(&resolved, &device)?;
+    let initial = resolved.model(&device)?;
     let latest = checkpoint::latest(&run)?;
-    let trained = checkpoint::load_model(&latest, Model::init(&resolved, &device)?)?;
+    let trained = checkpoint::load_model(&latest, resolved.model(&device)?)?;
     let encoders = initial.encoders.iter().zip(&trained.encoders);
     for (stream, (before, after)) in resolved.spec().streams().iter().zip(encoders) {
         let (before, after) = (numbers(before)?, numbers(after)?);

@@ -120,14 +120,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let source = resolved.open_configured()?;
     let order = Order::new((0..source.len()).collect(), BATCH, Seed(0));
 
-    let initial = read(&Model::init(&resolved, &device)?, None)?;
+    let initial = read(&resolved.model(&device)?, None)?;
     let batch = make_batch(source.as_ref(), &order, 0, 0..BATCH)?;
-    let alone = step(Learner::new(&resolved, &device)?, &batch)?;
+    let alone = step(resolved.learner(&device)?, &batch)?;
 
     // Learners are made one after the other: all threads draw initial weights from one generator.
     let mut workers = Vec::new();
     for (rank, places) in Threads::group(PLACES.len()).into_iter().zip(PLACES) {
-        let learner = Learner::new(&resolved, &device)?.in_group(Arc::new(rank));
+        let learner = resolved.learner(&device)?.in_group(Arc::new(rank));
         workers.push((learner, make_batch(source.as_ref(), &order, 0, places)?));
     }
     let ended = std::thread::scope(|scope| {

@@ -15,9 +15,7 @@ use lejepa::core::{
     Input, Labels, Modality, NoConfig, Purpose, Registry, Result, Seed, Source, View, ViewRng,
     ViewSampler, ViewSpec, Views, Window, kind, register,
 };
-use lejepa::train::{
-    Event, Model, Observer, Request, RunDir, Start, TrainError, checkpoint, train,
-};
+use lejepa::train::{Event, Observer, Request, RunDir, Start, TrainError, checkpoint, train};
 use rand::RngExt;
 
 const STROKES: usize = 512;
@@ -252,7 +250,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ensure(rate.scores.knn > 2.0 * rate.chance, "the embeddings do not tell the classes apart")?;
 
     // Views of many lengths in one batch, then each by itself.
-    let model = Model::init(&resolved, &device)?;
+    let model = resolved.model(&device)?;
     let model = checkpoint::load_model(&checkpoint::latest(&run)?, model)?;
     let source = resolved.open_configured()?;
     let views = (0..64).map(|i| source.eval_view(i)).collect::<Result<Vec<View>>>()?;

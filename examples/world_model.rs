@@ -17,7 +17,7 @@ use lejepa::core::{
     Prediction, PredictionContext, PredictionKind, Purpose, Registry, Result, Seed, Source, View,
     ViewRng, ViewSampler, ViewSpec, Views, Window, kind, register,
 };
-use lejepa::train::{Model, Order, Request, RunDir, Silent, Start, checkpoint, make_batch, train};
+use lejepa::train::{Order, Request, RunDir, Silent, Start, checkpoint, make_batch, train};
 use serde::{Deserialize, Serialize};
 
 const TRANSITIONS: usize = 4096;
@@ -196,7 +196,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // The checkpoint holds the predictor's weights with the others.
-    let model = Model::init(&resolved, &device)?;
+    let model = resolved.model(&device)?;
     let model = checkpoint::load_model(&checkpoint::latest(&run)?, model)?.valid();
     let source = resolved.open_configured()?;
     let order = Order::new((0..source.len()).collect(), BATCH, Seed(1));

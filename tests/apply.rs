@@ -92,7 +92,7 @@ fn an_export_embeds_like_its_run() {
 }
 
 #[test]
-fn what_cannot_be_exported_or_embedded_is_told() {
+fn what_cannot_be_exported_or_embedded_is_reported() {
     let d = tempfile::tempdir().unwrap();
     train(d.path());
     json(d.path(), &["export", "r"]);

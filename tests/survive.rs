@@ -54,7 +54,7 @@ fn weights(run: &Path, step: u64) -> Vec<u32> {
     use burn::module::{Module, ModuleVisitor, Param};
     use burn::tensor::{Device, Tensor};
     use lejepa_core::Registry;
-    use lejepa_train::{Model, RunDir, checkpoint};
+    use lejepa_train::{RunDir, checkpoint};
     struct Bits(Vec<u32>);
     impl ModuleVisitor for Bits {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -63,7 +63,7 @@ fn weights(run: &Path, step: u64) -> Vec<u32> {
     }
     let run = RunDir::open(run).unwrap();
     let resolved = run.config(&Registry::discover().unwrap()).unwrap();
-    let model = Model::init(&resolved, &Device::flex()).unwrap();
+    let model = resolved.model(&Device::flex()).unwrap();
     let model = checkpoint::load_model(&checkpoint::path(&run, step), model).unwrap();
     let mut bits = Bits(Vec::new());
     model.visit(&mut bits);
@@ -200,7 +200,7 @@ fn checksums_are_those_of_sha256sum() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_the_last_checkpoint_is_whole() {
+fn a_full_disk_is_reported_and_the_last_checkpoint_is_whole() {
     let d = tempfile::tempdir().unwrap();
     let disk = d.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
@@ -241,7 +241,7 @@ fn a_full_disk_is_told_and_the_last_checkpoint_is_whole() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_is_told() {
+fn an_unwritable_folder_is_reported() {
     let d = tempfile::tempdir().unwrap();
     finished(d.path(), "r");
     // Permissions do not bind an administrator; a file where a folder has to be binds everyone.
@@ -369,7 +369,7 @@ fn the_best_checkpoint_is_kept() {
 }
 
 #[test]
-fn a_collapse_is_told() {
+fn a_collapse_is_reported() {
     let d = tempfile::tempdir().unwrap();
     let mut words = tiny("image", "300", "r");
     words.extend(["--lambda", "0", "--set", "train.lr=0.003", "--set", "checkpoint.steps=0"]);
@@ -384,7 +384,7 @@ fn a_collapse_is_told() {
 }
 
 #[test]
-fn a_loss_that_reaches_nothing_is_told() {
+fn a_loss_without_gradients_is_reported() {
     let d = tempfile::tempdir().unwrap();
     let mut words = tiny("image", "2", "r");
     words.extend(["--lambda", "1", "--set", "objective.clip=1e9"]);
@@ -397,7 +397,7 @@ fn a_loss_that_reaches_nothing_is_told() {
 }
 
 #[test]
-fn data_that_changed_is_told() {
+fn changed_data_is_reported() {
     let d = tempfile::tempdir().unwrap();
     let pictures = d.path().join("pictures");
     std::fs::create_dir(&pictures).unwrap();

@@ -87,7 +87,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let spec = std::sync::Arc::new(resolved.spec().clone());
     let batch = Batch::new(spec, (0..samples).collect(), views)?;
     let before = memory("VmRSS");
-    let mut learner = Learner::new(&resolved, &device)?;
+    let mut learner = resolved.learner(&device)?;
     let mut steps = 0;
     for line in std::io::stdin().lock().lines() {
         line?;

@@ -6,12 +6,14 @@ use toml::Table;
 use crate::component::{Builds, Component, Kind, Origin, Registration};
 use crate::config;
 use crate::encoder::{BoxedEncoder, BuildContext, EncoderKind};
+use crate::listing::SampleRule;
 use crate::optimizer::{self, OptimizerContext, OptimizerKind, ScheduleKind};
 use crate::pipeline::{Pipeline, SampledPipeline};
 use crate::prediction::{BoxedPrediction, PredictionContext, PredictionKind};
-use crate::sampler::{ViewSampler, ViewsKind};
-use crate::source::{SampleRule, SourceKind};
+use crate::sampler::ViewSampler;
+use crate::source::SourceKind;
 use crate::statistic::{BoxedStatistic, StatisticKind};
+use crate::views_kind::ViewsKind;
 use crate::{Modality as ModalityTrait, Result};
 
 /// Kinds of data: types that implement [`Modality`](crate::Modality). Section `[NAME]`.

@@ -154,6 +154,7 @@ mod values;
 mod view;
 mod view_source;
 mod views;
+mod views_kind;
 
 pub use blob::{Blob, BlobStore, ReadSeek};
 pub use component::{Builds, Component, Entry, Kind, Meta, NoConfig, Origin, Registration};
@@ -165,7 +166,7 @@ pub use error::{Error, Result, nearest};
 pub use features::{Features, FlatInput, Input, Wants};
 pub use kind::{DEFAULT_VIEWS, ModalityBuild};
 pub use labels::{Labels, Split};
-pub use listing::{Listing, has_extension};
+pub use listing::{Listing, SampleRule, has_extension};
 pub use modality::Modality;
 pub use optimizer::{OptimizerContext, OptimizerKind, Schedule, ScheduleKind};
 pub use pipeline::{OpenOptions, Pipeline, SampledPipeline};
@@ -174,14 +175,15 @@ pub use prediction::{
 };
 pub use registry::Registry;
 pub use rng::{Purpose, Seed, ViewRng};
-pub use sampler::{ViewSampler, ViewsKind};
-pub use source::{DEMO, SampleRule, Source, SourceKind};
+pub use sampler::ViewSampler;
+pub use source::{DEMO, Source, SourceKind};
 pub use spec::{ContextSpec, Extent, Group, MAIN_STREAM, ViewSpec};
 pub use statistic::{BoxedStatistic, MultivariateStatistic, Statistic, StatisticKind};
 pub use values::{Levels, Values};
 pub use view::View;
 pub use view_source::{SampledDataset, ViewSource};
 pub use views::Views;
+pub use views_kind::ViewsKind;
 
 // The macros' expansions need it; plugin authors need not depend on it.
 #[doc(hidden)]

@@ -4,8 +4,16 @@ use std::path::{Path, PathBuf};
 
 use crate::blob::{Blob, BlobStore};
 use crate::labels::{Labels, Split};
-use crate::source::SampleRule;
 use crate::{Error, Result};
+
+/// What counts as one sample of a modality.
+#[derive(Clone, Copy)]
+pub struct SampleRule {
+    /// File extensions in lower case, without the dot.
+    pub extensions: &'static [&'static str],
+    /// Whether this folder is one sample as a whole.
+    pub is_sample_dir: fn(&Path) -> bool,
+}
 
 /// The samples found under a source, in a fixed order, with what their place says about them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

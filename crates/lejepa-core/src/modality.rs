@@ -7,8 +7,9 @@ use toml::Table;
 use crate::Result;
 use crate::component::Component;
 use crate::dataset::Dataset;
+use crate::listing::SampleRule;
 use crate::sampler::ViewSampler;
-use crate::source::{SampleRule, Source, SourceKind};
+use crate::source::{Source, SourceKind};
 
 /// A kind of data: how it is read, how views are made of it, and which settings suit it.
 ///

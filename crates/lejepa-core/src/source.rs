@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::blob::BlobStore;
-use crate::listing::Listing;
+use crate::listing::{Listing, SampleRule};
 use crate::{Error, Result};
 
 /// Where a modality's data comes from.
@@ -51,15 +51,6 @@ impl SourceKind {
     pub fn of(source: &str) -> Self {
         if source == DEMO { Self::Demo } else { Self::Files }
     }
-}
-
-/// What counts as one sample of a modality.
-#[derive(Clone, Copy)]
-pub struct SampleRule {
-    /// File extensions in lower case, without the dot.
-    pub extensions: &'static [&'static str],
-    /// Whether this folder is one sample as a whole.
-    pub is_sample_dir: fn(&Path) -> bool,
 }
 
 impl Source {

@@ -206,3 +206,22 @@ fn validate<T: CallbackKind>(own: &Table) -> lejepa_core::Result<()> {
 fn build<T: CallbackKind>(own: &Table, at: &CallbackContext<'_>) -> Result<Box<dyn Callback>> {
     T::build(section::<T>(own)?, at)
 }
+
+/// Names of callbacks are names of files, and unique.
+pub(crate) fn check_names(callbacks: &[Box<dyn Callback>]) -> Result<()> {
+    for (i, callback) in callbacks.iter().enumerate() {
+        let name = callback.name();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(bad_name(format!("`{name}` is not made of a-z, 0-9 and _")));
+        }
+        if callbacks[..i].iter().any(|other| other.name() == name) {
+            return Err(bad_name(format!("two callbacks have the name `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+fn bad_name(reason: String) -> crate::TrainError {
+    lejepa_core::Error::bad_value("callbacks", reason).into()
+}

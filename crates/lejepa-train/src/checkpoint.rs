@@ -122,9 +122,9 @@ const SUMS: &str = "SHA256SUMS";
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
 #[doc = include_str!("doc/run.txt")]
-/// use lejepa_train::{Learner, checkpoint};
+/// use lejepa_train::checkpoint;
 ///
-/// let learner = Learner::new(&resolved, &Device::flex())?;
+/// let learner = resolved.learner(&Device::flex())?;
 /// let latest = checkpoint::latest(&run)?;
 /// let (model, optimizer) = learner.into_parts();
 /// let model = checkpoint::load_weights(&latest.join("model.bpk"), model)?;
@@ -223,14 +223,14 @@ fn hex(bytes: &[u8]) -> String {
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
 #[doc = include_str!("doc/run.txt")]
-/// use lejepa_train::{Model, checkpoint};
+/// use lejepa_train::checkpoint;
 ///
 /// assert_eq!(checkpoint::steps(&run)?, [2]);
 /// let latest = checkpoint::latest(&run)?;
 /// assert_eq!(latest, checkpoint::path(&run, 2));
 /// checkpoint::verify(&latest)?;
 /// assert_eq!(checkpoint::load_state(&latest)?.step, 2);
-/// let model = checkpoint::load_model(&latest, Model::init(&resolved, &Device::flex())?)?;
+/// let model = checkpoint::load_model(&latest, resolved.model(&Device::flex())?)?;
 /// assert_eq!(model.dim(), 24);
 /// // A damaged checkpoint is recognised.
 /// std::fs::write(latest.join("state.json"), "{}")?;

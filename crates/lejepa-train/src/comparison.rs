@@ -12,6 +12,7 @@ use crate::skipped::Skipped;
 
 /// Probes of the trained encoder and the same probes of the untrained one.
 #[derive(Debug, Clone, serde::Serialize)]
+#[non_exhaustive]
 pub struct ProbeComparison {
     /// The trained encoder's result.
     #[serde(flatten)]
@@ -45,7 +46,7 @@ pub fn compare_probes(
     let source = prepared.source.as_ref();
     let sets = &prepared.plan.probes;
     let (after, skipped) = probe(trained, source, sets, config, device, observer)?;
-    let untrained = Model::init(resolved, device)?;
+    let untrained = resolved.model(device)?;
     let (before, _) = probe(&untrained, source, sets, config, device, observer)?;
     let rows = after
         .into_iter()

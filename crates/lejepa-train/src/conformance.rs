@@ -10,7 +10,7 @@ use crate::loader::make_batch;
 use crate::model::embed;
 use crate::order::Order;
 use crate::resolved::{Request, Resolved};
-use crate::step::{Learner, loss_values};
+use crate::step::loss_values;
 use crate::transfer::to_device;
 use crate::{Result, TrainError};
 
@@ -95,7 +95,7 @@ fn smaller(resolved: Resolved) -> Resolved {
 fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Result<()> {
     let source = resolved.open(Source::Demo)?;
     let spec = resolved.spec();
-    let mut learner = Learner::new(resolved, &Device::flex())?;
+    let mut learner = resolved.learner(&Device::flex())?;
     for (stream, encoder) in spec.streams().into_iter().zip(&learner.model.encoders) {
         for group in spec.stream(stream).groups() {
             let shape = group.max_shape();

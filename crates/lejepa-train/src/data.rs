@@ -14,6 +14,7 @@ use crate::{Result, TrainError};
 
 /// One label column, divided for probing.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ProbeSet {
     /// Name of the column.
     pub name: String,
@@ -27,6 +28,7 @@ pub struct ProbeSet {
 
 /// The samples of a run, divided.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DataPlan {
     /// Indices that are pretrained on, ascending.
     pub pretrain: Vec<usize>,

@@ -13,6 +13,7 @@ use crate::skipped::Skipped;
 
 /// Embeddings of samples, row by row.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Embeddings {
     /// Width of a row.
     pub dim: usize,
@@ -42,11 +43,11 @@ const CHUNK: usize = 128;
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
-/// use lejepa_train::{Model, embed::embed};
+/// use lejepa_train::embed::embed;
 ///
 /// let device = Device::flex();
 /// let digits = resolved.open(lejepa_core::Source::Demo)?;
-/// let model = Model::init(&resolved, &device)?;
+/// let model = resolved.model(&device)?;
 /// let embedded = embed(&model, digits.as_ref(), &[3, 14], &device, &mut Silent)?;
 /// assert_eq!(embedded.dim, 24);
 /// assert_eq!(embedded.rows()[&14].len(), 24);

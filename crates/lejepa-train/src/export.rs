@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::embed::embed_indices;
 use crate::guard::catch_panics;
-use crate::model::{self, Model};
+use crate::model;
 use crate::observe::Observer;
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
@@ -90,7 +90,7 @@ pub fn export(run: &RunDir, checkpoint: &Path, folder: &Path, registry: &Registr
     let device = Device::flex();
     let state = checkpoint::load_state(checkpoint)?;
     let spec = resolved.spec();
-    let model = checkpoint::load_evaluated(checkpoint, Model::init(&resolved, &device)?)?;
+    let model = checkpoint::load_evaluated(checkpoint, resolved.model(&device)?)?;
     let manifest = ExportManifest {
         model_type: "lejepa".into(),
         lejepa: env!("CARGO_PKG_VERSION").into(),
@@ -147,6 +147,7 @@ fn readme(manifest: &ExportManifest, resolved: &Resolved, run: &RunDir) -> Strin
 
 /// Embeddings with the names of their samples.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct NamedEmbeddings {
     /// Width of a row.
     pub dim: usize,
@@ -222,7 +223,7 @@ impl Embedder {
     ) -> Result<Self> {
         let resolved = run.config(registry)?;
         let device = device.clone().without_autodiff();
-        let model = checkpoint::load_evaluated(checkpoint, Model::init(&resolved, &device)?)?;
+        let model = checkpoint::load_evaluated(checkpoint, resolved.model(&device)?)?;
         Ok(Self { resolved, encoders: model.encoders, device })
     }
 

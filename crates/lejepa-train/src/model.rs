@@ -3,20 +3,20 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, GradientCheckpointingStrategy, Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use lejepa_core::{
-    BoxedEncoder, BoxedPrediction, Error, Features, FlatInput, Purpose, Seed, View, ViewSpec, Wants,
+    BoxedEncoder, BoxedPrediction, Error, Features, FlatInput, View, ViewSpec, Wants,
 };
 use lejepa_nn::Projector;
 
 use crate::Result;
 use crate::batch::{Batch, Part};
-use crate::resolved::Resolved;
 use crate::transfer::{padded, to_device};
 
 /// All that is trained, as one burn module.
 ///
 /// Each stream of views has an encoder and a projector, in the order of [`ViewSpec::streams`].
+/// [`Resolved::model`](crate::Resolved::model) builds it.
 #[derive(Module, Debug)]
 pub struct Model {
     /// The backbones, which are kept after training.
@@ -28,53 +28,6 @@ pub struct Model {
 }
 
 impl Model {
-    /// Builds all with initial weights that follow from the run's seed, the same on every device.
-    ///
-    /// # Errors
-    /// Settings that an encoder, the projector or the prediction term refuses.
-    ///
-    /// ```
-    #[doc = include_str!("doc/resolved.txt")]
-    /// use lejepa_core::{Seed, Source};
-    /// use lejepa_train::{Model, Order, make_batch};
-    ///
-    /// let (device, digits) = (Device::flex(), resolved.open(Source::Demo)?);
-    /// let model = Model::init(&resolved, &device)?;
-    /// let order = Order::new((0..100).collect(), 8, Seed(0));
-    /// let batch = make_batch(digits.as_ref(), &order, 0, 0..8)?;
-    /// // One stream, so one tensor: [views, samples, embedding].
-    /// let embeddings = model.embed_batch(&batch, &device)?;
-    /// let views = resolved.spec().views();
-    /// assert_eq!(embeddings[0].dims(), [views, 8, 24]);
-    /// assert_eq!(model.project(resolved.spec(), embeddings).dims(), [views, 8, 64]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn init(resolved: &Resolved, device: &Device) -> Result<Self> {
-        let seed = Seed(resolved.settings().seed);
-        // Every backend has its own generator. Weights are drawn on the CPU and then moved, so
-        // that a run starts from the same point wherever it runs.
-        let host = Device::flex();
-        let host = match device.gradient_checkpointing_strategy() {
-            None => host,
-            Some(GradientCheckpointingStrategy::Disabled) => host.autodiff(),
-            Some(GradientCheckpointingStrategy::Balanced) => {
-                host.autodiff().gradient_checkpointing()
-            }
-        };
-        let _drawing = draws();
-        host.seed(seed.derive(Purpose::Init, &[]));
-        let encoders = resolved.encoders(&host)?;
-        let projector = &resolved.settings().projector;
-        let projectors =
-            encoders.iter().map(|e| projector.init(e.dim(), &host)).collect::<Result<_, _>>()?;
-        let prediction = resolved.prediction(&host)?;
-        let model = Self { encoders, projectors, prediction };
-        // burn draws weights when they are first read. Reading them here, in order, makes them
-        // depend on the seed alone.
-        model.visit(&mut Realise);
-        Ok(if *device == host { model } else { model.fork(device) })
-    }
-
     /// Width of a sample's embedding: that of all streams together.
     pub fn dim(&self) -> usize {
         self.encoders.iter().map(BoxedEncoder::dim).sum()
@@ -279,14 +232,6 @@ impl ModuleVisitor for NotFinite {
     }
 }
 
-struct Realise;
-
-impl ModuleVisitor for Realise {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let _ = param.val();
-    }
-}
-
 #[derive(Default)]
 struct Names {
     path: Vec<String>,
@@ -320,7 +265,7 @@ mod tests {
         let assignments = vec!["modality=image".into(), "encoder.name=mlp".into()];
         let resolved =
             crate::Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
-        let model = Model::init(&resolved, &device).unwrap();
+        let model = resolved.model(&device).unwrap();
         let shape = resolved.spec().shape();
         let width = shape.iter().product();
         let view = View::new(shape, vec![0.5; width]).unwrap();

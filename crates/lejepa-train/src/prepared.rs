@@ -13,6 +13,7 @@ use crate::order::Order;
 use crate::resolved::Resolved;
 
 /// A configuration with its data: what training and probing have in common.
+#[non_exhaustive]
 pub struct Prepared {
     /// Views by index.
     pub source: Arc<dyn ViewSource>,
@@ -28,13 +29,13 @@ impl Prepared {
     ///
     /// ```
     #[doc = include_str!("doc/resolved.txt")]
-    /// use lejepa_train::{Model, Prepared, compare_probes};
+    /// use lejepa_train::{Prepared, compare_probes};
     ///
     /// let prepared = Prepared::new(&resolved, &mut Silent)?;
     /// assert_eq!(prepared.source.len(), 1797);
     /// // Probes are off in this configuration, so there is nothing to compare.
     /// let device = Device::flex();
-    /// let model = Model::init(&resolved, &device)?;
+    /// let model = resolved.model(&device)?;
     /// let (rows, _) = compare_probes(&prepared, &resolved, &model, &device, &mut Silent)?;
     /// assert!(rows.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

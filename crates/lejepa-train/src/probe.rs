@@ -21,6 +21,7 @@ use crate::skipped::Skipped;
 
 /// Accuracies of one label column, 0 to 1.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Scores {
     /// Of a linear classifier on standardised embeddings.
     pub linear: f64,
@@ -30,6 +31,7 @@ pub struct Scores {
 
 /// The result of probing one label column.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct ProbeResult {
     /// Name of the label column.
     pub name: String,
@@ -52,12 +54,12 @@ pub struct ProbeResult {
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
-/// use lejepa_train::{Model, data::DataPlan, probe::probe};
+/// use lejepa_train::{data::DataPlan, probe::probe};
 ///
 /// let device = Device::flex();
 /// let (digits, settings) = (resolved.open(lejepa_core::Source::Demo)?, resolved.settings());
 /// let plan = DataPlan::new(digits.as_ref(), lejepa_core::SourceKind::Demo, &settings.data, &mut Silent)?;
-/// let model = Model::init(&resolved, &device)?;
+/// let model = resolved.model(&device)?;
 /// let (sets, config) = (&plan.probes, &settings.probe);
 /// let (results, skipped) = probe(&model, digits.as_ref(), sets, config, &device, &mut Silent)?;
 /// assert_eq!((results[0].classes, skipped.len()), (10, 0));

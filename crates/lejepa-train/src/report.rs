@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use burn::module::Module;
 use burn::tensor::Device;
 use lejepa_objective::{Gauge, Objective};
 use serde_json::json;
 
 use crate::Result;
+use crate::dotted::text;
 use crate::model::Model;
 use crate::observe::{Event, Observer};
 use crate::order::Order;
@@ -23,7 +25,6 @@ pub(crate) fn describe(
     (objective, gauge): (&Objective, Gauge),
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    use burn::module::Module;
     let settings = resolved.settings();
     let plan = &prepared.plan;
     let held_out = plan.probes.first().map_or(0, |p| p.test.len());
@@ -43,7 +44,7 @@ pub(crate) fn describe(
             model.projectors.num_params() as f64 / 1e6,
             settings.projector.output
         ),
-        format!("loss      {}", objective.convention()),
+        format!("loss      {}; {}", objective.convention(), prediction(resolved, model)),
         format!(
             "gauge     SIGReg is {:.4} for Gaussian embeddings, {:.4} at total collapse",
             gauge.gaussian, gauge.collapsed
@@ -70,6 +71,15 @@ pub(crate) fn describe(
         ));
     }
     Ok(())
+}
+
+/// The prediction term and its parameters, where it has any.
+fn prediction(resolved: &Resolved, model: &Model) -> String {
+    let name = text(resolved.table(), "prediction.name").unwrap_or_default();
+    match model.prediction.num_params() {
+        0 => format!("prediction by {name}"),
+        n => format!("prediction by {name}, {:.2} M parameters", n as f64 / 1e6),
+    }
 }
 
 /// The groups of views in one line.

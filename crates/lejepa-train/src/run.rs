@@ -8,7 +8,7 @@ use lejepa_objective::Gauge;
 
 use crate::batch::Batch;
 use crate::begin::{initial_weights, steps, whole_checkpoint, workers};
-use crate::callback::{AfterStep, Callback, CallbackContext, Flow, Scalars};
+use crate::callback::{AfterStep, Callback, CallbackContext, Flow, Scalars, check_names};
 use crate::callbacks::{effective_rank, views_without_gradient, without_gradient};
 use crate::checkpoint::{self, Contents, State};
 use crate::compare;
@@ -18,13 +18,13 @@ use crate::loader::Loader;
 use crate::model::Model;
 use crate::observe::{Event, Observer, StepMetrics};
 use crate::order::Order;
+use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
 use crate::report::{Meter, describe};
 use crate::resolved::Resolved;
 use crate::rundir::RunDir;
 use crate::skipped::Skipped;
 use crate::step::{Learner, Pass, loss_values};
-use crate::trainer::{Outcome, Start};
 use crate::{Result, TrainError};
 
 /// A run in progress.
@@ -65,7 +65,7 @@ impl<'a> Run<'a> {
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let settings = resolved.settings();
-        let mut learner = Learner::new(resolved, device)?;
+        let mut learner = resolved.learner(device)?;
         let from = &settings.train.init;
         if start == Start::New && !from.is_empty() {
             learner.model = initial_weights(from, resolved, learner.model, observer)?;
@@ -483,23 +483,4 @@ impl<'a> Run<'a> {
 
 fn lost() -> TrainError {
     TrainError::Device("the model was lost in a step that failed".into())
-}
-
-/// Names of callbacks are names of files, and unique.
-fn check_names(callbacks: &[Box<dyn Callback>]) -> Result<()> {
-    for (i, callback) in callbacks.iter().enumerate() {
-        let name = callback.name();
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if name.is_empty() || !name.chars().all(plain) {
-            return Err(bad_name(format!("`{name}` is not made of a-z, 0-9 and _")));
-        }
-        if callbacks[..i].iter().any(|other| other.name() == name) {
-            return Err(bad_name(format!("two callbacks have the name `{name}`")));
-        }
-    }
-    Ok(())
-}
-
-fn bad_name(reason: String) -> TrainError {
-    TrainError::Core(lejepa_core::Error::bad_value("callbacks", reason))
 }

@@ -5,6 +5,7 @@ use lejepa_core::{Error, ViewSource};
 /// A sample that could not be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Skipped {
     /// Index in the source.
     pub index: usize,

@@ -10,22 +10,20 @@ use lejepa_kernels::Precision;
 use lejepa_objective::{Losses, Objective};
 
 use crate::batch::{Batch, Part};
-use crate::config::Memory;
 use crate::flat;
-use crate::group::{Alone, Group};
+use crate::group::Group;
 use crate::model::{Model, draws};
-use crate::resolved::Resolved;
 use crate::{Result, TrainError};
 
-/// A model with its optimizer and objective.
+/// A model with its optimizer and objective; [`Resolved::learner`](crate::Resolved::learner) builds it.
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
 /// use lejepa_core::{Seed, Source};
-/// use lejepa_train::{Learner, Order, make_batch};
+/// use lejepa_train::{Order, make_batch};
 ///
 /// let source = resolved.open(Source::Demo)?;
-/// let mut learner = Learner::new(&resolved, &Device::flex())?;
+/// let mut learner = resolved.learner(&Device::flex())?;
 /// let order = Order::new((0..source.len()).collect(), 8, Seed(0));
 /// for step in 0..2 {
 ///     let batch = make_batch(source.as_ref(), &order, step, 0..8)?;
@@ -40,12 +38,12 @@ pub struct Learner {
     pub model: Model,
     pub(crate) optimizer: ModuleOptimizer,
     pub(crate) objective: Objective,
-    spec: Arc<ViewSpec>,
-    device: Device,
-    precision: Precision,
-    microbatches: usize,
-    seed: Seed,
-    group: Arc<dyn Group>,
+    pub(crate) spec: Arc<ViewSpec>,
+    pub(crate) device: Device,
+    pub(crate) precision: Precision,
+    pub(crate) microbatches: usize,
+    pub(crate) seed: Seed,
+    pub(crate) group: Arc<dyn Group>,
 }
 
 /// Result of one forward and backward pass.
@@ -64,30 +62,6 @@ pub struct Pass {
 }
 
 impl Learner {
-    /// A model with the run's initial weights, on `device`.
-    ///
-    /// # Errors
-    /// Settings that a component refuses.
-    pub fn new(resolved: &Resolved, device: &Device) -> Result<Self> {
-        let t = &resolved.settings().train;
-        let device = match t.memory {
-            Memory::Full => device.clone().autodiff(),
-            Memory::Checkpoint => device.clone().autodiff().gradient_checkpointing(),
-        };
-        let model = Model::init(resolved, &device)?;
-        Ok(Self {
-            optimizer: resolved.optimizer(&model.undecayed())?,
-            model,
-            objective: resolved.objective()?,
-            spec: Arc::new(resolved.spec().clone()),
-            device,
-            precision: t.precision.into(),
-            microbatches: t.microbatches,
-            seed: Seed(resolved.settings().seed),
-            group: Arc::new(Alone),
-        })
-    }
-
     /// Makes this learner one rank of a group: its batches hold the samples of its own places
     /// ([`make_batch`](crate::make_batch)), and its gradients are those of the whole step.
     #[must_use]
@@ -321,7 +295,7 @@ mod tests {
             let assignments = words.split_whitespace().map(String::from).collect();
             let resolved =
                 Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
-            let learner = Learner::new(&resolved, &Device::flex()).unwrap();
+            let learner = resolved.learner(&Device::flex()).unwrap();
             assert_eq!(learner.microbatches, 3);
             assert_eq!(learner.device.gradient_checkpointing_strategy(), Some(strategy));
             // The weights have to live on that device too, or operations would mix strategies.
@@ -347,7 +321,7 @@ mod tests {
             let source = resolved.open(lejepa_core::Source::Demo).unwrap();
             let order = crate::Order::new((0..100).collect(), 9, Seed(0));
             let batch = crate::make_batch(source.as_ref(), &order, 0, 0..9).unwrap();
-            let learner = Learner::new(&resolved, &Device::flex()).unwrap();
+            let learner = resolved.learner(&Device::flex()).unwrap();
             learner.pass(&batch, 0).unwrap();
             let all = flat::running_statistics(&learner.model).unwrap();
             all.try_into_vec_as::<f32>().unwrap()

@@ -1,6 +1,5 @@
 //! The training loop: one straight line from a configuration to a probed run folder.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,43 +7,15 @@ use burn::tensor::Device;
 use lejepa_core::{SourceKind, ViewSource};
 
 use crate::callback::Callback;
-use crate::comparison::{ProbeComparison, compare_probes};
-use crate::observe::{Event, Observer, StepMetrics};
+use crate::comparison::compare_probes;
+use crate::observe::{Event, Observer};
+use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
 use crate::report::{run_info, with_status};
 use crate::resolved::Resolved;
 use crate::run::Run;
 use crate::rundir::RunDir;
-use crate::skipped::Skipped;
 use crate::{Result, TrainError};
-
-/// Result of a finished run.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// The run folder.
-    pub run: PathBuf,
-    /// Steps done.
-    pub steps: u64,
-    /// Metrics of the last step.
-    pub last: StepMetrics,
-    /// Samples that were left out or replaced, each once.
-    pub skipped: Vec<Skipped>,
-    /// Warnings that were given on the way.
-    pub warnings: Vec<String>,
-    /// A row per label column; empty where there are no labels.
-    pub probes: Vec<ProbeComparison>,
-}
-
-/// Where a run begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// From the initial weights, in a new run folder.
-    New,
-    /// From the run folder's newest checkpoint. On a CPU the run goes on to the same bits as one
-    /// that was never interrupted.
-    Resume,
-}
 
 /// Trains to the end, saves, probes. `stop` asks for an orderly end after the current step.
 ///

@@ -202,7 +202,7 @@ fn model() -> Model {
     let mut assignments: Vec<String> = words.map(String::from).into();
     assignments.push("projector.output=2".into());
     let resolved = Request { file: None, assignments }.resolve(&registry()).unwrap();
-    Model::init(&resolved, &Device::flex()).unwrap()
+    resolved.model(&Device::flex()).unwrap()
 }
 
 /// A small model's file of weights.

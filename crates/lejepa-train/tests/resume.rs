@@ -138,7 +138,7 @@ fn a_loaded_model_trains_like_the_saved_one() {
     };
     let resolved = request.resolve(&registry).unwrap();
     let device = Device::flex().autodiff();
-    let model = Model::init(&resolved, &device).unwrap();
+    let model = resolved.model(&device).unwrap();
     let d = tempfile::tempdir().unwrap();
     let run = RunDir::create(&d.path().join("r")).unwrap();
     let optimizer = burn::optim::AdamWConfig::new().init();
@@ -159,7 +159,7 @@ fn a_loaded_model_trains_like_the_saved_one() {
     assert_eq!(checkpoint::load_callback(&saved, "mine").unwrap(), Some(vec![1, 2, 3]));
     assert_eq!(checkpoint::load_callback(&saved, "other").unwrap(), None);
     checkpoint::verify(&saved).unwrap();
-    let other = Model::init(&resolved, &device).unwrap();
+    let other = resolved.model(&device).unwrap();
     let loaded = checkpoint::load_model(&saved, other).unwrap();
     assert_eq!(loaded.num_params(), model.num_params());
     let x = Tensor::<2>::random([6, 16], Distribution::Default, &device);
@@ -174,7 +174,7 @@ fn a_loaded_model_trains_like_the_saved_one() {
     let file = saved.join("model.bpk");
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
-    let other = Model::init(&resolved, &device).unwrap();
+    let other = resolved.model(&device).unwrap();
     assert!(matches!(checkpoint::load_model(&saved, other), Err(TrainError::Corrupt { .. })));
     assert!(matches!(checkpoint::verify(&saved), Err(TrainError::Corrupt { .. })));
 }

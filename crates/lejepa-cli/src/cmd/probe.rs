@@ -1,7 +1,7 @@
 //! `lejepa probe RUN`: score a run's encoder and its untrained self.
 
 use lejepa_core::{Registry, Value};
-use lejepa_train::{Model, Prepared, RunDir, checkpoint, compare_probes};
+use lejepa_train::{Prepared, RunDir, checkpoint, compare_probes};
 use serde_json::json;
 
 use crate::args::{Args, ProbeArgs};
@@ -27,7 +27,7 @@ pub(super) fn run(
     console.line(&format!("probing {} at step {}", run.path().display(), state.step));
     let prepared = Prepared::new(&resolved, &mut console)?;
     let learning = device.clone().autodiff();
-    let model = checkpoint::load_evaluated(&checkpoint, Model::init(&resolved, &learning)?)?;
+    let model = checkpoint::load_evaluated(&checkpoint, resolved.model(&learning)?)?;
     let (probes, _) = compare_probes(&prepared, &resolved, &model, &device, &mut console)?;
     if !args.json {
         super::train::print_probes(&probes);

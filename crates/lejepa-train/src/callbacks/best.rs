@@ -4,7 +4,7 @@ use lejepa_core::config::{Docs, field_docs};
 use lejepa_core::{Component, Error};
 use serde::{Deserialize, Serialize};
 
-use super::{from_json, to_json};
+use super::state::{from_json, to_json};
 use crate::Result;
 use crate::callback::{AfterStep, Callback, CallbackContext, CallbackKind, Flow};
 

@@ -10,7 +10,7 @@ use lejepa_core::config::{Docs, field_docs};
 use lejepa_core::{Component, Error};
 use serde::{Deserialize, Serialize};
 
-use super::unreadable;
+use super::state::unreadable;
 use crate::Result;
 use crate::callback::{AfterStep, Callback, CallbackContext, CallbackKind, Flow};
 use crate::guard::catch_panics;

@@ -4,6 +4,7 @@ mod best;
 mod ema;
 mod monitor;
 mod online_probe;
+mod state;
 
 use lejepa_core::register;
 
@@ -17,17 +18,3 @@ pub(crate) use monitor::{effective_rank, views_without_gradient, without_gradien
 use crate::callback::Callbacks;
 
 register!(Callbacks: Best, Callbacks: Ema, Callbacks: Monitor, Callbacks: OnlineProbe);
-
-/// State of a callback that is plain data.
-fn to_json(state: &impl serde::Serialize, name: &str) -> crate::Result<Option<Vec<u8>>> {
-    serde_json::to_vec(state).map(Some).map_err(|e| unreadable(name, e))
-}
-
-fn from_json<T: serde::de::DeserializeOwned>(state: &[u8], name: &str) -> crate::Result<T> {
-    serde_json::from_slice(state).map_err(|e| unreadable(name, e))
-}
-
-fn unreadable(name: &str, reason: impl ToString) -> crate::TrainError {
-    let path = std::path::Path::new("callbacks").join(name);
-    crate::TrainError::Corrupt { path, reason: reason.to_string() }
-}

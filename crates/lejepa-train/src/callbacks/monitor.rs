@@ -9,7 +9,7 @@ use lejepa_objective::Gauge;
 use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
-use super::{from_json, to_json};
+use super::state::{from_json, to_json};
 use crate::Result;
 use crate::callback::{AfterStep, Callback, CallbackContext, CallbackKind, Flow, Scalars};
 use crate::model::Model;

@@ -6,7 +6,7 @@ use lejepa_core::config::{Docs, field_docs};
 use lejepa_core::{Component, Error};
 use serde::{Deserialize, Serialize};
 
-use super::{from_json, to_json};
+use super::state::{from_json, to_json};
 use crate::Result;
 use crate::callback::{AfterStep, Callback, CallbackContext, CallbackKind, Flow};
 
@@ -126,7 +126,14 @@ impl Callback for OnlineProbe {
             .map(|sum| sum / count);
         let Some(mean) = mean else { return Ok(Flow::Continue) };
         let values = mean.try_into_vec_as::<f32>()?;
-        debug_assert_eq!(values.len(), samples * dim);
+        if at.batch.samples().len() != samples {
+            return Err(Error::Data {
+                reason: "callbacks.online_probe: a batch of one rank beside the embeddings of all"
+                    .into(),
+                hint: "train without the online probe in a group".into(),
+            }
+            .into());
+        }
         let labelled: Vec<(usize, u32, &[f32])> = at
             .batch
             .samples()
