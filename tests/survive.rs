@@ -441,7 +441,7 @@ fn tensorboard_reads_the_curves() {
 import sys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 a = EventAccumulator(sys.argv[1]); a.Reload()
-print(*[e.step for e in a.Scalars('loss/sigreg')])";
+print(*[e.step for e in a.Scalars('sigreg')])";
     let out =
         Command::new(python).args(["-c", script, "r"]).current_dir(d.path()).output().unwrap();
     let steps = String::from_utf8_lossy(&out.stdout);
