@@ -90,7 +90,7 @@ impl Wants {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Features {
-    /// `[B, dim]`: the embedding, as [`Encoder::encode`] gives it.
+    /// `[B, dim]`: the embedding, as [`Encoder::encode`](crate::Encoder::encode) gives it.
     pub pooled: Tensor<2>,
     /// `[B, cells, width]`, cells in row-major order of [`Features::grid`], where wanted.
     pub dense: Option<Tensor<3>>,
