@@ -14,6 +14,7 @@
 //! One file per command, in `cmd/`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod args;
 mod cmd;

@@ -37,6 +37,7 @@
 //! ```
 
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod activations;
 mod adamw;
