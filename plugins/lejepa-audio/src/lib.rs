@@ -16,6 +16,7 @@
 //! and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod config;
 mod decode;

@@ -13,6 +13,7 @@
 //! | [`digits`] | the built-in data: 1,797 handwritten digits |
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod blur;
 mod colour;

@@ -17,6 +17,7 @@
 //! time and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod clip;
 mod config;
