@@ -22,6 +22,7 @@
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 32, 32], &device)).dims(), [2, 48]);
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 16, 16], &device)).dims(), [2, 48]);
 //! ```
+#![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod grid;
