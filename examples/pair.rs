@@ -165,7 +165,7 @@ fn retrieved(model: &Model, source: &dyn ViewSource) -> Result<usize, TrainError
         Ok(Views::new(of_streams.map(|view| vec![view]).collect()))
     };
     let views = samples.iter().map(views).collect::<Result<Vec<Views>>>()?;
-    let batch = Batch::new(Arc::new(source.spec().clone()), samples, views)?;
+    let batch = Batch::new(Arc::clone(source.spec()), samples, views)?;
     let model = model.valid();
     let z = model.project(source.spec(), model.embed_batch(&batch, &Device::flex())?);
     let [_, count, dim] = z.dims();

@@ -12,6 +12,7 @@ const HELP: &str = "Usage: ./x COMMAND
   demo    set up, build, and train on the built-in sounds; further words go to `lejepa train`
   test    set up, and run all tests
   lint    formatting, clippy, documentation, licences, advisories
+  miri    the kernels' own tests on the scalar path, interpreted; needs the nightly toolchain's miri
   bench sigreg [--json]
           time SIGReg against PyTorch, which is installed into target/pytorch; write docs/results/
   bench step [--json]
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Some("demo") => demo(&words[1..]),
         Some("test") => test(&words[1..]),
         Some("lint") => lint(),
+        Some("miri") => miri(&words[1..]),
         Some("bench") => bench::bench(&words[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
@@ -154,6 +156,27 @@ fn lint() -> Result<(), String> {
     run(clippy.env("DOCS_RS", "1"))?;
     run(doc.env("DOCS_RS", "1"))?;
     deny()
+}
+
+/// Undefined behaviour in the kernels. Miri knows few vector instructions, so it takes the scalar path; it is
+/// some hundred times slower than the processor, which is too slow for CI. Words choose tests.
+fn miri(more: &[String]) -> Result<(), String> {
+    let rustup = |words: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(words);
+        command
+    };
+    if !succeeds(&mut rustup(&["run", "nightly", "cargo", "miri", "--version"])) {
+        return Err(
+            "Miri is not installed\n  hint: rustup toolchain install nightly --component miri"
+                .into(),
+        );
+    }
+    let words = ["run", "nightly", "cargo", "miri", "test", "--package", "lejepa-kernels", "--lib"];
+    let mut command = rustup(&words);
+    // The choice of instructions is read from the environment, which Miri hides by default.
+    command.args(more).env("MIRIFLAGS", "-Zmiri-disable-isolation").env("LEJEPA_SIMD", "scalar");
+    run_program(&mut command)
 }
 
 /// Licences, sources and, where the database can be had, advisories.

@@ -84,7 +84,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         ))
     });
     let views = views.collect::<std::result::Result<Vec<_>, _>>()?;
-    let spec = std::sync::Arc::new(resolved.spec().clone());
+    let spec = std::sync::Arc::clone(resolved.spec());
     let batch = Batch::new(spec, (0..samples).collect(), views)?;
     let before = memory("VmRSS");
     let mut learner = resolved.learner(&device)?;

@@ -34,7 +34,7 @@ impl OpenOptions {
 /// It knows the shapes of views, so models can be built and settings refused without data.
 pub trait Pipeline: Send + Sync {
     /// Number and shapes of views.
-    fn spec(&self) -> &ViewSpec;
+    fn spec(&self) -> &Arc<ViewSpec>;
 
     /// Opens data.
     ///
@@ -47,7 +47,7 @@ pub trait Pipeline: Send + Sync {
 pub struct SampledPipeline<M: Modality> {
     config: M::Config,
     sampler: Arc<dyn ViewSampler<Sample = M::Sample>>,
-    spec: ViewSpec,
+    spec: Arc<ViewSpec>,
 }
 
 impl<M: Modality> SampledPipeline<M> {
@@ -60,7 +60,7 @@ impl<M: Modality> SampledPipeline<M> {
         config: M::Config,
         sampler: Box<dyn ViewSampler<Sample = M::Sample>>,
     ) -> Result<Self> {
-        let spec = sampler.spec();
+        let spec = Arc::new(sampler.spec());
         spec.validate()?;
         let streams = spec.streams();
         let fits = if M::STREAMS.is_empty() { streams.len() == 1 } else { streams == M::STREAMS };
@@ -78,7 +78,7 @@ impl<M: Modality> SampledPipeline<M> {
 }
 
 impl<M: Modality> Pipeline for SampledPipeline<M> {
-    fn spec(&self) -> &ViewSpec {
+    fn spec(&self) -> &Arc<ViewSpec> {
         &self.spec
     }
 

@@ -38,14 +38,14 @@ pub trait Statistic: Debug + Send + Sync {
     /// `projections`: `[views, samples, slices]`; result: `[views, slices]`, of the same type.
     fn evaluate(&self, projections: Tensor<3>) -> Tensor<2>;
 
-    /// The mean over views and slices of [`Statistic::evaluate`] of the projections of `z` on
-    /// `axes`, values below `clip` counting as 0, where there is one fused operation for it on this
-    /// device and for this type. `None` sends the caller on the path of plain tensor operations.
+    /// The mean over views and slices of [`Statistic::evaluate`] of the projections of `z` on `axes`, where
+    /// there is one fused operation for it on this device and for this type. `None` sends the caller on the
+    /// path of plain tensor operations.
     ///
     /// # Shapes
     /// `z`: `[views, samples, dim]`, `axes`: `[dim, slices]`; result: `[1]`.
-    fn fused_mean(&self, z: &Tensor<3>, axes: &Tensor<2>, clip: f64) -> Option<Tensor<1>> {
-        let _ = (z, axes, clip);
+    fn fused_mean(&self, z: &Tensor<3>, axes: &Tensor<2>) -> Option<Tensor<1>> {
+        let _ = (z, axes);
         None
     }
 

@@ -12,11 +12,13 @@ use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
 /// Views by item index, whatever the modality. Shared by the loader's workers.
 ///
 /// ```
+/// use std::sync::Arc;
+///
 /// use lejepa_core::{Purpose, Result, Seed, View, ViewRng, ViewSource, ViewSpec, Views};
 /// use rand::RngExt;
 ///
 /// /// Noise without files or labels.
-/// struct Noise(ViewSpec);
+/// struct Noise(Arc<ViewSpec>);
 ///
 /// impl Noise {
 ///     fn view(rng: &mut ViewRng) -> Result<View> {
@@ -31,7 +33,7 @@ use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
 ///     fn name(&self, index: usize) -> String {
 ///         format!("noise {index}")
 ///     }
-///     fn spec(&self) -> &ViewSpec {
+///     fn spec(&self) -> &Arc<ViewSpec> {
 ///         &self.0
 ///     }
 ///     fn views(&self, _: usize, _: &[usize], rng: &mut ViewRng) -> Result<Views> {
@@ -42,7 +44,7 @@ use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
 ///     }
 /// }
 ///
-/// let noise = Noise(ViewSpec::multi_crop(2, [1, 8], 0, [1, 8]));
+/// let noise = Noise(Arc::new(ViewSpec::multi_crop(2, [1, 8], 0, [1, 8])));
 /// let source: &dyn ViewSource = &noise;
 /// let views = source.checked_views(7, &[], &mut Seed(0).rng(Purpose::Views, &[0, 7]))?;
 /// assert_eq!(views.groups()[0].len(), 2);
@@ -63,7 +65,7 @@ pub trait ViewSource: Send + Sync {
     fn name(&self, index: usize) -> String;
 
     /// Number and shapes of views.
-    fn spec(&self) -> &ViewSpec;
+    fn spec(&self) -> &Arc<ViewSpec>;
 
     /// Label columns; may be empty.
     fn labels(&self) -> &[Labels] {
@@ -162,7 +164,7 @@ impl dyn ViewSource + '_ {
 pub struct SampledDataset<S> {
     dataset: Box<dyn Dataset<Item = S>>,
     sampler: Arc<dyn ViewSampler<Sample = S>>,
-    spec: ViewSpec,
+    spec: Arc<ViewSpec>,
     cache: Vec<OnceLock<Arc<S>>>,
     budget: usize,
     used: AtomicUsize,
@@ -227,7 +229,7 @@ impl<S: Send + Sync + 'static> SampledDataset<S> {
         sampler: Arc<dyn ViewSampler<Sample = S>>,
         budget: usize,
     ) -> Result<Self> {
-        let spec = sampler.spec();
+        let spec = Arc::new(sampler.spec());
         spec.validate()?;
         let cache = (0..dataset.len()).map(|_| OnceLock::new()).collect();
         Ok(Self { dataset, sampler, spec, cache, budget, used: AtomicUsize::new(0) })
@@ -279,7 +281,7 @@ impl<S: Send + Sync + 'static> ViewSource for SampledDataset<S> {
         self.dataset.name(index)
     }
 
-    fn spec(&self) -> &ViewSpec {
+    fn spec(&self) -> &Arc<ViewSpec> {
         &self.spec
     }
 

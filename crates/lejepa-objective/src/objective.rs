@@ -204,10 +204,11 @@ impl Objective {
             BoxedStatistic::Sliced(statistic) => statistic,
         };
         let [_, slices] = axes.dims();
+        // A threshold needs the value of every slice; the fused operation gives their mean only.
         let clip = self.config.clip;
-        let mean = statistic
-            .fused_mean(&z, &axes, clip)
-            .unwrap_or_else(|| clipped(statistic.evaluate(projections(z, axes)), clip).mean());
+        let fused = if clip == 0.0 { statistic.fused_mean(&z, &axes) } else { None };
+        let mean =
+            fused.unwrap_or_else(|| clipped(statistic.evaluate(projections(z, axes)), clip).mean());
         match self.config.over_slices {
             OverSlices::Mean => mean,
             OverSlices::Sum => mean * slices as f64,

@@ -61,7 +61,7 @@ pub struct ObjectiveConfig {
     /// How the statistics of the directions become one number: `mean` or `sum`.
     pub over_slices: OverSlices,
     /// Statistics of single directions below this count as 0 and have no gradient; at least 0, and
-    /// 0 leaves all as they are.
+    /// 0 leaves all as they are. Above 0 the fused operation is not used: it gives the mean alone.
     pub clip: f64,
 }
 

@@ -73,20 +73,15 @@ fn wgpu_equals_the_cpu() {
 }
 
 #[test]
-fn wgpu_clips_and_stays_finite() {
-    let (cpu, gpu) =
-        (Device::flex().autodiff(), Device::wgpu(DeviceKind::DefaultDevice).autodiff());
+fn wgpu_stays_finite() {
+    let gpu = Device::wgpu(DeviceKind::DefaultDevice).autodiff();
     let (shape, statistic) = ([2, 30, 4], EppsPulley::default());
-    for clip in [0.0, 1.5, 1e9] {
-        let config = ObjectiveConfig { slices: 70, clip, ..Default::default() };
-        let mut z = normal(shape, 1.0);
-        let [a, b] = [&gpu, &cpu].map(|device| on(device, &z, shape, &config, &statistic, false));
-        assert_same(&a, &b, &format!("clip {clip}"));
-        for outlier in [1e4, -1e8, 1e30] {
-            z[7] = outlier;
-            let (value, gradient) = on(&gpu, &z, shape, &config, &statistic, false);
-            assert!(value.is_finite() && gradient.iter().all(|g| g.is_finite()), "{outlier}");
-        }
+    let config = ObjectiveConfig { slices: 70, ..Default::default() };
+    let mut z = normal(shape, 1.0);
+    for outlier in [1e4, -1e8, 1e30] {
+        z[7] = outlier;
+        let (value, gradient) = on(&gpu, &z, shape, &config, &statistic, false);
+        assert!(value.is_finite() && gradient.iter().all(|g| g.is_finite()), "{outlier}");
     }
 }
 

@@ -76,7 +76,7 @@ impl Resolved {
             optimizer: self.optimizer(&model.undecayed())?,
             model,
             objective: self.objective()?,
-            spec: Arc::new(self.spec().clone()),
+            spec: self.spec().clone(),
             device,
             precision: t.precision.into(),
             microbatches: t.microbatches,

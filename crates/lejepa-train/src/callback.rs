@@ -10,7 +10,7 @@ use crate::Result;
 use crate::batch::Batch;
 use crate::config::Settings;
 use crate::model::Model;
-use crate::step::Learner;
+use crate::step::{Learner, Pass};
 use burn::tensor::Tensor;
 
 /// Named numbers of a step, in the order in which they are logged.
@@ -60,6 +60,13 @@ pub enum Flow {
 pub trait Callback: Send {
     /// A name for its state in checkpoints, unique within a run: lower case, digits, `_`.
     fn name(&self) -> &str;
+
+    /// Numbers of a pass that [`Callback::after_step`] wants on the host, in [`AfterStep::read`]. They are read
+    /// from the device together with the losses: a read of its own would make the device wait twice.
+    fn read(&self, pass: &Pass, batch: &Batch) -> Option<Tensor<1>> {
+        let _ = (pass, batch);
+        None
+    }
 
     /// Called after the parameters moved.
     ///
@@ -120,6 +127,8 @@ pub struct AfterStep<'a> {
     pub embeddings: &'a [Tensor<3>],
     /// The projections, `[views, samples, dim]`.
     pub projections: &'a Tensor<3>,
+    /// The values of [`Callback::read`]; empty where it returned nothing.
+    pub read: &'a [f32],
     /// Losses and rates of the step. What is added here is logged.
     pub scalars: &'a mut Scalars,
     /// Warnings for the user.

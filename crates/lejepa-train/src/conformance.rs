@@ -9,8 +9,8 @@ use crate::callbacks::{views_without_gradient, without_gradient};
 use crate::loader::make_batch;
 use crate::model::embed;
 use crate::order::Order;
+use crate::readback::Readback;
 use crate::resolved::{Request, Resolved};
-use crate::step::loss_values;
 use crate::transfer::to_device;
 use crate::{Result, TrainError};
 
@@ -117,7 +117,8 @@ fn short_run(resolved: &Resolved, name: &str, out: &mut Vec<Violation>) -> Resul
         // The same batch every time: whether it can be learnt, not whether it generalises.
         let views_of_step = make_batch(source.as_ref(), &order, 0, 0..batch)?;
         let pass = learner.pass(&views_of_step, 0)?;
-        losses.extend(loss_values(&pass.losses)?.first().map(|(_, loss)| *loss));
+        let (scalars, _) = Readback::new(&pass, &views_of_step, &[], false)?;
+        losses.extend(scalars.first().map(|(_, loss)| *loss));
         if step == 0 {
             let axes = learner.objective.axes(&pass.projections, Seed(0), 0);
             let dead = views_without_gradient(&learner, spec, &pass, axes)?;

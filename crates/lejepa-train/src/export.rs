@@ -99,7 +99,7 @@ pub fn export(run: &RunDir, checkpoint: &Path, folder: &Path, registry: &Registr
         hidden_size: model.dim(),
         step: state.step,
         view: spec.shape(),
-        views: spec.clone(),
+        views: spec.as_ref().clone(),
         config: resolved.table().clone(),
     };
     fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;

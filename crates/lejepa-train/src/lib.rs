@@ -63,6 +63,7 @@ mod order;
 mod outcome;
 mod prepared;
 pub mod probe;
+mod readback;
 mod report;
 mod resolved;
 mod run;

@@ -81,7 +81,7 @@ pub fn make_batch(
             }
         }
     }
-    let mut batch = Batch::new(Arc::new(source.spec().clone()), samples, all)?;
+    let mut batch = Batch::new(source.spec().clone(), samples, all)?;
     batch.replaced = replaced;
     Ok(batch)
 }
@@ -272,13 +272,13 @@ mod tests {
 
     /// Ten samples whose view is their index; the third is bad, the fifth panics.
     struct Numbers {
-        spec: ViewSpec,
+        spec: Arc<ViewSpec>,
         bad: bool,
     }
 
     impl Numbers {
         fn source(bad: bool) -> Arc<dyn ViewSource> {
-            Arc::new(Self { spec: ViewSpec::multi_crop(2, [1, 1], 0, [1, 1]), bad })
+            Arc::new(Self { spec: Arc::new(ViewSpec::multi_crop(2, [1, 1], 0, [1, 1])), bad })
         }
     }
 
@@ -289,7 +289,7 @@ mod tests {
         fn name(&self, index: usize) -> String {
             format!("n{index}")
         }
-        fn spec(&self) -> &ViewSpec {
+        fn spec(&self) -> &Arc<ViewSpec> {
             &self.spec
         }
         fn companions(&self) -> usize {

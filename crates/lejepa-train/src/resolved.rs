@@ -305,7 +305,7 @@ impl Resolved {
     }
 
     /// The number and shapes of views.
-    pub fn spec(&self) -> &ViewSpec {
+    pub fn spec(&self) -> &Arc<ViewSpec> {
         self.pipeline.spec()
     }
 

@@ -20,11 +20,12 @@ use crate::observe::{Event, Observer, StepMetrics};
 use crate::order::Order;
 use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
+use crate::readback::Readback;
 use crate::report::{Meter, describe};
 use crate::resolved::Resolved;
 use crate::rundir::RunDir;
 use crate::skipped::Skipped;
-use crate::step::{Learner, Pass, loss_values};
+use crate::step::{Learner, Pass};
 use crate::{Result, TrainError};
 
 /// A run in progress.
@@ -42,6 +43,7 @@ pub(crate) struct Run<'a> {
     events: Option<EventFile>,
     meter: Meter,
     scalars: Scalars,
+    readback: Readback,
     last: Option<StepMetrics>,
     warnings: Vec<String>,
     saved_at: Instant,
@@ -110,6 +112,7 @@ impl<'a> Run<'a> {
             state,
             events: None,
             scalars: Scalars::new(),
+            readback: Readback::default(),
             last: None,
             warnings: Vec::new(),
             saved_at: Instant::now(),
@@ -210,6 +213,13 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Whether the step after which `done` are done is logged. Independent of when checkpoints are due and of
+    /// interruptions, so that callbacks see the same in every run.
+    fn is_logged(&self, done: u64) -> bool {
+        let every = self.resolved.settings().train.log_every;
+        done == self.state.total || done == 1 || done.is_multiple_of(every)
+    }
+
     /// Forward and backward; the losses go into the scalars of the step.
     pub(crate) fn pass(
         &mut self,
@@ -219,8 +229,9 @@ impl<'a> Run<'a> {
     ) -> Result<Pass> {
         let learner = self.learner()?;
         let pass = learner.pass(batch, step)?;
-        let values = loss_values(&pass.losses)?;
-        if let Some((name, value)) = values.iter().rev().find(|(_, value)| !value.is_finite()) {
+        let is_logged = self.is_logged(step + 1);
+        let (scalars, readback) = Readback::new(&pass, batch, &self.callbacks, is_logged)?;
+        if let Some((name, value)) = scalars.iter().rev().find(|(_, value)| !value.is_finite()) {
             return Err(self.not_finite(name, *value, &pass.projections, step + 1));
         }
         if step == 0 {
@@ -228,7 +239,7 @@ impl<'a> Run<'a> {
                 self.warn(text, observer);
             }
         }
-        self.scalars = values.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        (self.scalars, self.readback) = (scalars, readback);
         Ok(pass)
     }
 
@@ -260,9 +271,7 @@ impl<'a> Run<'a> {
         let (done, total) = (step + 1, self.state.total);
         let settings = self.resolved.settings();
         let mut stopping = interrupted && done < total;
-        // Independent of when checkpoints are due and of interruptions: callbacks see the same in every run.
-        let every = settings.train.log_every;
-        let is_logged = done == total || done == 1 || done.is_multiple_of(every);
+        let is_logged = self.is_logged(done);
         if is_logged {
             self.add_rates(&projected)?;
         }
@@ -293,7 +302,10 @@ impl<'a> Run<'a> {
 
     fn add_rates(&mut self, projected: &Projected) -> Result<()> {
         let dim = self.resolved.settings().projector.output;
-        let rows = projected.projections.clone().try_into_vec_as::<f32>()?;
+        let rows = match self.readback.projections.take() {
+            Some(rows) => rows,
+            None => projected.projections.clone().try_into_vec_as::<f32>()?,
+        };
         self.scalars.insert("effective_rank".into(), effective_rank(&rows, dim));
         let rates = self.meter.rates();
         self.scalars.extend(rates.map(|(name, value)| (name.to_string(), value)));
@@ -309,9 +321,10 @@ impl<'a> Run<'a> {
     ) -> Result<Flow> {
         let mut callbacks = std::mem::take(&mut self.callbacks);
         let mut scalars = std::mem::take(&mut self.scalars);
+        let read = std::mem::take(&mut self.readback.callbacks);
         let (mut warnings, mut flow) = (Vec::new(), Flow::Continue);
         let learner = self.learner()?;
-        for callback in &mut callbacks {
+        for (i, callback) in callbacks.iter_mut().enumerate() {
             let mut at = AfterStep {
                 step: self.state.step,
                 total: self.state.total,
@@ -320,6 +333,7 @@ impl<'a> Run<'a> {
                 batch,
                 embeddings: &projected.embeddings,
                 projections: &projected.projections,
+                read: read.get(i).map_or(&[], Vec::as_slice),
                 scalars: &mut scalars,
                 warnings: &mut warnings,
             };

@@ -9,11 +9,11 @@ use lejepa_core::{Embedded, Purpose, Seed, ViewSpec};
 use lejepa_kernels::Precision;
 use lejepa_objective::{Losses, Objective};
 
+use crate::Result;
 use crate::batch::{Batch, Part};
 use crate::flat;
 use crate::group::Group;
 use crate::model::{Model, draws};
-use crate::{Result, TrainError};
 
 /// A model with its optimizer and objective; [`Resolved::learner`](crate::Resolved::learner) builds it.
 ///
@@ -259,19 +259,6 @@ impl Learner {
         let losses = self.objective.loss_unchecked(z.clone(), prediction, self.seed, step)?;
         Ok((z, losses))
     }
-}
-
-/// The loss and its terms as numbers, by name, in one read from the device.
-///
-/// # Errors
-/// [`TrainError::Device`] where the device fails.
-pub(crate) fn loss_values(losses: &Losses) -> Result<Vec<(&'static str, f64)>> {
-    let names = std::iter::once("loss").chain(losses.terms.iter().map(|(name, _)| *name));
-    let terms = losses.terms.iter().map(|(_, value)| value.clone());
-    let all = std::iter::once(losses.total.clone()).chain(terms).map(Tensor::detach);
-    let values =
-        Tensor::cat(all.collect(), 0).try_into_vec_as::<f32>().map_err(TrainError::from)?;
-    Ok(names.zip(values.into_iter().map(f64::from)).collect())
 }
 
 #[cfg(test)]

@@ -119,17 +119,10 @@ impl Problem<'_> {
                 *s = (2.0 * scale * weight * t * im) as f32;
             }
         }
-        let totals = &mut totals[..count];
-        for (j, total) in totals.iter_mut().enumerate().filter(|(_, t)| **t < self.rule.clip) {
-            *total = 0.0;
-            for k in 0..knots {
-                (cos[k * width + j], sin[k * width + j]) = (0.0, 0.0);
-            }
-        }
         if gradient {
             self.gradient(tile, step, cos, sin);
         }
-        totals.iter().sum()
+        totals[..count].iter().sum()
     }
 }
 

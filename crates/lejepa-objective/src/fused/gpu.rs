@@ -66,7 +66,6 @@ fn characteristic(
     rows: u32,
     slices: u32,
     half_step: f32,
-    clip: f32,
     #[comptime] count: u32,
 ) {
     let slice = CUBE_POS_X * UNITS + UNIT_POS_X;
@@ -123,16 +122,12 @@ fn characteristic(
         total_cos[k] = re * knots[3 * knot_count + k];
         total_sin[k] = im * knots[3 * knot_count + k];
     }
-    let mut keep = 1.0f32;
-    if value < clip {
-        keep = 0.0f32;
-    }
-    values[(set * slices + slice) as usize] = value * keep;
+    values[(set * slices + slice) as usize] = value;
     #[unroll]
     for k in 0..knot_count {
         let at = (set as usize * knot_count + k) * slices as usize + slice as usize;
-        cos[at] = total_cos[k] * keep;
-        sin[at] = total_sin[k] * keep;
+        cos[at] = total_cos[k];
+        sin[at] = total_sin[k];
     }
 }
 
@@ -207,7 +202,6 @@ pub(super) fn run(
         rows as u32,
         slices as u32,
         half_step,
-        rule.clip as f32,
         count as u32,
     );
     let mean = CubeBackend::float_mean(values);

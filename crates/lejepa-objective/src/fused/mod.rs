@@ -35,8 +35,6 @@ struct Rule {
     step: f64,
     /// Weight of each knot, from k = 1.
     weights: Vec<f64>,
-    /// Statistics of single directions below this count as 0.
-    clip: f64,
 }
 
 #[cfg(feature = "gpu")]
@@ -195,7 +193,6 @@ pub(crate) fn sigreg(
     z: &Tensor<3>,
     axes: &Tensor<2>,
     quadrature: &Quadrature,
-    clip: f64,
 ) -> Option<Tensor<1>> {
     let step = quadrature.even_step()?;
     let weights = quadrature.weights[1..].to_vec();
@@ -208,7 +205,7 @@ pub(crate) fn sigreg(
     let value = <Dispatch as FusedSigreg>::fused_sigreg(
         z.clone().into_dispatch(),
         axes.clone().into_dispatch(),
-        Rule { step, weights, clip },
+        Rule { step, weights },
     );
     Some(Tensor::from_dispatch(value))
 }

@@ -106,8 +106,8 @@ impl Statistic for EppsPulley {
         without_samples(total.unwrap_or_else(|| projections.mean_dim(1).zeros_like()))
     }
 
-    fn fused_mean(&self, z: &Tensor<3>, axes: &Tensor<2>, clip: f64) -> Option<Tensor<1>> {
-        crate::fused::sigreg(z, axes, &self.quadrature(), clip)
+    fn fused_mean(&self, z: &Tensor<3>, axes: &Tensor<2>) -> Option<Tensor<1>> {
+        crate::fused::sigreg(z, axes, &self.quadrature())
     }
 
     fn gaussian_expectation(&self, _: usize) -> Option<f64> {

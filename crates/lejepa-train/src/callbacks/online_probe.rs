@@ -7,8 +7,12 @@ use lejepa_core::{Component, Error};
 use serde::{Deserialize, Serialize};
 
 use super::state::{from_json, to_json};
+use burn::tensor::Tensor;
+
 use crate::Result;
+use crate::batch::Batch;
 use crate::callback::{AfterStep, Callback, CallbackContext, CallbackKind, Flow};
+use crate::step::Pass;
 
 /// `[callbacks.online_probe]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +106,20 @@ impl Callback for OnlineProbe {
         Self::NAME
     }
 
+    /// The mean of the targets of the first stream, or of all of its views where it has none.
+    fn read(&self, pass: &Pass, batch: &Batch) -> Option<Tensor<1>> {
+        let embeddings = pass.embeddings.first().filter(|_| !self.labels.is_empty())?;
+        let spec = batch.spec();
+        let first = spec.stream(spec.streams().first().copied().unwrap_or_default());
+        let [views, ..] = embeddings.dims();
+        let targets = first.targets();
+        let targets = if targets.is_empty() { (0..views).collect() } else { targets };
+        let count = targets.len() as f64;
+        let of_view = |view| embeddings.clone().narrow(0, view, 1);
+        let sum = targets.into_iter().map(of_view).reduce(|a, b| a + b)?;
+        Some((sum / count).flatten(0, 2))
+    }
+
     fn after_step(&mut self, at: &mut AfterStep<'_>) -> Result<Flow> {
         if self.labels.is_empty() {
             if at.step == 1 {
@@ -112,20 +130,7 @@ impl Callback for OnlineProbe {
             return Ok(Flow::Continue);
         }
         let Some(embeddings) = at.embeddings.first() else { return Ok(Flow::Continue) };
-        // The targets of the first stream, or all of its views where it has none.
-        let spec = at.batch.spec();
-        let first = spec.stream(spec.streams().first().copied().unwrap_or_default());
-        let [views, samples, dim] = embeddings.dims();
-        let targets = first.targets();
-        let targets = if targets.is_empty() { (0..views).collect() } else { targets };
-        let count = targets.len() as f64;
-        let mean = targets
-            .into_iter()
-            .map(|view| embeddings.clone().narrow(0, view, 1))
-            .reduce(|a, b| a + b)
-            .map(|sum| sum / count);
-        let Some(mean) = mean else { return Ok(Flow::Continue) };
-        let values = mean.try_into_vec_as::<f32>()?;
+        let [_, samples, dim] = embeddings.dims();
         if at.batch.samples().len() != samples {
             return Err(Error::Data {
                 reason: "callbacks.online_probe: a batch of one rank beside the embeddings of all"
@@ -138,7 +143,7 @@ impl Callback for OnlineProbe {
             .batch
             .samples()
             .iter()
-            .zip(values.chunks_exact(dim.max(1)))
+            .zip(at.read.chunks_exact(dim.max(1)))
             .filter_map(|(&sample, row)| Some((sample, (*self.labels.get(sample)?)?, row)))
             .collect();
         self.learn(&labelled, dim);
