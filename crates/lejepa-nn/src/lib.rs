@@ -3,6 +3,7 @@
 //! | name | encoder | views |
 //! |---|---|---|
 //! | `vit` | [`Vit`]: vision transformer over any patch grid | 1-D, 2-D, 3-D |
+//! | `convnet` | [`ConvNet`]: small convolutional network; keeps the frequency of spectrograms, sees motion in clips | 1-D, 2-D, 3-D |
 //! | `resnet18` | [`ResNet`]: residual network; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
@@ -25,6 +26,8 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod conv;
+mod convnet;
 mod grid;
 mod mlp;
 mod patch;
@@ -34,6 +37,7 @@ mod projector;
 mod resnet;
 mod vit;
 
+pub use convnet::{ConvNet, ConvNetConfig, ConvNetKind, Head};
 pub use mlp::{Mlp, MlpConfig, MlpKind};
 pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
@@ -42,5 +46,6 @@ pub use vit::{Pool, Vit, VitConfig, VitKind};
 
 use lejepa_core::{kind, register};
 
-register!(kind::Encoder: VitKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
+register!(kind::Encoder: VitKind, kind::Encoder: ConvNetKind,
+    kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
     kind::Prediction: Predictor);

@@ -276,7 +276,7 @@ impl Vit {
 }
 
 /// The bias of a layer, or 0.
-fn bias(layer: &Linear) -> Tensor<1> {
+pub(crate) fn bias(layer: &Linear) -> Tensor<1> {
     match &layer.bias {
         Some(bias) => bias.val(),
         None => {
