@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 #[command(after_help = "Examples:
   lejepa train --modality audio                  train on the built-in sounds and probe the result
   lejepa train --modality image --data photos/   train on a folder; sub-folders are labels
+  lejepa train --modality video --data clips/ --minutes 30
   lejepa resume runs/image-001                   go on after Ctrl-C or a crash
   lejepa export runs/image-001                   the encoder, for applications
   lejepa embed runs/image-001 --data photos/ --output photos.npy
@@ -87,6 +88,8 @@ pub(crate) enum ListKind {
     Schedule,
     /// What happens after each step: `--set callbacks.NAME.enabled=true`
     Callback,
+    /// Settings for kinds of content: `--preset NAME`
+    Preset,
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,6 +125,13 @@ pub(crate) struct ConfigArgs {
     /// Where all randomness comes from; the same seed gives the same run on a CPU
     #[arg(long, value_name = "NUMBER")]
     pub(crate) seed: Option<u64>,
+    /// Settings for a kind of content instead of `auto`, which looks at the data: see `lejepa list
+    /// preset`; `none` for the bare defaults
+    #[arg(long, value_name = "NAME")]
+    pub(crate) preset: Option<String>,
+    /// Minutes that the whole run may take: the first steps tell how many fit
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["epochs", "steps"])]
+    pub(crate) minutes: Option<f64>,
     /// Passes over the data
     #[arg(long, value_name = "NUMBER")]
     pub(crate) epochs: Option<f64>,
@@ -168,6 +178,8 @@ impl ConfigArgs {
             text("views.name", self.views.as_ref()),
             text("device", self.device.as_ref()),
             word("seed", self.seed.as_ref()),
+            text("preset", self.preset.as_ref()),
+            word("train.minutes", self.minutes.as_ref()),
             word("train.epochs", self.epochs.as_ref()),
             word("train.steps", self.steps.as_ref()),
             word("train.batch", self.batch.as_ref()),

@@ -77,7 +77,8 @@ pub(crate) fn request(config: &ConfigArgs) -> Result<lejepa_train::Request, CliE
             Some(lejepa_train::rundir::parse_toml(path, &text)?)
         }
     };
-    Ok(lejepa_train::Request { file, assignments: config.assignments() })
+    let assignments = config.assignments();
+    Ok(lejepa_train::Request { file, assignments, ..lejepa_train::Request::default() })
 }
 
 /// The folder of the checkpoint that a user names: `latest`, `best`, or a step.

@@ -57,6 +57,11 @@ pub(crate) fn open(choice: Choice) -> (Device, String) {
     }
 }
 
+/// Whether a graphics card computes.
+pub(crate) fn is_gpu(device: &Device) -> bool {
+    *device != Device::flex()
+}
+
 fn unknown(words: &str) -> CliError {
     let near = lejepa_core::nearest(words, ["auto", "cpu", "wgpu", "cuda"]);
     let near = near.map_or(String::new(), |n| format!("did you mean `{n}`? "));

@@ -29,6 +29,8 @@ pub struct ModalityBuild {
     pub recipe: fn(SourceKind) -> Table,
     /// [`Modality::STREAMS`](crate::Modality::STREAMS).
     pub streams: &'static [&'static str],
+    /// [`Modality::PRESETS`](crate::Modality::PRESETS).
+    pub presets: &'static [crate::Preset],
 }
 
 impl Kind for Modality {
@@ -37,8 +39,12 @@ impl Kind for Modality {
 }
 
 impl<T: ModalityTrait> Builds<T> for Modality {
-    const BUILD: &'static ModalityBuild =
-        &ModalityBuild { rule: T::rule, recipe: T::recipe, streams: T::STREAMS };
+    const BUILD: &'static ModalityBuild = &ModalityBuild {
+        rule: T::rule,
+        recipe: T::recipe,
+        streams: T::STREAMS,
+        presets: T::PRESETS,
+    };
     const BRINGS: Option<fn(Origin) -> Registration> = Some(Registration::of::<Views, OwnViews<T>>);
 }
 

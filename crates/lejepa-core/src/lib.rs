@@ -129,6 +129,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod advice;
 mod blob;
 mod component;
 pub mod config;
@@ -157,6 +158,7 @@ mod view_source;
 mod views;
 mod views_kind;
 
+pub use advice::{AUTO, Advice, Choice, NONE, Preset, Survey, SurveyContext, check_preset};
 pub use blob::{Blob, BlobStore, ReadSeek};
 pub use component::{Builds, Component, Entry, Kind, Meta, NoConfig, Origin, Registration};
 pub use config::Section;

@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::Table;
 
 use crate::Result;
+use crate::advice::{Advice, Preset, Survey};
 use crate::component::Component;
 use crate::dataset::Dataset;
 use crate::listing::SampleRule;
@@ -82,6 +83,9 @@ pub trait Modality: Component {
     /// own encoder, in `[encoder.STREAM]`. Empty for one stream.
     const STREAMS: &'static [&'static str] = &[];
 
+    /// Presets besides `auto` and `none`, for kinds of content that need different views.
+    const PRESETS: &'static [Preset] = &[];
+
     /// One decoded item.
     type Sample: Send + Sync + 'static;
 
@@ -105,6 +109,17 @@ pub trait Modality: Component {
     fn recipe(source: SourceKind) -> Table {
         let _ = source;
         Table::new()
+    }
+
+    /// Settings of any section that suit these data, with reasons: laid over the recipe and under the
+    /// user's own. `config` is the section before. Called before training on a user's own data, unless the
+    /// preset is `none`.
+    ///
+    /// # Errors
+    /// Data that no view can be made of.
+    fn advise(config: &Self::Config, survey: &Survey<'_, Self::Sample>) -> Result<Advice> {
+        let _ = (config, survey);
+        Ok(Advice::default())
     }
 
     /// Whether a folder is one sample as a whole, such as a folder of video frames.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::advice::{Advice, Survey, SurveyContext};
 use crate::sampler::ViewSampler;
 use crate::view_source::{SampledDataset, ViewSource};
 use crate::{Modality, Result, Source, ViewSpec};
@@ -41,6 +42,15 @@ pub trait Pipeline: Send + Sync {
     /// # Errors
     /// Whatever is wrong with the source as a whole.
     fn open(&self, source: Source, options: &OpenOptions) -> Result<Box<dyn ViewSource>>;
+
+    /// Settings that suit the data; see [`Modality::advise`].
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source as a whole.
+    fn advise(&self, source: Source, at: SurveyContext<'_>) -> Result<Advice> {
+        let _ = (source, at);
+        Ok(Advice::default())
+    }
 }
 
 /// The pipeline of modality `M` and one of its samplers.
@@ -85,5 +95,10 @@ impl<M: Modality> Pipeline for SampledPipeline<M> {
     fn open(&self, source: Source, options: &OpenOptions) -> Result<Box<dyn ViewSource>> {
         let dataset = M::open(&self.config, source)?;
         Ok(Box::new(SampledDataset::new(dataset, self.sampler.clone(), options.cache_bytes)?))
+    }
+
+    fn advise(&self, source: Source, at: SurveyContext<'_>) -> Result<Advice> {
+        let dataset = M::open(&self.config, source)?;
+        M::advise(&self.config, &Survey::new(dataset.as_ref(), at))
     }
 }

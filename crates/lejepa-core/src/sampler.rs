@@ -74,6 +74,12 @@ pub trait ViewSampler: Send + Sync {
         Ok(vec![self.eval_view(sample)?])
     }
 
+    /// What a simple method without an encoder would compare an evaluation view by; probes show it beside
+    /// the encoder. The values as they are unless a modality knows better.
+    fn raw_features(&self, view: &View) -> Vec<f32> {
+        view.data().to_vec()
+    }
+
     /// How many other samples [`ViewSampler::views_with`] is given, to mix with.
     fn companions(&self) -> usize {
         0

@@ -100,6 +100,11 @@ pub trait ViewSource: Send + Sync {
     /// [`Error::Sample`] where the item cannot be used.
     fn eval_view(&self, index: usize) -> Result<View>;
 
+    /// Features of an evaluation view without an encoder; see [`ViewSampler::raw_features`].
+    fn raw_features(&self, view: &View) -> Vec<f32> {
+        view.data().to_vec()
+    }
+
     /// The deterministic views of an item, one for each stream.
     ///
     /// # Errors
@@ -318,6 +323,10 @@ impl<S: Send + Sync + 'static> ViewSource for SampledDataset<S> {
     fn eval_view(&self, index: usize) -> Result<View> {
         let item = self.item(index, Window::Centre)?;
         self.sampler.eval_view(&item).map_err(|e| self.named(index, e))
+    }
+
+    fn raw_features(&self, view: &View) -> Vec<f32> {
+        self.sampler.raw_features(view)
     }
 
     fn eval_views(&self, index: usize) -> Result<Vec<View>> {

@@ -1,16 +1,19 @@
-//! Probes of the trained encoder compared with those of the untrained one.
+//! Probes of the trained encoder compared with those of the untrained one and of raw features.
 
 use burn::tensor::Device;
+use rayon::prelude::*;
 
 use crate::Result;
+use crate::embed::Embeddings;
+use crate::guard::guarded;
 use crate::model::Model;
 use crate::observe::{Event, Observer};
 use crate::prepared::Prepared;
-use crate::probe::{ProbeResult, Scores, probe};
+use crate::probe::{ProbeKind, ProbeResult, Scores, members, probe, score};
 use crate::resolved::Resolved;
 use crate::skipped::Skipped;
 
-/// Probes of the trained encoder and the same probes of the untrained one.
+/// Probes of the trained encoder and the same probes of the untrained one and of raw features.
 #[derive(Debug, Clone, serde::Serialize)]
 #[non_exhaustive]
 pub struct ProbeComparison {
@@ -19,10 +22,49 @@ pub struct ProbeComparison {
     pub trained: ProbeResult,
     /// The accuracies of the encoder as it was before the first step.
     pub untrained: Scores,
+    /// The accuracies of features without an encoder
+    /// ([`ViewSampler::raw_features`](lejepa_core::ViewSampler::raw_features)).
+    pub raw: Scores,
 }
 
-/// Probes `trained` and the same model with its initial weights; and samples that could not be read.
-/// Nothing where probes are off or there are no labels.
+impl ProbeComparison {
+    /// Which of the three won, in a sentence for each probe. A difference counts where its 95 % interval
+    /// leaves 0 out.
+    pub fn verdict(&self) -> String {
+        let sentence = |name: &str, kind: ProbeKind| {
+            let ours = &self.trained.scores;
+            let of = |scores: &Scores| match kind {
+                ProbeKind::Linear => scores.linear,
+                ProbeKind::Knn => scores.knn,
+            };
+            let (rival, scores) = if of(&self.raw) >= of(&self.untrained) {
+                ("raw features", &self.raw)
+            } else {
+                ("the untrained encoder", &self.untrained)
+            };
+            let (difference, [low, high]) = ours.above(scores, kind);
+            let interval = format!(
+                "{:+.1} points, 95 % interval {:+.1} to {:+.1}",
+                100.0 * difference,
+                100.0 * low,
+                100.0 * high
+            );
+            if low > 0.0 {
+                format!("{name}: the trained encoder wins over {rival} ({interval})")
+            } else if high < 0.0 {
+                format!("{name}: {rival} win over the trained encoder ({interval})")
+                    .replace("encoder win over", "encoder wins over")
+            } else {
+                format!("{name}: trained and {rival} cannot be told apart ({interval})")
+            }
+        };
+        let linear = sentence("linear", ProbeKind::Linear);
+        format!("{linear}; {}.", sentence("k-NN", ProbeKind::Knn))
+    }
+}
+
+/// Probes `trained`, the same model with its initial weights, and raw features; and samples that could not be
+/// read. Nothing where probes are off or there are no labels.
 ///
 /// # Errors
 /// A device that fails.
@@ -48,10 +90,36 @@ pub fn compare_probes(
     let (after, skipped) = probe(trained, source, sets, config, device, observer)?;
     let untrained = resolved.model(device)?;
     let (before, _) = probe(&untrained, source, sets, config, device, observer)?;
-    let rows = after
-        .into_iter()
-        .zip(before)
-        .map(|(trained, before)| ProbeComparison { trained, untrained: before.scores })
-        .collect();
-    Ok((rows, skipped))
+    let raw = score(&raw_features(prepared), sets, config, device)?;
+    let rows = after.into_iter().zip(before).zip(raw);
+    let rows = rows.map(|((trained, before), raw)| ProbeComparison {
+        trained,
+        untrained: before.scores,
+        raw: raw.scores,
+    });
+    Ok((rows.collect(), skipped))
+}
+
+/// Most raw features of a sample: neighbours are averaged where there are more.
+const RAW_WIDTH: usize = 1024;
+
+fn raw_features(prepared: &Prepared) -> Embeddings {
+    let source = prepared.source.as_ref();
+    let of = |&index: &usize| -> Option<(usize, Vec<f32>)> {
+        let views = guarded(|| source.checked_eval_views(index), || source.name(index)).ok()?;
+        let features: Vec<f32> = views.iter().flat_map(|view| source.raw_features(view)).collect();
+        let width = features.len().div_ceil(RAW_WIDTH).max(1);
+        let mean = |cells: &[f32]| cells.iter().sum::<f32>() / cells.len() as f32;
+        Some((index, features.chunks(width).map(mean).collect()))
+    };
+    let all: Vec<_> = members(&prepared.plan.probes).par_iter().filter_map(of).collect();
+    let dim = all.first().map_or(0, |(_, features)| features.len());
+    let mut out = Embeddings { dim, ..Embeddings::default() };
+    // Views of varying length have features of varying number.
+    for (index, mut features) in all {
+        features.resize(dim, 0.0);
+        out.indices.push(index);
+        out.values.extend(features);
+    }
+    out
 }

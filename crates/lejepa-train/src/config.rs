@@ -64,6 +64,9 @@ pub struct TrainConfig {
     pub epochs: f64,
     /// Steps; 0 means as many as `epochs` make.
     pub steps: u64,
+    /// Minutes that the whole run may take, 0 or 0.1 to 100,000. The steps that fit are found from the
+    /// first ones and become `steps`. Ignored where `steps` is set; 0 is no limit.
+    pub minutes: f64,
     /// Samples per step, at least 2; made smaller where there are fewer samples.
     pub batch: usize,
     /// Peak learning rate, above 0; `[schedule]` says how it gets there and what comes after.
@@ -89,6 +92,7 @@ impl Default for TrainConfig {
         Self {
             epochs: 0.0,
             steps: 0,
+            minutes: 0.0,
             batch: 64,
             lr: 1e-3,
             log_every: 10,
@@ -163,8 +167,9 @@ pub struct ProbeConfig {
     pub steps: usize,
     /// Learning rate of the linear probe, above 0.
     pub lr: f64,
-    /// Weight decay of the linear probe, at least 0.
-    pub weight_decay: f64,
+    /// Weight decays of the linear probe, at least one, each 0 or above: the best on a fifth of the
+    /// training labels is taken.
+    pub weight_decay: Vec<f64>,
 }
 
 impl Default for ProbeConfig {
@@ -175,7 +180,7 @@ impl Default for ProbeConfig {
             temperature: 0.07,
             steps: 500,
             lr: 0.01,
-            weight_decay: 1e-3,
+            weight_decay: vec![1e-3, 0.1, 1.0],
         }
     }
 }
@@ -186,6 +191,9 @@ impl Default for ProbeConfig {
 pub struct Settings {
     /// The modality's name.
     pub modality: String,
+    /// `auto` chooses settings by the data, `none` leaves the bare defaults; or a preset of the
+    /// modality (`lejepa list preset`). Matters only while a run is begun.
+    pub preset: String,
     /// The seed every random stream follows from; 0 to 2^63 − 1.
     pub seed: u64,
     /// `auto`, `cpu`, `wgpu[:n]` or `cuda[:n]`.
@@ -208,6 +216,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             modality: "image".into(),
+            preset: lejepa_core::AUTO.into(),
             seed: 0,
             device: "auto".into(),
             data: DataConfig::default(),
@@ -224,7 +233,11 @@ impl Settings {
     pub(crate) fn validate(&self) -> Result<()> {
         let (d, t, p) = (&self.data, &self.train, &self.probe);
         let (unit, minutes) = (0.0..=1.0, self.checkpoint.minutes);
-        let rules: [(&str, bool, &str); 15] = [
+        let is_decay = |decay: &f64| *decay >= 0.0 && decay.is_finite();
+        let decays = !p.weight_decay.is_empty() && p.weight_decay.iter().all(is_decay);
+        let fits = t.minutes == 0.0 || (0.1..=1e5).contains(&t.minutes);
+        let rules: [(&str, bool, &str); 16] = [
+            ("train.minutes", fits, "must be 0 or from 0.1 to 100000"),
             ("data.prefetch", d.prefetch >= 1, "must be at least 1"),
             ("data.max_bad", unit.contains(&d.max_bad), "must lie in 0..=1"),
             ("data.test_share", (0.0..1.0).contains(&d.test_share), "must lie in 0..1"),
@@ -239,7 +252,7 @@ impl Settings {
             ("probe.temperature", p.temperature > 0.0, "must be above 0"),
             ("probe.steps", p.steps >= 1, "must be at least 1"),
             ("probe.lr", p.lr > 0.0, "must be above 0"),
-            ("probe.weight_decay", p.weight_decay >= 0.0, "must be at least 0"),
+            ("probe.weight_decay", decays, "must be numbers of at least 0, one or more"),
         ];
         for (key, ok, reason) in rules {
             if !ok {

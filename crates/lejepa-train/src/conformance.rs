@@ -73,7 +73,7 @@ fn resolve(modality: Registration, source: SourceKind, encoder: &str) -> Result<
             assignments.push(format!("encoder.name={encoder}"));
         }
     }
-    Request { file: None, assignments }.resolve(&registry)
+    Request { assignments, ..Request::default() }.resolve(&registry)
 }
 
 /// The same configuration with a small encoder, where the encoder has these keys and takes these values:

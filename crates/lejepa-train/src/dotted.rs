@@ -38,6 +38,20 @@ pub(crate) fn insert(table: &mut Table, dotted: &str, keys: Table) {
     }
 }
 
+/// Sets a key, whose section is made where there is none.
+pub(crate) fn set(table: &mut Table, dotted: &str, value: Value) {
+    match dotted.split_once('.') {
+        None => {
+            table.insert(dotted.into(), value);
+        }
+        Some((head, rest)) => {
+            let mut inner = section(table, head);
+            set(&mut inner, rest, value);
+            table.insert(head.into(), Value::Table(inner));
+        }
+    }
+}
+
 pub(crate) fn remove(table: &mut Table, dotted: &str) {
     match dotted.split_once('.') {
         None => {

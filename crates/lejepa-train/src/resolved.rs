@@ -6,9 +6,10 @@ use std::sync::Arc;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use lejepa_core::{
-    BoxedEncoder, BoxedPrediction, BuildContext, DEFAULT_VIEWS, Entry, Error, Kind, MAIN_STREAM,
-    OpenOptions, OptimizerContext, Pipeline, PredictionContext, Registration, Registry, Schedule,
-    Source, SourceKind, Table, Value, ViewSource, ViewSpec, config, kind, origin,
+    Advice, BoxedEncoder, BoxedPrediction, BuildContext, DEFAULT_VIEWS, Entry, Error, Kind,
+    MAIN_STREAM, OpenOptions, OptimizerContext, Pipeline, PredictionContext, Registration,
+    Registry, Schedule, Source, SourceKind, SurveyContext, Table, Value, ViewSource, ViewSpec,
+    check_preset, config, kind, origin,
 };
 use lejepa_objective::statistics::EppsPulley;
 use lejepa_objective::{CentrePrediction, Objective};
@@ -17,7 +18,7 @@ use crate::adamw::AdamWKind;
 use crate::callback::{Callback, CallbackContext, Callbacks};
 use crate::callbacks::{Best, Ema, Monitor, OnlineProbe};
 use crate::config::Settings;
-use crate::dotted::{at, insert, own_keys, remove, section, text};
+use crate::dotted::{at, insert, own_keys, remove, section, set, text};
 use crate::schedule::Cosine;
 use crate::{Result, TrainError};
 
@@ -28,6 +29,8 @@ pub struct Request {
     pub file: Option<Table>,
     /// `key=value` assignments in order, as [`config::assign`] takes them.
     pub assignments: Vec<String>,
+    /// What was chosen by the data, over the modality's recipe and under the file.
+    pub advice: Advice,
 }
 
 /// A complete configuration with the components it names, checked before any data is opened.
@@ -121,7 +124,7 @@ impl Request {
     /// assert!(resolved.to_commented_toml().contains("Samples per step"));
     /// assert!(resolved.docs()["train.lr"].contains("learning rate"));
     /// // Typing errors come back with the nearest key.
-    /// let typo = Request { assignments: vec!["modality=image".into(), "train.stepz=1".into()], file: None };
+    /// let typo = Request { assignments: vec!["modality=image".into(), "train.stepz=1".into()], ..Request::default() };
     /// assert!(typo.resolve(&registry).err().is_some_and(|e| e.to_string().contains("train.steps")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -142,11 +145,12 @@ impl Request {
             return Err(Error::bad_value("modality", reason).into());
         }
         let source = SourceKind::of(&self.choice("data.source", &settings.data.source)?);
+        check_preset(&self.choice("preset", &settings.preset)?, modality.build().presets)?;
         let mut layers = Layers {
             request: self,
             registry,
             modality: name,
-            recipe: (modality.build().recipe)(source),
+            recipe: advised((modality.build().recipe)(source), &self.advice),
             file,
             table: config::defaults::<Settings>("")?,
         };
@@ -216,6 +220,20 @@ impl Request {
     }
 }
 
+/// A recipe with what was chosen by the data laid over it. Keys of a component that is replaced are dropped.
+fn advised(mut recipe: Table, advice: &Advice) -> Table {
+    for choice in advice.choices() {
+        if let (Some(section), Some(name)) =
+            (choice.key.strip_suffix(".name"), choice.value.as_str())
+            && text(&recipe, &choice.key).is_some_and(|before| before != name)
+        {
+            remove(&mut recipe, section);
+        }
+        set(&mut recipe, &choice.key, choice.value.clone());
+    }
+    recipe
+}
+
 /// Sections of components, which [`Settings`] does not have.
 const COMPONENTS: [&str; 7] =
     ["views", "encoder", "statistic", "prediction", "optimizer", "schedule", "callbacks"];
@@ -238,7 +256,7 @@ impl Resolved {
     /// # Errors
     /// As [`Request::resolve`].
     pub fn load(table: Table, registry: &Registry) -> Result<Self> {
-        Request { file: Some(table), assignments: Vec::new() }.resolve(registry)
+        Request { file: Some(table), ..Request::default() }.resolve(registry)
     }
 
     /// The same configuration with some keys changed.
@@ -253,7 +271,8 @@ impl Resolved {
             let _ = write!(assignment, "{value}");
             assignments.push(assignment);
         }
-        Request { file: Some(self.table.clone()), assignments }.resolve(&self.registry)
+        Request { file: Some(self.table.clone()), assignments, ..Request::default() }
+            .resolve(&self.registry)
     }
 
     /// What [`Request::resolve`] promises: every component accepts its section.
@@ -432,8 +451,23 @@ impl Resolved {
     /// # Errors
     /// Whatever is wrong with the source.
     pub fn open_configured(&self) -> Result<Box<dyn ViewSource>> {
-        let rule = (self.modality.build().rule)();
-        self.open(Source::resolve(&self.settings.data.source, rule)?)
+        self.open(self.source()?)
+    }
+
+    /// Finds the configured data.
+    ///
+    /// # Errors
+    /// A path that is missing, unreadable, or holds no sample of the modality.
+    pub fn source(&self) -> Result<Source> {
+        Ok(Source::resolve(&self.settings.data.source, (self.modality.build().rule)())?)
+    }
+
+    /// What the modality would choose for these data; see [`lejepa_core::Modality::advise`].
+    ///
+    /// # Errors
+    /// Whatever is wrong with the source.
+    pub fn advise(&self, source: Source, at: SurveyContext<'_>) -> Result<Advice> {
+        Ok(self.pipeline.advise(source, at)?)
     }
 
     /// Opens other data.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use burn::tensor::Device;
-use lejepa_core::{SourceKind, ViewSource};
+use lejepa_core::{SourceKind, Value, ViewSource};
 
+use crate::budget::steps_that_fit;
 use crate::callback::Callback;
 use crate::comparison::compare_probes;
 use crate::observe::{Event, Observer};
@@ -95,6 +97,7 @@ impl<'a> Trainer<'a> {
         stop: &AtomicBool,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
+        let began = Instant::now();
         let _lock = dir.lock()?;
         if start == Start::New {
             let config = self.resolved.to_toml()?;
@@ -102,7 +105,7 @@ impl<'a> Trainer<'a> {
         }
         let info = run_info(self.resolved, self.device);
         dir.write_info(&with_status(&info, "running"))?;
-        let result = self.train_and_probe(dir, start, stop, observer);
+        let result = self.train_and_probe(dir, start, stop, began, observer);
         let status = match &result {
             Ok(_) => "finished",
             Err(TrainError::Interrupted { .. }) => "interrupted",
@@ -120,6 +123,7 @@ impl<'a> Trainer<'a> {
         dir: &RunDir,
         start: Start,
         stop: &AtomicBool,
+        began: Instant,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
         let Self { resolved, device, source, callbacks } = self;
@@ -140,6 +144,18 @@ impl<'a> Trainer<'a> {
                 .into());
             }
         };
+        let fitted = match &resolved.settings().train {
+            train if start == Start::New && train.minutes > 0.0 && train.steps == 0 => {
+                let steps = steps_that_fit(resolved, &prepared, device, began, observer)?;
+                let fitted = resolved.with([("train.steps", Value::Integer(steps as i64))])?;
+                // The steps are the run's from here on: it repeats and resumes with them.
+                let config = fitted.to_toml()?;
+                crate::rundir::write_atomically(&dir.config_file(), config.as_bytes())?;
+                Some(fitted)
+            }
+            _ => None,
+        };
+        let resolved = fitted.as_ref().unwrap_or(resolved);
         let mut run = Run::begin(resolved, device, dir, &prepared, start, callbacks, observer)?;
         let mut loader = run.start(start, observer)?;
         while let Some(step) = run.next_step() {

@@ -171,7 +171,7 @@ fn apply(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
 fn read_config(bytes: &[u8]) -> Option<Table> {
     let text = String::from_utf8_lossy(bytes);
     let table = rundir::parse_toml(Path::new("c.toml"), &text).ok()?;
-    let resolved = Request { file: Some(table), assignments: vec![] }.resolve(&registry()).ok()?;
+    let resolved = Request { file: Some(table), ..Request::default() }.resolve(&registry()).ok()?;
     // What is accepted can be written and read again to the same.
     let written = resolved.to_toml().unwrap();
     let again = rundir::parse_toml(Path::new("c.toml"), &written).unwrap();
@@ -201,7 +201,7 @@ fn model() -> Model {
     let words = ["encoder.name=mlp", "encoder.width=4", "encoder.depth=1", "projector.hidden=4"];
     let mut assignments: Vec<String> = words.map(String::from).into();
     assignments.push("projector.output=2".into());
-    let resolved = Request { file: None, assignments }.resolve(&registry()).unwrap();
+    let resolved = Request { assignments, ..Request::default() }.resolve(&registry()).unwrap();
     resolved.model(&Device::flex()).unwrap()
 }
 
@@ -248,7 +248,7 @@ proptest! {
     #[test]
     fn assignments(words in "[a-z._]{0,20}(=[-+ a-z0-9.\"\\[\\]{}=]{0,20})?", other in any::<String>()) {
         let assignments = vec![words, other];
-        let _ = Request { file: None, assignments }.resolve(&registry());
+        let _ = Request { assignments, ..Request::default() }.resolve(&registry());
     }
 
     #[test]

@@ -99,7 +99,7 @@ fn resolved(words: &[&str]) -> Resolved {
     .map(String::from)
     .into();
     assignments.extend(words.iter().map(ToString::to_string));
-    Request { file: None, assignments }.resolve(&registry).unwrap()
+    Request { assignments, ..Request::default() }.resolve(&registry).unwrap()
 }
 
 /// What a run reported.

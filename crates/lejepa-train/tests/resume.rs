@@ -113,7 +113,7 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         if encoder == "vit" {
             assignments.push("encoder.drop_path=0.3".into());
         }
-        let resolved = Request { file: None, assignments }.resolve(&registry).unwrap();
+        let resolved = Request { assignments, ..Request::default() }.resolve(&registry).unwrap();
         let d = tempfile::tempdir().unwrap();
         let device = Device::flex();
         let never = AtomicBool::new(false);
@@ -133,8 +133,8 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
 fn a_loaded_model_trains_like_the_saved_one() {
     let registry = registry();
     let request = Request {
-        file: None,
         assignments: vec!["modality=noise".into(), "encoder.name=mlp".into()],
+        ..Request::default()
     };
     let resolved = request.resolve(&registry).unwrap();
     let device = Device::flex().autodiff();

@@ -105,11 +105,6 @@ pub(crate) fn solarize(planes: &mut [f32]) {
     planes.iter_mut().for_each(|x| *x = if *x >= 0.5 { 1.0 - *x } else { *x });
 }
 
-/// Flips planes of width `side` horizontally.
-pub(crate) fn flip(planes: &mut [f32], side: usize) {
-    planes.chunks_exact_mut(side).for_each(<[f32]>::reverse);
-}
-
 fn rgb(planes: &mut [f32], channels: usize) -> Option<[&mut [f32]; 3]> {
     if channels != 3 {
         return None;
@@ -145,10 +140,6 @@ mod tests {
         assert!(close(&x, &original));
         hue(&mut x, 3, 1.0);
         assert!(close(&x, &original), "a full turn of the hue");
-        flip(&mut x, 5);
-        assert!(!close(&x, &original));
-        flip(&mut x, 5);
-        assert!(close(&x, &original));
     }
 
     #[test]

@@ -24,6 +24,16 @@ pub struct ImageConfig {
     pub ratio: [f64; 2],
     /// Probability of a horizontal flip, 0 to 1.
     pub flip: f64,
+    /// Probability of a vertical flip, 0 to 1.
+    pub flip_vertical: f64,
+    /// Probability, 0 to 1, of a turn by 90°, 180° or 270°, for data without an upright position.
+    pub quarter_turn: f64,
+    /// Largest rotation of a crop to either side in degrees, 0 to 180. What comes from outside the crop
+    /// continues its edges.
+    pub rotate: f64,
+    /// Largest shear of a crop to either side, horizontal and vertical, as a fraction of its side, 0
+    /// to 1.
+    pub shear: f64,
     /// Probability of colour jitter, 0 to 1.
     pub jitter: f64,
     /// Largest relative change of brightness by the jitter, 0 to 1.
@@ -68,6 +78,10 @@ impl Default for ImageConfig {
             local_scale: [0.05, 0.3],
             ratio: [0.75, 4.0 / 3.0],
             flip: 0.5,
+            flip_vertical: 0.0,
+            quarter_turn: 0.0,
+            rotate: 0.0,
+            shear: 0.0,
             jitter: 0.8,
             brightness: 0.4,
             contrast: 0.4,
@@ -108,6 +122,10 @@ impl ImageConfig {
         ascending("image.local_scale", self.local_scale, 0.001..=1.0)?;
         ascending("image.ratio", self.ratio, 0.01..=100.0)?;
         within("image.flip", self.flip, 0.0..=1.0)?;
+        within("image.flip_vertical", self.flip_vertical, 0.0..=1.0)?;
+        within("image.quarter_turn", self.quarter_turn, 0.0..=1.0)?;
+        within("image.rotate", self.rotate, 0.0..=180.0)?;
+        within("image.shear", self.shear, 0.0..=1.0)?;
         within("image.jitter", self.jitter, 0.0..=1.0)?;
         within("image.brightness", self.brightness, 0.0..=1.0)?;
         within("image.contrast", self.contrast, 0.0..=1.0)?;
@@ -145,6 +163,10 @@ mod tests {
             ("local_scale", ImageConfig { local_scale: [0.0, 0.2], ..ok.clone() }),
             ("ratio", ImageConfig { ratio: [f64::NAN, 1.0], ..ok.clone() }),
             ("flip", ImageConfig { flip: f64::NAN, ..ok.clone() }),
+            ("flip_vertical", ImageConfig { flip_vertical: 2.0, ..ok.clone() }),
+            ("quarter_turn", ImageConfig { quarter_turn: -1.0, ..ok.clone() }),
+            ("rotate", ImageConfig { rotate: 181.0, ..ok.clone() }),
+            ("shear", ImageConfig { shear: f64::NAN, ..ok.clone() }),
             ("jitter", ImageConfig { jitter: 1.1, ..ok.clone() }),
             ("brightness", ImageConfig { brightness: -0.1, ..ok.clone() }),
             ("contrast", ImageConfig { contrast: 2.0, ..ok.clone() }),

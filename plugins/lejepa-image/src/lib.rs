@@ -15,19 +15,21 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod advise;
 mod blur;
 mod colour;
 mod config;
 pub mod crop;
 mod demo;
+mod geometry;
 mod jpeg;
 mod picture;
 mod sampler;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Table,
-    ViewSampler, kind, register,
+    Advice, BlobDataset, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind,
+    Survey, Table, ViewSampler, kind, register,
 };
 
 pub use config::ImageConfig;
@@ -54,6 +56,8 @@ impl Modality for ImageModality {
     const EXTENSIONS: &'static [&'static str] =
         &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
 
+    const PRESETS: &'static [Preset] = advise::PRESETS;
+
     type Sample = Picture;
 
     fn open(config: &ImageConfig, source: Source) -> Result<Box<dyn Dataset<Item = Picture>>> {
@@ -78,6 +82,10 @@ impl Modality for ImageModality {
 
     fn recipe(source: SourceKind) -> Table {
         recipe(if source == SourceKind::Demo { demo::RECIPE } else { "" })
+    }
+
+    fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Result<Advice> {
+        advise::advise(config, survey)
     }
 }
 

@@ -6,8 +6,9 @@ use lejepa_core::{Error, Levels, Result, View, ViewRng, ViewSampler, ViewSpec, V
 use rand::RngExt;
 
 use crate::blur::gaussian;
-use crate::colour::{Jitter, flip, saturation, solarize};
+use crate::colour::{Jitter, saturation, solarize};
 use crate::crop::{Area, between, resize};
+use crate::geometry::{flip, flip_vertical, quarter_turn, warp};
 use crate::{ImageConfig, Picture};
 
 /// Makes views of [`Picture`]s, configured by [`ImageConfig`].
@@ -54,8 +55,21 @@ impl ImageSampler {
         let c = &self.config;
         let area = Area::random(picture.width(), picture.height(), scale, c.ratio, rng);
         let mut planes = cut(picture, area, side, c.channels)?;
+        if c.rotate > 0.0 || c.shear > 0.0 {
+            let angle = between(rng, [-c.rotate, c.rotate]).to_radians();
+            let shear = [(); 2].map(|()| between(rng, [-c.shear, c.shear]));
+            planes = warp(&planes, side, angle, shear);
+        }
         if rng.random_bool(c.flip) {
             flip(&mut planes, side);
+        }
+        if rng.random_bool(c.flip_vertical) {
+            flip_vertical(&mut planes, side);
+        }
+        if c.quarter_turn > 0.0 && rng.random_bool(c.quarter_turn) {
+            for _ in 0..rng.random_range(1..=3) {
+                planes = quarter_turn(&planes, side);
+            }
         }
         if rng.random_bool(c.jitter) {
             let jitter = Jitter {

@@ -8,6 +8,9 @@ use crate::args::{Args, ListKind};
 
 /// Prints the components of a kind; as JSON an array under the kind's plural.
 pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
+    if kind == ListKind::Preset {
+        return presets(args, registry);
+    }
     let rows: Vec<&Registration> = match kind {
         ListKind::Modality => registry.all::<kind::Modality>().collect(),
         ListKind::Views => registry.all::<kind::Views>().collect(),
@@ -17,6 +20,7 @@ pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
         ListKind::Optimizer => registry.all::<kind::Optimizer>().collect(),
         ListKind::Schedule => registry.all::<kind::Schedule>().collect(),
         ListKind::Callback => registry.all::<Callbacks>().collect(),
+        ListKind::Preset => Vec::new(),
     };
     let scoped = matches!(kind, ListKind::Views | ListKind::Encoder);
     let mut all = Vec::new();
@@ -50,6 +54,24 @@ pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
     Value::Object(out)
 }
 
+/// Presets of all modalities.
+fn presets(args: &Args, registry: &Registry) -> Value {
+    let mut all = Vec::new();
+    for row in registry.all::<kind::Modality>() {
+        let Some(entry) = row.entry::<kind::Modality>() else { continue };
+        for preset in entry.build().presets {
+            if !args.json {
+                println!("{:<14} {}", preset.name, preset.about);
+                println!("{:<14} for {}", "", row.meta().name);
+            }
+            all.push(json!({
+                "name": preset.name, "about": preset.about, "modality": row.meta().name,
+            }));
+        }
+    }
+    json!({ "presets": all })
+}
+
 fn extensions(row: &Registration) -> Option<&'static [&'static str]> {
     let entry: &Entry<kind::Modality> = row.entry()?;
     debug_assert_eq!(row.kind(), kind::Modality::WORD);
@@ -66,5 +88,6 @@ fn plural(kind: ListKind) -> &'static str {
         ListKind::Optimizer => "optimizers",
         ListKind::Schedule => "schedules",
         ListKind::Callback => "callbacks",
+        ListKind::Preset => "presets",
     }
 }

@@ -11,9 +11,11 @@ pub(super) fn run(
     config: &ConfigArgs,
     registry: &Registry,
 ) -> Result<Value, CliError> {
-    let resolved = super::request(config)?.resolve(registry)?;
+    let request = super::request(config)?;
+    let device = request.resolve(registry)?.settings().device.clone();
     // As `train` does: which devices there are is up to this binary.
-    crate::device::choose(&resolved.settings().device)?;
+    let (device, _) = crate::device::open(crate::device::choose(&device)?);
+    let resolved = request.fit(registry, crate::device::is_gpu(&device))?.resolved;
     if !args.json {
         print!("{}", resolved.to_commented_toml());
     }

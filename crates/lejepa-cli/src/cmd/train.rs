@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use lejepa_core::Registry;
-use lejepa_train::{Outcome, ProbeComparison, RunDir, Start, Trainer};
+use lejepa_core::{Choice, Registry};
+use lejepa_train::probe::Scores;
+use lejepa_train::{Fitted, Outcome, ProbeComparison, RunDir, Start, Trainer};
 use serde_json::{Value, json};
 
 use crate::args::{Args, TrainArgs};
@@ -13,8 +14,12 @@ use crate::console::Console;
 use crate::error::CliError;
 
 pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
-    let mut resolved = super::request(&train.config)?.resolve(registry)?;
-    let choice = crate::device::choose(&resolved.settings().device)?;
+    let request = super::request(&train.config)?;
+    // What is wrong with the configuration is said before a device or data are opened.
+    let choice = crate::device::choose(&request.resolve(registry)?.settings().device)?;
+    let (device, device_name) = crate::device::open(choice);
+    let Fitted { mut resolved, source, choices, .. } =
+        request.fit(registry, crate::device::is_gpu(&device))?;
     // Absolute paths, so that the run can be probed and resumed from anywhere.
     let settings = resolved.settings();
     let mut absolute = Vec::new();
@@ -34,19 +39,22 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     }
     let mut console = Console::new(args.quiet);
     // The data is opened before the folder is made: a wrong path leaves nothing behind.
-    let source = resolved.open_configured()?;
+    let source = resolved.open(source)?;
     let name = resolved.modality().name();
     let run = match &train.output {
         Some(path) if train.overwrite => RunDir::overwrite(path)?,
         Some(path) => RunDir::create(path)?,
         None => RunDir::create_numbered(Path::new("runs"), name)?,
     };
-    let (device, device_name) = crate::device::open(choice);
     console.line(&format!(
         "run       {} · {name} · device {device_name} · seed {}",
         run.path().display(),
         resolved.settings().seed
     ));
+    for choice in &choices {
+        let Choice { key, value, reason } = choice;
+        console.line(&format!("chosen    {key} = {value}: {reason}"));
+    }
     let trainer = Trainer::new(&resolved, &device).opened(source);
     finish(args, trainer, &run, Start::New, &mut console)
 }
@@ -96,13 +104,17 @@ pub(super) fn print_probes(probes: &[ProbeComparison]) {
             t.test,
             t.chance * 100.0
         );
-        println!("             trained   untrained");
-        for (kind, trained, untrained) in [
-            ("linear", t.scores.linear, p.untrained.linear),
-            ("k-NN", t.scores.knn, p.untrained.knn),
-        ] {
-            println!("  {kind:<8} {:>7.1} % {:>9.1} %", trained * 100.0, untrained * 100.0);
+        println!("               linear  (95 % interval)     k-NN  (95 % interval)");
+        let rows = [("trained", &t.scores), ("untrained", &p.untrained), ("raw features", &p.raw)];
+        for (name, s) in rows {
+            let cell = |value: f64, [low, high]: [f64; 2]| {
+                let (value, low, high) = (value * 100.0, low * 100.0, high * 100.0);
+                format!("{value:>5.1} %  ({low:>5.1} to {high:>5.1})")
+            };
+            let (linear, knn) = (cell(s.linear, s.linear_interval), cell(s.knn, s.knn_interval));
+            println!("  {name:<12} {linear}  {knn}");
         }
+        println!("  {}", p.verdict());
     }
 }
 
@@ -128,11 +140,18 @@ fn print_outcome(outcome: &Outcome) {
 /// Accuracies of the first label column at the top, all columns under `columns`.
 pub(super) fn probes_json(probes: &[ProbeComparison]) -> Value {
     let Some(first) = probes.first() else { return Value::Null };
-    let pair = |trained: f64, untrained: f64| json!({ "trained": trained, "untrained": untrained });
+    let row = |of: fn(&Scores) -> (f64, [f64; 2]), p: &ProbeComparison| {
+        let (trained, interval) = of(&p.trained.scores);
+        json!({
+            "trained": trained, "interval": interval,
+            "untrained": of(&p.untrained).0, "raw": of(&p.raw).0,
+        })
+    };
     let scores = |p: &ProbeComparison| {
         json!({
-            "linear": pair(p.trained.scores.linear, p.untrained.linear),
-            "knn": pair(p.trained.scores.knn, p.untrained.knn),
+            "linear": row(|s| (s.linear, s.linear_interval), p),
+            "knn": row(|s| (s.knn, s.knn_interval), p),
+            "verdict": p.verdict(),
             "label": p.trained.name, "classes": p.trained.classes, "chance": p.trained.chance,
             "fitted_on": p.trained.train, "scored_on": p.trained.test,
         })

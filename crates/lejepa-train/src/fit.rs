@@ -1,0 +1,97 @@
+//! A configuration that fits the data.
+
+use lejepa_core::{AUTO, Advice, Choice, DEMO, NONE, Registry, Source, SurveyContext};
+
+use crate::Result;
+use crate::dotted::at;
+use crate::resolved::{Request, Resolved};
+
+/// A configuration with the data that it was made for.
+#[non_exhaustive]
+pub struct Fitted {
+    /// The configuration.
+    pub resolved: Resolved,
+    /// The data, found but not opened: [`Resolved::open`] takes it.
+    pub source: Source,
+    /// What was chosen by the data, without the keys that the request sets itself.
+    pub choices: Vec<Choice>,
+}
+
+impl Request {
+    /// [`Request::resolve`], with the settings that a look at the data suggests laid between the modality's
+    /// recipe and the request's own. The built-in data have a recipe and are not looked at, unless a preset is
+    /// named; nor are any data with `preset = "none"`.
+    ///
+    /// # Errors
+    /// As [`Request::resolve`], and whatever is wrong with the source.
+    ///
+    /// ```
+    /// # use lejepa_image as _;
+    /// use lejepa_core::Registry;
+    /// use lejepa_train::Request;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// for i in 0..40u8 {
+    ///     let grey = image::GrayImage::from_fn(20, 20, |x, y| image::Luma([i * 6 ^ (x * y) as u8]));
+    ///     grey.save(folder.path().join(format!("{i}.png")))?;
+    /// }
+    /// let assignments = vec![format!("data.source={}", folder.path().display())];
+    /// let request = Request { assignments, ..Request::default() };
+    /// let fitted = request.fit(&Registry::discover()?, false)?;
+    /// // Small grey pictures: small views of one channel.
+    /// assert_eq!(fitted.resolved.spec().shape(), [1, 20, 20]);
+    /// assert!(fitted.choices.iter().any(|choice| choice.reason.contains("grey")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fit(&self, registry: &Registry, is_gpu: bool) -> Result<Fitted> {
+        let resolved = self.resolve(registry)?;
+        let source = resolved.source()?;
+        let settings = resolved.settings();
+        let preset = settings.preset.as_str();
+        if preset == NONE || preset == AUTO && settings.data.source == DEMO {
+            return Ok(Fitted { resolved, source, choices: Vec::new() });
+        }
+        let at = SurveyContext::new(preset).on_gpu(is_gpu);
+        let mut request = self.clone();
+        request.advice = resolved.advise(source.clone(), at)?;
+        let suggested = request.resolve(registry)?;
+        general(&suggested, &source, &mut request.advice);
+        let resolved = request.resolve(registry)?;
+        let mut advice = request.advice;
+        // A value that the user gave, or the component it belongs to, is theirs.
+        advice.retain(|key| !self.sets(key));
+        let holds = |choice: &&Choice| at_value(&resolved, &choice.key) == Some(&choice.value);
+        let choices = advice.choices().iter().filter(holds).cloned().collect();
+        Ok(Fitted { resolved, source, choices })
+    }
+
+    /// Whether the file or an assignment sets a key.
+    fn sets(&self, key: &str) -> bool {
+        let assigned = |words: &String| words.split_once('=').is_some_and(|(k, _)| k.trim() == key);
+        self.assignments.iter().any(assigned)
+            || self.file.as_ref().is_some_and(|file| at(file, key).is_some())
+    }
+}
+
+fn at_value<'a>(resolved: &'a Resolved, key: &str) -> Option<&'a lejepa_core::Value> {
+    at(resolved.table(), key)
+}
+
+/// What follows from the number of samples and of views, whatever the modality.
+fn general(resolved: &Resolved, source: &Source, advice: &mut Advice) {
+    let Source::Blobs(store) = source else { return };
+    let samples = store.len();
+    let batch = (samples / 8).clamp(32, 128) / 8 * 8;
+    advice.set("train.batch", batch as i64, format!("{samples} samples"));
+    let passes = match samples {
+        0..2_000 => 200.0,
+        2_000..20_000 => 60.0,
+        20_000..100_000 => 30.0,
+        _ => 10.0,
+    };
+    let reason = format!("{samples} samples; four times as many still help, see --minutes");
+    advice.set("train.epochs", passes, reason);
+    let views = resolved.spec().views();
+    let lambda = if views <= 4 { 0.02 } else { 0.05 };
+    advice.set("objective.lambda", lambda, format!("{views} views (table 7 of the paper)"));
+}

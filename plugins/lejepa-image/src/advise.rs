@@ -1,0 +1,263 @@
+//! Settings that follow from a look at the pictures.
+
+use lejepa_core::{AUTO, Advice, Error, Preset, Result, Survey, Value};
+
+use crate::crop::LUMA;
+use crate::{ImageConfig, Picture};
+
+/// Most pictures that are looked at.
+const SAMPLES: usize = 512;
+
+/// Presets; `auto` takes one of the first three.
+pub(crate) const PRESETS: &[Preset] = &[
+    Preset {
+        name: "photos",
+        about: "keeps objects and scenes; loses left and right, exact colours",
+    },
+    Preset {
+        name: "small",
+        about: "pictures of at most 96 pixels; keeps and loses the same as photos",
+    },
+    Preset {
+        name: "glyph",
+        about: "letters, digits, symbols; keeps shape and orientation; loses thickness, slant, brightness",
+    },
+    Preset {
+        name: "flat",
+        about: "drawings and icons of few colours; keeps shape; loses hue, brightness, left and right",
+    },
+    Preset {
+        name: "scientific",
+        about: "micrographs, aerial pictures; keeps texture and colour; loses orientation",
+    },
+];
+
+/// What was seen of a set of pictures.
+#[derive(Debug)]
+struct Seen {
+    /// Median of the shorter side in pixels.
+    side: usize,
+    /// Share of pictures with a grey value in every pixel, but for a few.
+    grey: f64,
+    /// Median share of the variance of a picture that two levels of luma explain (Otsu 1979): 1 for two
+    /// flat areas, 0.64 for a normal distribution.
+    two_level: f64,
+    /// Mean and standard deviation of each channel, of the luma first.
+    moments: [[f64; 2]; 4],
+}
+
+fn luma(pixel: &[u8]) -> f64 {
+    match pixel {
+        [r, g, b] => {
+            let [wr, wg, wb] = LUMA.map(f64::from);
+            wr * f64::from(*r) + wg * f64::from(*g) + wb * f64::from(*b)
+        }
+        _ => pixel.first().copied().map_or(0.0, f64::from),
+    }
+}
+
+/// See [`Seen::two_level`]; 0 for a flat picture.
+fn two_level(picture: &Picture) -> f64 {
+    let mut counts = [0f64; 256];
+    for pixel in picture.pixels().chunks_exact(picture.channels()) {
+        counts[luma(pixel).round().clamp(0.0, 255.0) as usize] += 1.0;
+    }
+    let n: f64 = counts.iter().sum();
+    let mean = counts.iter().enumerate().map(|(v, c)| v as f64 * c).sum::<f64>() / n;
+    let variance =
+        counts.iter().enumerate().map(|(v, c)| (v as f64 - mean).powi(2) * c).sum::<f64>() / n;
+    let (mut below, mut sum, mut best) = (0.0, 0.0, 0f64);
+    for (value, count) in counts.iter().enumerate() {
+        below += count;
+        sum += value as f64 * count;
+        let above = n - below;
+        if below > 0.0 && above > 0.0 {
+            let apart = sum / below - (mean * n - sum) / above;
+            best = best.max(below * above / (n * n) * apart * apart);
+        }
+    }
+    if variance > 0.0 { best / variance } else { 0.0 }
+}
+
+fn is_grey(picture: &Picture) -> bool {
+    if picture.channels() == 1 {
+        return true;
+    }
+    let coloured = |p: &&[u8]| p.iter().max().zip(p.iter().min()).is_some_and(|(a, b)| a - b > 12);
+    let count = picture.pixels().chunks_exact(3).filter(coloured).count();
+    (count as f64) < 0.01 * (picture.width() * picture.height()) as f64
+}
+
+fn median<T: PartialOrd + Copy + Default>(mut values: Vec<T>) -> T {
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+fn look(pictures: impl Iterator<Item = Picture>) -> Result<Seen> {
+    let (mut sides, mut levels, mut grey) = (Vec::new(), Vec::new(), 0usize);
+    let mut sums = [[0f64; 2]; 4];
+    for picture in pictures {
+        sides.push(picture.width().min(picture.height()));
+        levels.push(two_level(&picture));
+        grey += usize::from(is_grey(&picture));
+        let mut own = [[0f64; 2]; 4];
+        let mut add = |channel: usize, value: f64| {
+            own[channel][0] += value / 255.0;
+            own[channel][1] += (value / 255.0).powi(2);
+        };
+        for pixel in picture.pixels().chunks_exact(picture.channels()) {
+            add(0, luma(pixel));
+            for channel in 0..3 {
+                add(channel + 1, f64::from(pixel[channel.min(pixel.len() - 1)]));
+            }
+        }
+        let pixels = (picture.width() * picture.height()) as f64;
+        for (sum, own) in sums.iter_mut().flatten().zip(own.iter().flatten()) {
+            *sum += own / pixels;
+        }
+    }
+    let count = sides.len() as f64;
+    if sides.is_empty() {
+        return Err(Error::Data {
+            reason: "none of the pictures that were looked at could be read".into(),
+            hint: "check data.source; `--preset none` starts without a look".into(),
+        });
+    }
+    let moments = sums.map(|[sum, squares]| {
+        let mean = sum / count;
+        [mean, (squares / count - mean * mean).max(0.0).sqrt().max(0.02)]
+    });
+    Ok(Seen { side: median(sides), grey: grey as f64 / count, two_level: median(levels), moments })
+}
+
+fn list(values: impl IntoIterator<Item = f64>) -> Value {
+    // Four digits: what a person would write.
+    Value::Array(values.into_iter().map(|v| Value::Float((v * 1e4).round() / 1e4)).collect())
+}
+
+/// The nearest multiple of 4, which two halvings divide, from 8.
+fn rounded(side: usize) -> usize {
+    ((side + 2) / 4 * 4).max(8)
+}
+
+pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Result<Advice> {
+    let seen = look(survey.samples(SAMPLES))?;
+    let at = survey.context();
+    let small = seen.side <= 96;
+    let is_two_level = seen.two_level >= 0.85;
+    let preset = match at.preset {
+        AUTO if seen.grey > 0.98 && is_two_level => "glyph",
+        AUTO if is_two_level => "flat",
+        AUTO if small => "small",
+        AUTO => "photos",
+        named => named,
+    };
+    let mut advice = Advice::default();
+    let side = seen.side;
+    let most = match (at.is_gpu, survey.len()) {
+        (false, _) => 64,
+        (true, 0..100_000) => 128,
+        (true, _) => 224,
+    };
+    let why = format!("the median shorter side is {side} pixels");
+    let global = if small && side <= most.max(64) { rounded(side) } else { most }.max(16);
+    advice.set("image.global_size", global as i64, &*why);
+    advice.set("image.local_size", rounded(global / 2).max(8) as i64, "half of a global view");
+    let (global_scale, local_scale) = match side {
+        0..=48 => ([0.5, 1.0], [0.2, 0.5]),
+        49..=96 => ([0.4, 1.0], [0.15, 0.4]),
+        _ => ([0.3, 1.0], [0.08, 0.3]),
+    };
+    advice.set("image.global_scale", list(global_scale), &*why);
+    advice.set("image.local_scale", list(local_scale), why);
+    if seen.grey > 0.98 {
+        advice.set("image.channels", 1, "the pictures are grey");
+    } else {
+        let why = format!("{:.0} % of the pictures have colours", 100.0 * (1.0 - seen.grey));
+        advice.set("image.channels", 3, why);
+    }
+    let is_luma = seen.grey > 0.98;
+    let of = |i: usize| list((0..3).map(|c| seen.moments[if is_luma { 0 } else { c + 1 }][i]));
+    advice.set("image.mean", of(0), "measured");
+    advice.set("image.std", of(1), "measured");
+    if side <= 48 {
+        advice.set("image.blur", 0.0, "nothing to blur in so few pixels");
+    }
+    let what = format!(
+        "two levels explain {:.0} % of a picture's variance: preset {preset}",
+        100.0 * seen.two_level
+    );
+    match preset {
+        "glyph" => {
+            advice.set("image.flip", 0.0, &*what);
+            advice.set("image.rotate", 15.0, &*what);
+            advice.set("image.shear", 0.2, &*what);
+            advice.set("image.solarize", 0.0, &*what);
+            advice.set("image.local_scale", list([0.25, 0.6]), what);
+        }
+        "flat" => {
+            advice.set("image.hue", 0.5, &*what);
+            advice.set("image.grey", 0.3, &*what);
+            advice.set("image.rotate", 15.0, what);
+        }
+        "scientific" => {
+            let why = format!("preset {preset}");
+            advice.set("image.flip_vertical", 0.5, &*why);
+            advice.set("image.quarter_turn", 0.75, &*why);
+            advice.set("image.solarize", 0.0, &*why);
+            advice.set("image.hue", 0.05, &*why);
+            advice.set("image.grey", 0.0, why);
+        }
+        _ => {}
+    }
+    if config.locals > 4 && !at.is_gpu {
+        advice.set("image.locals", 4, "fewer views take less time on a CPU");
+    }
+    if at.is_gpu && survey.len() >= 100_000 {
+        let why = format!("{} pictures", survey.len());
+        advice.set("encoder.name", "vit", &*why);
+        advice.set("encoder.width", 384, &*why);
+        advice.set("encoder.depth", 12, &*why);
+        advice.set("encoder.heads", 6, why);
+    } else if at.is_gpu {
+        let why = format!("a convolutional network learns faster from {} pictures", survey.len());
+        advice.set("encoder.name", "resnet18", why);
+    } else {
+        let why = "a small convolutional network learns most in little time on a CPU";
+        advice.set("encoder.name", "convnet", why);
+    }
+    Ok(advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picture(side: usize, pixel: impl Fn(usize) -> [u8; 3]) -> Picture {
+        Picture::new(side, side, 3, (0..side * side).flat_map(pixel).collect()).unwrap()
+    }
+
+    #[test]
+    fn greyness_and_levels_are_seen() {
+        let ramp = picture(16, |i| [i as u8; 3]);
+        assert!(is_grey(&ramp));
+        // A ramp: 1 − 1/4 of the variance is between its halves.
+        assert!((two_level(&ramp) - 0.75).abs() < 0.01);
+        let halves = picture(16, |i| if i < 100 { [10, 200, 30] } else { [200, 10, 30] });
+        assert!(!is_grey(&halves));
+        assert!((two_level(&halves) - 1.0).abs() < 1e-9);
+        assert_eq!(two_level(&picture(4, |_| [7; 3])), 0.0);
+    }
+
+    #[test]
+    fn moments_are_those_of_all_pixels() {
+        let one = picture(8, |i| if i % 2 == 0 { [255, 0, 51] } else { [0, 0, 51] });
+        let seen = look([one.clone(), one].into_iter()).unwrap();
+        let [_, red, green, blue] = seen.moments;
+        assert!((red[0] - 0.5).abs() < 1e-9 && (red[1] - 0.5).abs() < 1e-9);
+        // A constant channel is not divided by 0.
+        assert!(green == [0.0, 0.02] && (blue[0] - 0.2).abs() < 1e-9);
+        assert_eq!((seen.side, seen.grey), (8, 0.0));
+        assert!(look(std::iter::empty()).is_err());
+    }
+}
