@@ -27,8 +27,8 @@ pub struct ConvNetConfig {
     pub stages: usize,
     /// Layers of each further stage, 1 to 16.
     pub depth: usize,
-    /// Stride of the first layer, 1 to 8. 0 chooses by the largest global plane: 1 up to 4096 cells
-    /// (64×64), 2 up to 16384 (128×128), 4 above.
+    /// Stride of the first layer in space, 1 to 8. 0 chooses by the cells of a global view: 1 up to 1600
+    /// (40×40), 2 up to 9216 (96×96), 4 above.
     pub stride: usize,
     /// How maps become one embedding: `mean` over all cells, or `frequency` for spectrograms:
     /// the height becomes channels, two layers follow at each time step, then mean plus maximum
@@ -114,9 +114,9 @@ impl ConvNetConfig {
         let is_clip = grid.len() == 3 && grid[0] > 1;
         let plane = &grid[grid.len().saturating_sub(2)..];
         let stride = match self.stride {
-            0 => match plane.iter().product::<usize>() {
-                0..=4096 => 1,
-                4097..=16384 => 2,
+            0 => match grid.iter().product::<usize>() {
+                0..=1600 => 1,
+                1601..=9216 => 2,
                 _ => 4,
             },
             stride => stride,
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn strides_follow_the_size_of_views_and_the_layers_pass_gradients() {
         let config = ConvNetConfig { width: 2, stages: 2, ..Default::default() };
-        for (side, stride) in [(64, 1), (96, 2), (224, 4)] {
+        for (side, stride) in [(32, 1), (96, 2), (224, 4)] {
             assert_eq!(net(&config, 3, &[side, side]).stem.conv.stride, [stride; 2]);
         }
         let device = Device::flex().autodiff();

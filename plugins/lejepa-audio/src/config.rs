@@ -33,11 +33,26 @@ pub struct AudioConfig {
     /// Frames of a local view: its width, 1 to `global_frames`. A multiple of the encoder's patch.
     pub local_frames: usize,
     /// Longest recording that is decoded whole, in seconds, 1 to 3600, and at least a global view at
-    /// the highest `speed`. Of a longer one a random segment of this length is decoded each time, and
+    /// the highest `speed` and `time_scale`. Of a longer one a random segment of this length is decoded each time, and
     /// not cached.
     pub whole_seconds: f64,
     /// How recordings shorter than a view are extended: `repeat` or `pad`.
     pub short: Short,
+    /// Positions drawn for each view, 1 to 16, of which the loudest is taken: above 1 where much of the
+    /// recordings is silence.
+    pub positions: usize,
+    /// Largest share of the power of a view, 0 to 0.9, that comes from another recording:
+    /// log((1 − a)·x + a·z) of powers x and z with a uniform from 0 (Niizumi et al., arXiv 2103.06695).
+    pub mix: f64,
+    /// Smallest and largest length of the stretch of time that a view shows, as a factor of its own, 0.25
+    /// to 4: it is stretched or squeezed to the frames of the view.
+    pub time_scale: [f64; 2],
+    /// Smallest and largest range of bands that a view shows, as a factor of all bands, 0.25 to 4, where
+    /// above 1 counts as 1: it is stretched to all bands, which shifts pitch.
+    pub band_scale: [f64; 2],
+    /// Largest change of the natural logarithm of power over a view, up or down, by a linear fader, 0 to
+    /// 10.
+    pub fader: f64,
     /// Largest change of gain, up or down, in dB, 0 to 60.
     pub gain_db: f64,
     /// Smallest and largest playback speed as a factor, 0.25 to 4. Pitch changes with it.
@@ -73,7 +88,7 @@ impl Default for AudioConfig {
         Self {
             sample_rate: 16000,
             n_fft: 512,
-            hop: 256,
+            hop: 160,
             mels: 64,
             f_min: 50.0,
             f_max: 0.0,
@@ -83,11 +98,16 @@ impl Default for AudioConfig {
             local_frames: 48,
             whole_seconds: 30.0,
             short: Short::Repeat,
+            positions: 1,
+            mix: 0.2,
+            time_scale: [0.6, 1.5],
+            band_scale: [0.6, 1.5],
+            fader: 1.0,
             gain_db: 6.0,
-            speed: [0.95, 1.05],
-            noise_chance: 0.5,
+            speed: [1.0, 1.0],
+            noise_chance: 0.0,
             noise: 0.1,
-            mask_chance: 0.5,
+            mask_chance: 0.0,
             time_mask: 0.2,
             frequency_mask: 0.2,
             mean: -2.2,
@@ -133,12 +153,17 @@ impl AudioConfig {
         within("audio.local_frames", self.local_frames, 1..=self.global_frames)?;
         ascending("audio.speed", self.speed, 0.25..=4.0)?;
         within("audio.whole_seconds", self.whole_seconds, 1.0..=3600.0)?;
+        ascending("audio.time_scale", self.time_scale, 0.25..=4.0)?;
+        ascending("audio.band_scale", self.band_scale, 0.25..=4.0)?;
         let samples = self.n_fft + (self.global_frames - 1) * self.hop;
-        let (whole, view) =
-            (self.whole_seconds, samples as f64 * self.speed[1] / self.sample_rate as f64);
+        let longest = samples as f64 * self.speed[1] * self.time_scale[1].max(1.0);
+        let (whole, view) = (self.whole_seconds, longest / self.sample_rate as f64);
         let reason =
             format_args!("must be at least {view:.2}, the length of a global view, got {whole}");
         ensure("audio.whole_seconds", whole >= view, reason)?;
+        within("audio.positions", self.positions, 1..=16)?;
+        within("audio.mix", self.mix, 0.0..=0.9)?;
+        within("audio.fader", self.fader, 0.0..=10.0)?;
         within("audio.gain_db", self.gain_db, 0.0..=60.0)?;
         within("audio.noise_chance", self.noise_chance, 0.0..=1.0)?;
         within("audio.noise", self.noise, 0.0..=10.0)?;
@@ -176,7 +201,12 @@ mod tests {
             "local_frames = 97",
             "speed = [1.1, 1.0]",
             "speed = [0.0, 1.0]",
-            "whole_seconds = 1.5",
+            "whole_seconds = 1.2",
+            "positions = 0",
+            "mix = 1.0",
+            "time_scale = [2.0, 1.0]",
+            "band_scale = [0.1, 1.0]",
+            "fader = -1.0",
             "whole_seconds = inf",
             "gain_db = -1.0",
             "noise_chance = 2.0",

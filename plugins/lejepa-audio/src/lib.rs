@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod advise;
 mod config;
 mod decode;
 mod demo;
@@ -27,8 +28,8 @@ mod waveform;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Table,
-    ViewSampler, kind, register,
+    Advice, BlobDataset, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind,
+    Survey, Table, ViewSampler, kind, register,
 };
 
 pub use config::{AudioConfig, Short};
@@ -55,6 +56,8 @@ impl Modality for AudioModality {
     const EXTENSIONS: &'static [&'static str] =
         &["wav", "flac", "mp3", "ogg", "oga", "m4a", "mp4a", "aac", "aif", "aiff", "mka"];
 
+    const PRESETS: &'static [Preset] = advise::PRESETS;
+
     type Sample = Waveform;
 
     fn open(config: &AudioConfig, source: Source) -> Result<Box<dyn Dataset<Item = Waveform>>> {
@@ -79,6 +82,10 @@ impl Modality for AudioModality {
 
     fn recipe(source: SourceKind) -> Table {
         recipe(if source == SourceKind::Demo { DEMO } else { FILES })
+    }
+
+    fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Result<Advice> {
+        advise::advise(config, survey)
     }
 }
 

@@ -89,35 +89,71 @@ impl LogMel {
         self.window.len() + frames.saturating_sub(1) * self.hop
     }
 
-    /// The natural logarithm of power, `[bands, frames]` in row-major order, of all frames that lie
-    /// within `samples`.
-    pub(crate) fn log_power(&self, samples: &[f32]) -> Vec<f32> {
-        let size = self.window.len();
-        let frames = samples.windows(size).step_by(self.hop);
-        let count = frames.len();
-        let mut out = vec![FLOOR.ln(); self.bands.len() * count];
+    /// Power of all frames that lie within `samples`.
+    pub(crate) fn power(&self, samples: &[f32]) -> Spectrogram {
+        let frames = samples.windows(self.window.len()).step_by(self.hop);
+        let bands = self.bands.len();
+        let mut out = Vec::with_capacity(bands * frames.len());
         let mut input = self.fft.make_input_vec();
         let mut spectrum = self.fft.make_output_vec();
         let mut scratch = self.fft.make_scratch_vec();
         let mut power = vec![0f32; spectrum.len()];
-        for (t, frame) in frames.enumerate() {
+        for frame in frames {
             for ((x, sample), window) in input.iter_mut().zip(frame).zip(&self.window) {
                 *x = sample * window;
             }
             // The plan itself made the buffers, so this cannot fail.
             if self.fft.process_with_scratch(&mut input, &mut spectrum, &mut scratch).is_err() {
-                continue;
+                spectrum.fill(Default::default());
             }
             for (p, z) in power.iter_mut().zip(&spectrum) {
                 *p = z.re * z.re + z.im * z.im;
             }
-            for (b, band) in self.bands.iter().enumerate() {
-                let sum: f32 =
-                    power[band.first..].iter().zip(&band.weights).map(|(p, w)| p * w).sum();
-                out[b * count + t] = (sum + FLOOR).ln();
+            let sum = |band: &Band| -> f32 {
+                power[band.first..].iter().zip(&band.weights).map(|(p, w)| p * w).sum()
+            };
+            out.extend(self.bands.iter().map(sum));
+        }
+        Spectrogram { bands, power: out }
+    }
+
+    /// [`LogMel::power`] as natural logarithms, `[bands, frames]` in row-major order.
+    pub(crate) fn log_power(&self, samples: &[f32]) -> Vec<f32> {
+        let spectrogram = self.power(samples);
+        let count = spectrogram.frames();
+        let mut out = vec![0.0; spectrogram.power.len()];
+        for (t, frame) in spectrogram.power.chunks_exact(spectrogram.bands).enumerate() {
+            for (b, power) in frame.iter().enumerate() {
+                out[b * count + t] = log_of(*power);
             }
         }
         out
+    }
+}
+
+/// What the logarithm of a band's power is taken to be.
+pub(crate) fn log_of(power: f32) -> f32 {
+    (power + FLOOR).ln()
+}
+
+/// The power of each band of each frame, frame by frame.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spectrogram {
+    bands: usize,
+    power: Vec<f32>,
+}
+
+impl Spectrogram {
+    pub(crate) fn frames(&self) -> usize {
+        self.power.len() / self.bands
+    }
+
+    pub(crate) fn into_power(self) -> Vec<f32> {
+        self.power
+    }
+
+    pub(crate) fn frame(&self, t: usize) -> &[f32] {
+        &self.power[t * self.bands..(t + 1) * self.bands]
     }
 }
 

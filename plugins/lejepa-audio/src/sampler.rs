@@ -1,16 +1,20 @@
 //! Views of a recording: log-mel spectrograms of augmented segments.
 
+use std::sync::Arc;
+
 use lejepa_core::{Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use rand::RngExt;
 
 use crate::config::{AudioConfig, Short};
-use crate::mel::{LogMel, MelSettings};
+use crate::mel::{LogMel, MelSettings, Spectrogram, log_of};
 use crate::waveform::Waveform;
 
 /// Makes views `[1, mels, frames]` of recordings.
 ///
-/// A view is a random segment with a random speed, gain and noise, in which a range of frames and a range
-/// of bands are masked. Masked cells are set to the mean, which is zero after normalisation.
+/// A view is a random stretch of a random length, over another recording at low power, with a random range of
+/// bands, gain and fader (BYOL-A's views: Niizumi et al., arXiv 2103.06695); on demand with other speeds,
+/// noise, and masked ranges of frames and bands. Masked cells are set to the mean, which is zero after
+/// normalisation.
 #[derive(Clone)]
 pub struct AudioSampler {
     config: AudioConfig,
@@ -50,15 +54,42 @@ impl AudioSampler {
         Ok(Self { config: config.clone(), mel })
     }
 
-    fn random_view(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Result<View> {
+    fn random_view(
+        &self,
+        wave: &Waveform,
+        frames: usize,
+        others: &[Arc<Waveform>],
+        rng: &mut ViewRng,
+    ) -> Result<View> {
         let c = &self.config;
-        let speed = rng.random_range(c.speed[0]..=c.speed[1]);
-        let mut cut = self.cut(wave, frames, speed, Some(rng.random::<f64>()));
-        let gain = c.gain_db * rng.random_range(-1.0..=1.0);
-        let noise = c.noise * rng.random::<f64>();
-        let noise = if chance(c.noise_chance, rng) { noise as f32 } else { 0.0 };
-        change(&mut cut, 10f64.powf(gain / 20.0) as f32, noise, rng);
-        let mut data = self.spectrogram(&cut);
+        let (stretch, height) = (between(c.time_scale, rng), between(c.band_scale, rng).min(1.0));
+        let shown = ((frames as f64 * stretch).round() as usize).max(1);
+        let power = self.power(wave, shown, rng);
+        let share = c.mix * rng.random::<f64>();
+        let other = rng.random_range(0..others.len().max(1));
+        let other = match others.get(other) {
+            Some(other) if c.mix > 0.0 => Some(self.power(other, shown, rng)),
+            _ => None,
+        };
+        let gain = (c.gain_db * rng.random_range(-1.0..=1.0) * 10f64.ln() / 10.0) as f32;
+        let fader = (c.fader * rng.random_range(-1.0..=1.0)) as f32;
+        let (mean, std) = (c.mean as f32, c.std as f32);
+        let mut logs = Vec::with_capacity(power.len());
+        for (t, frame) in power.chunks_exact(c.mels).enumerate() {
+            let ramp = fader * ((t as f32 + 0.5) / shown as f32 - 0.5);
+            let gain = (gain + ramp).exp();
+            let of = |power: f32| (log_of(gain * power) - mean) / std;
+            match other.as_ref().map(|other| &other[t * c.mels..(t + 1) * c.mels]) {
+                Some(other) => {
+                    let share = share as f32;
+                    let mixed = |(x, z): (&f32, &f32)| of((1.0 - share) * x + share * z);
+                    logs.extend(frame.iter().zip(other).map(mixed));
+                }
+                None => logs.extend(frame.iter().map(|x| of(*x))),
+            }
+        }
+        let lowest = rng.random::<f64>() * (1.0 - height) * c.mels as f64;
+        let mut data = resample(&logs, c.mels, shown, frames, [lowest, height * c.mels as f64]);
         let (from, to) = masked(frames, c.time_mask, c.mask_chance, rng);
         for row in data.chunks_exact_mut(frames) {
             row[from..to].fill(0.0);
@@ -66,6 +97,58 @@ impl AudioSampler {
         let (from, to) = masked(c.mels, c.frequency_mask, c.mask_chance, rng);
         data[from * frames..to * frames].fill(0.0);
         View::new([1, c.mels, frames], data)
+    }
+
+    /// Power of a random stretch of `frames` frames, frame by frame: of the loudest of several.
+    fn power(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Vec<f32> {
+        let c = &self.config;
+        let changes_samples = c.speed != [1.0, 1.0] || c.noise_chance > 0.0 && c.noise > 0.0;
+        let draw = |rng: &mut ViewRng| {
+            // Changes of the waveform are drawn in any case, so that one setting does not affect the draws of
+            // the others.
+            let speed = between(c.speed, rng);
+            let at = rng.random::<f64>();
+            let noise = c.noise * rng.random::<f64>();
+            let noise = if chance(c.noise_chance, rng) { noise as f32 } else { 0.0 };
+            let seed = rng.random::<u64>();
+            if !changes_samples && wave.samples().len() >= self.mel.span(1) {
+                let spectrogram = wave.spectrogram(|samples| self.mel.power(samples));
+                return self.stretch(spectrogram, frames, at);
+            }
+            let mut cut = self.cut(wave, frames, speed, Some(at));
+            add_noise(&mut cut, noise, seed);
+            self.mel.power(&cut).into_power()
+        };
+        let mut best = draw(rng);
+        for _ in 1..c.positions {
+            let other = draw(rng);
+            if other.iter().sum::<f32>() > best.iter().sum::<f32>() {
+                best = other;
+            }
+        }
+        best
+    }
+
+    /// `frames` frames of a spectrogram, at a position from 0 (the earliest) to 1 (the latest).
+    fn stretch(&self, spectrogram: &Spectrogram, frames: usize, at: f64) -> Vec<f32> {
+        let total = spectrogram.frames();
+        let silence = vec![0.0; self.config.mels];
+        let room = total as f64 - frames as f64;
+        let start = match self.config.short {
+            Short::Repeat if room < 0.0 => (at * total as f64).floor(),
+            _ => (at * room).round(),
+        };
+        let mut out = Vec::with_capacity(frames * self.config.mels);
+        for t in 0..frames {
+            let index = start as i64 + t as i64;
+            let index = match self.config.short {
+                Short::Repeat => index.rem_euclid(total as i64),
+                Short::Pad => index,
+            };
+            let inside = usize::try_from(index).ok().filter(|i| *i < total);
+            out.extend_from_slice(inside.map_or(&silence[..], |i| spectrogram.frame(i)));
+        }
+        out
     }
 
     /// Samples for `frames` frames at `speed`. `at` chooses the position: 0 is the earliest, 1 the latest,
@@ -119,13 +202,47 @@ impl ViewSampler for AudioSampler {
     }
 
     fn views(&self, wave: &Waveform, rng: &mut ViewRng) -> Result<Views> {
+        self.views_with(wave, &[], rng)
+    }
+
+    /// Where recordings are mixed, two others for all views of a recording.
+    fn companions(&self) -> usize {
+        if self.config.mix > 0.0 { 2 } else { 0 }
+    }
+
+    fn views_with(
+        &self,
+        wave: &Waveform,
+        others: &[Arc<Waveform>],
+        rng: &mut ViewRng,
+    ) -> Result<Views> {
         let c = &self.config;
         let mut draw = |frames, count| -> Result<Vec<View>> {
-            (0..count).map(|_| self.random_view(wave, frames, rng)).collect()
+            (0..count).map(|_| self.random_view(wave, frames, others, rng)).collect()
         };
         let globals = draw(c.global_frames, c.globals)?;
         let locals = draw(c.local_frames, c.locals)?;
         Ok(Views::multi_crop(globals, locals))
+    }
+
+    /// Mean and deviation of each band over time, and the envelope in 32 steps.
+    fn raw_features(&self, view: &View) -> Vec<f32> {
+        let [_, bands, frames] = view.shape() else { return view.data().to_vec() };
+        let data = view.data();
+        let mut out = Vec::with_capacity(2 * bands + 32);
+        for row in data.chunks_exact(*frames) {
+            let mean = row.iter().sum::<f32>() / *frames as f32;
+            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / *frames as f32;
+            out.extend([mean, variance.sqrt()]);
+        }
+        let mut envelope = vec![(0f32, 0f32); 32];
+        for (t, slot) in (0..*frames).map(|t| (t, t * 32 / frames)) {
+            let sum: f32 = (0..*bands).map(|b| data[b * frames + t]).sum();
+            envelope[slot].0 += sum;
+            envelope[slot].1 += *bands as f32;
+        }
+        out.extend(envelope.into_iter().map(|(sum, n)| sum / n.max(1.0)));
+        out
     }
 
     /// The centre of the recording, without augmentation.
@@ -142,22 +259,57 @@ fn chance(probability: f64, rng: &mut ViewRng) -> bool {
     rng.random::<f64>() < probability
 }
 
-/// Adds white noise of `noise` times the root mean square, then multiplies by `gain`.
-fn change(samples: &mut [f32], gain: f32, noise: f32, rng: &mut ViewRng) {
+/// Uniform in a range.
+fn between([low, high]: [f64; 2], rng: &mut ViewRng) -> f64 {
+    // Always takes one draw, as `chance` does.
+    low + (high - low) * rng.random::<f64>()
+}
+
+/// Adds white noise of `noise` times the root mean square.
+fn add_noise(samples: &mut [f32], noise: f32, seed: u64) {
+    if noise == 0.0 {
+        return;
+    }
     let power = samples.iter().map(|v| v * v).sum::<f32>() / samples.len().max(1) as f32;
     // Uniform noise from -reach to reach has a standard deviation of reach over the root of 3. It is as
     // white as Gaussian noise, and cheaper.
     let reach = noise * power.sqrt() * 3f32.sqrt();
-    let seed = rng.random::<u64>();
-    if noise == 0.0 {
-        samples.iter_mut().for_each(|v| *v *= gain);
-        return;
-    }
-    // From a separate stream, so that noise does not affect later draws.
     let mut stream: ViewRng = rand::SeedableRng::seed_from_u64(seed);
     for v in samples {
-        *v = gain * (*v + reach * stream.random_range(-1.0..=1.0f32));
+        *v += reach * stream.random_range(-1.0..=1.0f32);
     }
+}
+
+/// From `[shown, bands]`, frame by frame, to `[bands, frames]`, band by band: all of the time, and the bands
+/// from `lowest` on that `height` bands reach, with linear interpolation.
+fn resample(
+    logs: &[f32],
+    bands: usize,
+    shown: usize,
+    frames: usize,
+    [lowest, height]: [f64; 2],
+) -> Vec<f32> {
+    let taps = |count: usize, from: f64, length: f64, last: usize| -> Vec<(usize, usize, f32)> {
+        let step = length / count as f64;
+        (0..count)
+            .map(|i| {
+                let at = (from + (i as f64 + 0.5) * step - 0.5).clamp(0.0, last as f64);
+                let low = at.floor();
+                (low as usize, (low as usize + 1).min(last), (at - low) as f32)
+            })
+            .collect()
+    };
+    let times = taps(frames, 0.0, shown as f64, shown - 1);
+    let rows = taps(bands, lowest, height, bands - 1);
+    let mut out = vec![0.0; bands * frames];
+    for (t, (before, after, part)) in times.into_iter().enumerate() {
+        let (a, b) = (&logs[before * bands..][..bands], &logs[after * bands..][..bands]);
+        let at = |i: usize| a[i] + part * (b[i] - a[i]);
+        for (row, (low, high, part)) in rows.iter().enumerate() {
+            out[row * frames + t] = at(*low) + part * (at(*high) - at(*low));
+        }
+    }
+    out
 }
 
 /// With this probability, a random range of at most the fraction `most` of `total`; else an empty one.
@@ -190,6 +342,10 @@ mod tests {
             gain_db: 0.0,
             noise_chance: 0.0,
             mask_chance: 0.0,
+            mix: 0.0,
+            fader: 0.0,
+            time_scale: [1.0, 1.0],
+            band_scale: [1.0, 1.0],
             ..AudioConfig::default()
         }
     }
@@ -217,7 +373,7 @@ mod tests {
     fn cuts_are_segments_of_the_recording() {
         let sampler = AudioSampler::new(&plain()).unwrap();
         let wave = wave(32000);
-        let span = 512 + 95 * 256;
+        let span = 512 + 95 * 160;
         let starts = [(Some(0.0), 0), (Some(1.0), 32000 - span), (None, (32000 - span) / 2)];
         for (at, start) in starts {
             let cut = sampler.cut(&wave, 96, 1.0, at);
@@ -242,16 +398,69 @@ mod tests {
     }
 
     #[test]
-    fn gain_and_noise_have_their_strength() {
-        let mut loud = wave(20000).samples().to_vec();
+    fn noise_has_its_strength() {
+        let quiet = wave(20000).samples().to_vec();
         let rms = |x: &[f32]| (x.iter().map(|v| v * v).sum::<f32>() / x.len() as f32).sqrt();
-        let before = rms(&loud);
-        change(&mut loud, 2.0, 0.0, &mut rng(0));
-        assert!((rms(&loud) / before - 2.0).abs() < 1e-4);
-        let mut noisy = loud.clone();
-        change(&mut noisy, 1.0, 0.5, &mut rng(0));
-        let noise: Vec<f32> = noisy.iter().zip(&loud).map(|(a, b)| a - b).collect();
-        assert!((rms(&noise) / rms(&loud) - 0.5).abs() < 0.02);
+        let mut noisy = quiet.clone();
+        add_noise(&mut noisy, 0.5, 7);
+        let noise: Vec<f32> = noisy.iter().zip(&quiet).map(|(a, b)| a - b).collect();
+        assert!((rms(&noise) / rms(&quiet) - 0.5).abs() < 0.02);
+        let mut same = quiet.clone();
+        add_noise(&mut same, 0.0, 7);
+        assert_eq!(same, quiet);
+    }
+
+    #[test]
+    fn a_plain_view_is_the_spectrogram_of_its_cut() {
+        let sampler = AudioSampler::new(&plain()).unwrap();
+        let wave = wave(512 + 95 * 160);
+        // There is one position for a view as long as the recording.
+        let view = sampler.random_view(&wave, 96, &[], &mut rng(1)).unwrap();
+        let eval = sampler.eval_view(&wave).unwrap();
+        assert!(view.data().iter().zip(eval.data().iter()).all(|(a, b)| (a - b).abs() < 1e-4));
+    }
+
+    #[test]
+    fn another_recording_is_mixed_in_power() {
+        let config = AudioConfig { mix: 0.9, ..plain() };
+        let sampler = AudioSampler::new(&config).unwrap();
+        assert_eq!(
+            (sampler.companions(), AudioSampler::new(&plain()).unwrap().companions()),
+            (2, 0)
+        );
+        let silence = Waveform::new(vec![0.0; 20000]).unwrap();
+        let other = [Arc::new(wave(20000))];
+        let alone = sampler.random_view(&silence, 96, &[], &mut rng(4)).unwrap();
+        let mixed = sampler.random_view(&silence, 96, &other, &mut rng(4)).unwrap();
+        assert!(alone.data().iter().all(|v| *v == alone.data()[0]));
+        assert!(mixed.data().iter().zip(alone.data().iter()).all(|(m, a)| m >= a));
+        assert!(mixed.data().iter().any(|v| *v > alone.data()[0] + 1.0));
+    }
+
+    #[test]
+    fn ranges_of_time_and_bands_are_stretched_to_the_view() {
+        // Cell (t, b) is 10·t + b, which linear interpolation continues.
+        let logs: Vec<f32> = (0..8 * 4).map(|i| (10 * (i / 4) + i % 4) as f32).collect();
+        let same = resample(&logs, 4, 8, 8, [0.0, 4.0]);
+        assert!((0..8 * 4).all(|i| same[i] == (10 * (i % 8) + i / 8) as f32));
+        let slow = resample(&logs, 4, 8, 16, [0.0, 4.0]);
+        assert!((1..15).all(|t| (slow[t] - (5.0 * t as f32 - 2.5)).abs() < 1e-4));
+        let high = resample(&logs, 4, 8, 8, [2.0, 2.0]);
+        assert!((high[0] - 1.75).abs() < 1e-5 && (high[8] - 2.25).abs() < 1e-5);
+    }
+
+    #[test]
+    fn the_loudest_of_several_positions_is_taken() {
+        let mut samples = vec![0.0; 64000];
+        samples[50000..].copy_from_slice(&wave(14000).samples()[..14000]);
+        let wave = Waveform::new(samples).unwrap();
+        let heard = |positions| {
+            let config = AudioConfig { positions, global_frames: 32, local_frames: 32, ..plain() };
+            let sampler = AudioSampler::new(&config).unwrap();
+            let loud = |n| sampler.power(&wave, 32, &mut rng(n)).iter().sum::<f32>() > 1.0;
+            (0..40).filter(|n| loud(*n)).count()
+        };
+        assert!(heard(8) > heard(1) + 10, "{} {}", heard(8), heard(1));
     }
 
     #[test]
@@ -260,7 +469,7 @@ mod tests {
         let sampler = AudioSampler::new(&config).unwrap();
         let (mut frames, mut bands) = (0, 0);
         for n in 0..20 {
-            let view = sampler.random_view(&wave(32000), 96, &mut rng(n)).unwrap();
+            let view = sampler.random_view(&wave(32000), 96, &[], &mut rng(n)).unwrap();
             let zero = |t: usize, b: usize| view.data()[b * 96 + t] == 0.0;
             let masked = (0..96).filter(|&t| (0..64).all(|b| zero(t, b))).count();
             frames = frames.max(masked);

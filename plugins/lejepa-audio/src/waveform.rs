@@ -1,6 +1,10 @@
 //! A decoded recording.
 
+use std::sync::OnceLock;
+
 use lejepa_core::{Decoded, Error, Result};
+
+use crate::mel::Spectrogram;
 
 /// A decoded recording, or a segment of one: mono, at least one sample, at the rate of
 /// [`AudioConfig::sample_rate`](crate::AudioConfig::sample_rate). Full scale is -1 to 1.
@@ -16,9 +20,18 @@ use lejepa_core::{Decoded, Error, Result};
 /// assert!(Waveform::new(vec![f32::NAN]).is_err());
 /// # Ok::<(), lejepa_core::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Waveform {
     samples: Vec<f32>,
+    /// Made by the first view that wants it. All views of a data set are made by one sampler, so it fits
+    /// them all.
+    spectrogram: OnceLock<Spectrogram>,
+}
+
+impl PartialEq for Waveform {
+    fn eq(&self, other: &Self) -> bool {
+        self.samples == other.samples
+    }
 }
 
 impl Waveform {
@@ -33,7 +46,7 @@ impl Waveform {
         if let Some(at) = samples.iter().position(|v| !v.is_finite()) {
             return Err(Error::sample("", format!("sample {at} is NaN or infinite")));
         }
-        Ok(Self { samples })
+        Ok(Self { samples, spectrogram: OnceLock::new() })
     }
 
     /// All samples, at least one.
@@ -46,9 +59,15 @@ impl Waveform {
         self.samples.len() * size_of::<f32>()
     }
 
+    pub(crate) fn spectrogram(&self, make: impl FnOnce(&[f32]) -> Spectrogram) -> &Spectrogram {
+        self.spectrogram.get_or_init(|| make(&self.samples))
+    }
+
     /// A whole recording, or a segment of a longer one.
     pub(crate) fn decoded(self, is_whole: bool) -> Decoded<Self> {
-        let bytes = self.bytes();
+        // At most 64 bands of a frame for every 160 samples and the like: the spectrogram is smaller than the
+        // waveform, and counted as large.
+        let bytes = 2 * self.bytes();
         if is_whole { Decoded::whole(self, bytes) } else { Decoded::part(self, bytes) }
     }
 }

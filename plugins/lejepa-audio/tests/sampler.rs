@@ -115,7 +115,7 @@ fn values_out_of_range_and_names_taken_twice_are_errors() {
 fn resolve(assignments: &[&str]) -> lejepa_train::Result<lejepa_train::Resolved> {
     let mut all = vec!["modality=audio".to_string(), "encoder.name=mlp".into()];
     all.extend(assignments.iter().map(ToString::to_string));
-    Request { file: None, assignments: all }.resolve(&Registry::discover()?)
+    Request { assignments: all, ..Request::default() }.resolve(&Registry::discover()?)
 }
 
 #[test]

@@ -26,6 +26,15 @@ pub struct VideoConfig {
     /// Smallest and largest temporal stride, in frames, 1 to 1024. One is drawn per view; evaluation uses
     /// the largest. Clips that are too short for it take a smaller one.
     pub stride: [usize; 2],
+    /// Whether all views of a clip see the same stretch of time, so that they have its motion in common
+    /// and differ in appearance.
+    pub same_span: bool,
+    /// Whether each pixel's mean over the frames of a view is subtracted, so that only what moves is left:
+    /// values become half of the difference around 0.5. For cameras that stand still.
+    pub remove_static: bool,
+    /// Smallest and largest weight, 0 to 0.9, of a still frame of another clip that is mixed into all
+    /// frames of a view (after Wang et al., arXiv 2009.05769): what does not move is then no clue.
+    pub background: [f64; 2],
     /// Short side of decoded frames in pixels, 8 to 1024; larger frames are scaled down to it.
     pub size: usize,
     /// Longest video that is decoded whole, in frames, `frames` to 16384. Of a longer one a random
@@ -55,6 +64,8 @@ pub struct VideoConfig {
     pub saturation: f64,
     /// Probability of conversion to greyscale, 0 to 1. No effect on views of one channel.
     pub grey: f64,
+    /// Probability of inverting all values, 0 to 1.
+    pub invert: f64,
     /// Mean subtracted from each channel, where 0 is black and 1 is white, 0 to 1. With one channel only
     /// the first applies.
     pub mean: [f64; 3],
@@ -73,6 +84,9 @@ impl Default for VideoConfig {
             global_size: 32,
             local_size: 16,
             stride: [1, 2],
+            same_span: false,
+            remove_static: false,
+            background: [0.0, 0.0],
             size: 48,
             max_frames: 64,
             channels: 3,
@@ -86,6 +100,7 @@ impl Default for VideoConfig {
             contrast: 0.4,
             saturation: 0.2,
             grey: 0.2,
+            invert: 0.0,
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
         }
@@ -127,6 +142,8 @@ impl VideoConfig {
         within("video.contrast", self.contrast, 0.0..=1.0)?;
         within("video.saturation", self.saturation, 0.0..=1.0)?;
         within("video.grey", self.grey, 0.0..=1.0)?;
+        within("video.invert", self.invert, 0.0..=1.0)?;
+        ascending("video.background", self.background, 0.0..=0.9)?;
         for (mean, std) in self.mean.into_iter().zip(self.std) {
             within("video.mean", mean, 0.0..=1.0)?;
             within("video.std", std, 0.001..=1.0)?;
@@ -167,6 +184,8 @@ mod tests {
             "contrast = nan",
             "ratio = [2.0, 1.0]",
             "jitter = 7.0",
+            "invert = -1.0",
+            "background = [0.0, 1.0]",
             "mean = [0.5, 0.5, 3.0]",
             "std = [0.2, 0.0, 0.2]",
         ] {

@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod advise;
 mod clip;
 mod config;
 mod decode;
@@ -33,8 +34,8 @@ use std::path::Path;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Component, Dataset, Error, Modality, Result, Source, SourceKind, Table, ViewSampler, kind,
-    register,
+    Advice, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind, Survey, Table,
+    ViewSampler, kind, register,
 };
 
 pub use clip::Clip;
@@ -64,6 +65,8 @@ impl Component for VideoModality {
 impl Modality for VideoModality {
     const EXTENSIONS: &'static [&'static str] = decode::VIDEO;
 
+    const PRESETS: &'static [Preset] = advise::PRESETS;
+
     type Sample = Clip;
 
     fn open(config: &VideoConfig, source: Source) -> Result<Box<dyn Dataset<Item = Clip>>> {
@@ -85,6 +88,10 @@ impl Modality for VideoModality {
 
     fn recipe(source: SourceKind) -> Table {
         recipe(if source == SourceKind::Demo { demo::RECIPE } else { FILES })
+    }
+
+    fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<Advice> {
+        advise::advise(config, survey)
     }
 
     fn is_sample_dir(path: &Path) -> bool {

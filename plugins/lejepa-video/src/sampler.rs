@@ -50,21 +50,56 @@ impl VideoSampler {
         Ok(Self { config: config.clone(), levels })
     }
 
-    fn random_view(&self, clip: &Clip, kind: Kind, rng: &mut ViewRng) -> Result<View> {
+    fn random_view(
+        &self,
+        clip: &Clip,
+        kind: Kind,
+        shared: Option<Span>,
+        others: &[Arc<Clip>],
+        rng: &mut ViewRng,
+    ) -> Result<View> {
         let c = &self.config;
         let (count, size, scale) = match kind {
             Kind::Global => (c.frames, c.global_size, c.global_scale),
             Kind::Local => (c.local_frames, c.local_size, c.local_scale),
         };
-        let stride = rng.random_range(c.stride[0]..=c.stride[1]);
-        let at = rng.random::<f64>();
+        // Drawn in any case, so that changing one setting does not affect the draws of the others.
+        let own = Span::draw(c, rng);
+        let Span { stride, at } = shared.unwrap_or(own);
         let mut frames = frame_indices(clip.frames().len(), count, stride, at);
         if chance(c.reverse, rng) {
             frames.reverse();
         }
         let area = Area::random(clip.width(), clip.height(), scale, c.ratio, rng);
         let look = Look::draw(c, rng);
-        self.render(clip, &frames, area, size, &look)
+        let still = self.still(others, size, rng)?;
+        self.render(clip, &frames, area, size, &look, still.as_ref())
+    }
+
+    /// A still frame of another clip, cropped like a global view, and its weight.
+    fn still(&self, others: &[Arc<Clip>], size: usize, rng: &mut ViewRng) -> Result<Option<Still>> {
+        let c = &self.config;
+        if others.is_empty() || c.background[1] == 0.0 {
+            return Ok(None);
+        }
+        let other = &others[rng.random_range(0..others.len())];
+        let frame = other.frame(rng.random_range(0..other.frames().len()));
+        let area = Area::random(frame.width(), frame.height(), [0.3, 1.0], c.ratio, rng);
+        let weight = rng.random_range(c.background[0]..=c.background[1]) as f32;
+        let planes = resize(frame, area, size, c.channels);
+        let planes = planes.map_err(|reason| Error::sample("", reason))?;
+        Ok(Some(Still { planes, weight }))
+    }
+
+    fn draw(&self, clip: &Clip, others: &[Arc<Clip>], rng: &mut ViewRng) -> Result<Views> {
+        let c = &self.config;
+        let shared = c.same_span.then(|| Span::draw(c, rng));
+        let mut draw = |kind, count| -> Result<Vec<View>> {
+            (0..count).map(|_| self.random_view(clip, kind, shared, others, rng)).collect()
+        };
+        let globals = draw(Kind::Global, c.globals)?;
+        let locals = draw(Kind::Local, c.locals)?;
+        Ok(Views::multi_crop(globals, locals))
     }
 
     fn render(
@@ -74,6 +109,7 @@ impl VideoSampler {
         area: Area,
         size: usize,
         look: &Look,
+        still: Option<&Still>,
     ) -> Result<View> {
         let channels = self.config.channels;
         let plane = size * size;
@@ -83,6 +119,10 @@ impl VideoSampler {
             // The caller, which knows the name of the sample, fills it in.
             let mut planes = resize(clip.frame(index), area, size, channels)
                 .map_err(|reason| Error::sample("", reason))?;
+            if let Some(Still { planes: behind, weight }) = still {
+                let mix = |(x, behind): (&mut f32, &f32)| *x += weight * (behind - *x);
+                planes.iter_mut().zip(behind).for_each(mix);
+            }
             if look.flip {
                 planes.chunks_exact_mut(size).for_each(<[f32]>::reverse);
             }
@@ -91,6 +131,9 @@ impl VideoSampler {
             }
         }
         look.apply(&mut data, volume);
+        if self.config.remove_static {
+            data.chunks_exact_mut(volume).for_each(|channel| remove_static(channel, plane));
+        }
         let bytes = data.into_iter().map(Levels::byte).collect();
         View::from_bytes([channels, frames.len(), size, size], bytes, self.levels.clone())
     }
@@ -107,12 +150,36 @@ impl ViewSampler for VideoSampler {
     }
 
     fn views(&self, clip: &Clip, rng: &mut ViewRng) -> Result<Views> {
-        let mut draw = |kind, count| -> Result<Vec<View>> {
-            (0..count).map(|_| self.random_view(clip, kind, rng)).collect()
-        };
-        let globals = draw(Kind::Global, self.config.globals)?;
-        let locals = draw(Kind::Local, self.config.locals)?;
-        Ok(Views::multi_crop(globals, locals))
+        self.draw(clip, &[], rng)
+    }
+
+    /// Where backgrounds are mixed in, two other clips for all views of a clip.
+    fn companions(&self) -> usize {
+        if self.config.background[1] > 0.0 { 2 } else { 0 }
+    }
+
+    fn views_with(&self, clip: &Clip, others: &[Arc<Clip>], rng: &mut ViewRng) -> Result<Views> {
+        self.draw(clip, others, rng)
+    }
+
+    /// Differences of consecutive frames, 8×8 a frame: what motion a simple method would see.
+    fn raw_features(&self, view: &View) -> Vec<f32> {
+        let [channels, frames, size, _] = view.shape() else { return view.data().to_vec() };
+        let (data, plane, cell) = (view.data(), size * size, size.div_ceil(8));
+        let mut out = vec![0f32; frames.saturating_sub(1) * 64];
+        for channel in data.chunks_exact(frames * plane) {
+            for (t, pair) in
+                (1..*frames).map(|t| (t - 1, &channel[(t - 1) * plane..(t + 1) * plane]))
+            {
+                for i in 0..plane {
+                    let (y, x) = (i / size / cell, i % size / cell);
+                    out[t * 64 + y * 8 + x] += (pair[plane + i] - pair[i]).abs();
+                }
+            }
+        }
+        let cells = (channels * cell * cell) as f32;
+        out.iter_mut().for_each(|v| *v /= cells);
+        out
     }
 
     /// The middle of the clip at the largest stride, in the largest centred square.
@@ -120,8 +187,40 @@ impl ViewSampler for VideoSampler {
         let c = &self.config;
         let frames = frame_indices(clip.frames().len(), c.frames, c.stride[1], 0.5);
         let area = Area::centre_square(clip.width(), clip.height());
-        self.render(clip, &frames, area, c.global_size, &Look::PLAIN)
+        self.render(clip, &frames, area, c.global_size, &Look::PLAIN, None)
     }
+}
+
+/// Half of the difference from a pixel's mean over time, around 0.5.
+pub(crate) fn remove_static(channel: &mut [f32], plane: usize) {
+    let frames = (channel.len() / plane).max(1) as f32;
+    let mut mean = vec![0f32; plane];
+    for frame in channel.chunks_exact(plane) {
+        mean.iter_mut().zip(frame).for_each(|(m, v)| *m += v / frames);
+    }
+    for frame in channel.chunks_exact_mut(plane) {
+        frame.iter_mut().zip(&mean).for_each(|(v, m)| *v = 0.5 + 0.5 * (*v - m));
+    }
+}
+
+/// A stretch of time: the stride of its frames, and its position from 0 (the start) to 1 (the end).
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    stride: usize,
+    at: f64,
+}
+
+impl Span {
+    fn draw(c: &VideoConfig, rng: &mut ViewRng) -> Self {
+        let stride = rng.random_range(c.stride[0]..=c.stride[1]);
+        Self { stride, at: rng.random::<f64>() }
+    }
+}
+
+/// A background and its weight.
+struct Still {
+    planes: Vec<f32>,
+    weight: f32,
 }
 
 #[derive(Clone, Copy)]
@@ -155,10 +254,12 @@ struct Look {
     brightness: f32,
     contrast: f32,
     saturation: f32,
+    invert: bool,
 }
 
 impl Look {
-    const PLAIN: Self = Self { flip: false, brightness: 1.0, contrast: 1.0, saturation: 1.0 };
+    const PLAIN: Self =
+        Self { flip: false, brightness: 1.0, contrast: 1.0, saturation: 1.0, invert: false };
 
     fn draw(c: &VideoConfig, rng: &mut ViewRng) -> Self {
         let flip = chance(c.flip, rng);
@@ -168,13 +269,18 @@ impl Look {
             brightness: factor(c.brightness),
             contrast: factor(c.contrast),
             saturation: factor(c.saturation),
+            invert: false,
         };
         let look = if chance(c.jitter, rng) { jittered } else { Self { flip, ..Self::PLAIN } };
-        if chance(c.grey, rng) { Self { saturation: 0.0, ..look } } else { look }
+        let look = if chance(c.grey, rng) { Self { saturation: 0.0, ..look } } else { look };
+        Self { invert: chance(c.invert, rng), ..look }
     }
 
     /// Changes planes of length `volume` with values in 0..=1, which stay in this range.
     fn apply(&self, data: &mut [f32], volume: usize) {
+        if self.invert {
+            data.iter_mut().for_each(|v| *v = 1.0 - *v);
+        }
         if let Some((r, rest)) = data.split_at_mut_checked(volume)
             && let Some((g, b)) = rest.split_at_mut_checked(volume)
             && b.len() == volume
@@ -279,11 +385,94 @@ mod tests {
         let config = VideoConfig { channels: 1, ..VideoConfig::default() };
         let sampler = VideoSampler::new(&config).unwrap();
         let area = Area::centre_square(32, 32);
-        let of = |look: &Look| sampler.render(&clip, &[0], area, 32, look).unwrap();
+        let of = |look: &Look| sampler.render(&clip, &[0], area, 32, look, None).unwrap();
         let (a, b) = (of(&Look::PLAIN), of(&Look { flip: true, ..Look::PLAIN }));
         for (a, b) in a.data().chunks(32).zip(b.data().chunks(32)) {
             assert!(a.iter().eq(b.iter().rev()));
         }
+    }
+
+    #[test]
+    fn views_that_share_their_span_show_the_same_frames() {
+        let clip = clip_of_levels();
+        let config = VideoConfig {
+            same_span: true,
+            channels: 1,
+            jitter: 0.0,
+            stride: [1, 3],
+            ..VideoConfig::default()
+        };
+        let times = |config: &VideoConfig, seed| -> Vec<Vec<f32>> {
+            let views = VideoSampler::new(config).unwrap().views(&clip, &mut rng(seed)).unwrap();
+            let first = |view: &View| view.data().chunks(32 * 32).map(|f| f[0]).collect();
+            views.groups()[0].iter().map(first).collect()
+        };
+        assert!((0..8).all(|seed| times(&config, seed)[0] == times(&config, seed)[1]));
+        let apart = VideoConfig { same_span: false, ..config };
+        assert!((0..8).any(|seed| times(&apart, seed)[0] != times(&apart, seed)[1]));
+    }
+
+    /// Flat frames, each brighter than the one before.
+    fn clip_of_levels() -> Clip {
+        let frame = |t: usize| Picture::new(16, 16, 1, vec![(t * 8) as u8; 256]).unwrap();
+        Clip::new((0..30).map(frame).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_does_not_move_is_removed() {
+        // A point that moves over a ramp in space.
+        let pixel = |t: usize, i: usize| if i == 20 * t { 250 } else { (i % 16 * 8) as u8 };
+        let frame = |t| Picture::new(16, 16, 1, (0..256).map(|i| pixel(t, i)).collect()).unwrap();
+        let clip = Clip::new((0..8).map(frame).collect()).unwrap();
+        let unit = VideoConfig { mean: [0.5; 3], std: [1.0; 3], ..VideoConfig::default() };
+        let config = VideoConfig {
+            remove_static: true,
+            channels: 1,
+            global_size: 16,
+            stride: [1, 1],
+            ..unit
+        };
+        let view = VideoSampler::new(&config).unwrap().eval_view(&clip).unwrap();
+        let still = view.data().iter().filter(|v| v.abs() < 0.01).count();
+        assert!(still > 8 * 256 * 9 / 10, "{still}");
+        assert!(view.data()[0] > 0.3, "the point is there");
+    }
+
+    #[test]
+    fn a_background_is_the_same_in_all_frames() {
+        let other = Arc::new(ramp(4, 16, 16, 1));
+        let config = VideoConfig {
+            background: [0.5, 0.5],
+            channels: 1,
+            jitter: 0.0,
+            locals: 0,
+            ..VideoConfig::default()
+        };
+        let sampler = VideoSampler::new(&config).unwrap();
+        assert_eq!(sampler.companions(), 2);
+        let views = sampler.views_with(&clip_of_levels(), &[other], &mut rng(3)).unwrap();
+        for view in &views.groups()[0] {
+            let data = view.data();
+            let mut frames = data.chunks(32 * 32);
+            let first = frames.next().unwrap();
+            assert!(first.iter().any(|v| (v - first[0]).abs() > 0.1), "there is a background");
+            for frame in frames {
+                let step = frame[0] - first[0];
+                assert!(frame.iter().zip(first).all(|(a, b)| (a - b - step).abs() < 0.05));
+            }
+        }
+    }
+
+    #[test]
+    fn raw_features_are_differences_of_frames() {
+        let config = VideoConfig { channels: 1, ..VideoConfig::default() };
+        let sampler = VideoSampler::new(&config).unwrap();
+        let still = sampler.raw_features(&View::new([1, 3, 16, 16], vec![0.5; 768]).unwrap());
+        assert_eq!(still, vec![0.0; 128]);
+        let mut data = vec![0.0; 768];
+        data[256..260].fill(1.0);
+        let moved = sampler.raw_features(&View::new([1, 3, 16, 16], data).unwrap());
+        assert_eq!((moved[0], moved[1], moved[2], moved[64]), (0.5, 0.5, 0.0, 0.5));
     }
 
     #[test]
