@@ -1,6 +1,7 @@
-//! `cargo xtask bench sigreg|step|loader|scale`: ours and PyTorch, alternating in one run; the loader; and
-//! runs on few and on many samples.
+//! `cargo xtask bench sigreg|step|loader|scale|learn`: ours and PyTorch, alternating in one run; the loader;
+//! runs on few and on many samples; and what is learnt.
 
+mod learn;
 mod plot;
 mod step;
 
@@ -25,6 +26,9 @@ const ROUNDS: usize = 15;
 const PATIENCE: u64 = 20;
 
 pub(crate) fn bench(words: &[String]) -> Result<(), String> {
+    if words.first().is_some_and(|word| word == "learn") {
+        return learn::learn(&words[1..]);
+    }
     let mut json = false;
     let mut what = None;
     for word in words {

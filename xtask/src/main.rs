@@ -21,6 +21,10 @@ const HELP: &str = "Usage: ./x COMMAND
           time how fast files of each modality become views
   bench scale [--json]
           start, step and memory of a run on ten thousand and on ten million samples
+  bench learn [--json] [--corpus NAME]... [--minutes 5] [--seeds 3] [--fresh]
+          train on each corpus as a new user would, and score it; a bench that was stopped goes on
+  data NAME...
+          make or fetch corpora into .data; `data --list` names them
   help    this text
 ";
 
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
         Some("lint") => lint(),
         Some("miri") => miri(&words[1..]),
         Some("bench") => bench::bench(&words[1..]),
+        Some("data") => data(&words[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
@@ -193,6 +198,28 @@ fn deny() -> Result<(), String> {
     } else {
         eprintln!("note: the database of advisories cannot be reached, so it is not consulted");
         Ok(())
+    }
+}
+
+fn corpora(words: &[&str]) -> Command {
+    let mut command = cargo(&["run", "--release", "--quiet", "--package", "corpora", "--"]);
+    command.args(words);
+    command
+}
+
+/// Makes or fetches corpora.
+fn data(words: &[String]) -> Result<(), String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    run(&mut corpora(if words.is_empty() { &["--help"] } else { &words }))
+}
+
+/// Makes or fetches one corpus; whether it is there. One that cannot be had is named by the program that tried.
+fn corpus(name: &str) -> Result<bool, String> {
+    match corpora(&[name]).status() {
+        Ok(status) if status.code() == Some(3) => Ok(false),
+        Ok(status) if status.success() => Ok(true),
+        Ok(status) => Err(format!("corpus {name}: ended with {status}")),
+        Err(e) => Err(format!("corpus {name}: {e}")),
     }
 }
 

@@ -82,7 +82,9 @@ fn general(resolved: &Resolved, source: &Source, advice: &mut Advice) {
     let Source::Blobs(store) = source else { return };
     let samples = store.len();
     let batch = (samples / 8).clamp(32, 128) / 8 * 8;
-    advice.set("train.batch", batch as i64, format!("{samples} samples"));
+    if advice.get("train.batch").is_none() {
+        advice.set("train.batch", batch as i64, format!("{samples} samples"));
+    }
     let passes = match samples {
         0..2_000 => 200.0,
         2_000..20_000 => 60.0,
@@ -91,7 +93,10 @@ fn general(resolved: &Resolved, source: &Source, advice: &mut Advice) {
     };
     let reason = format!("{samples} samples; four times as many still help, see --minutes");
     advice.set("train.epochs", passes, reason);
-    let views = resolved.spec().views();
-    let lambda = if views <= 4 { 0.02 } else { 0.05 };
-    advice.set("objective.lambda", lambda, format!("{views} views (table 7 of the paper)"));
+    if advice.get("objective.lambda").is_none() {
+        let views = resolved.spec().views();
+        let reason =
+            format!("{views} views; less leaves embeddings far from Gaussian in short runs");
+        advice.set("objective.lambda", 0.05, reason);
+    }
 }

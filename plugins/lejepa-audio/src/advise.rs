@@ -127,7 +127,9 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
         format!("{:.0} ms, {frames} frames a view", 1e3 * hop_seconds),
     );
     advice.set("audio.global_frames", frames as i64, &*why);
-    advice.set("audio.local_frames", (frames / 2) as i64, "half of a global view");
+    let (local, part) =
+        if preset == "words" { (frames * 3 / 4, "three quarters") } else { (frames / 2, "half") };
+    advice.set("audio.local_frames", local as i64, format!("{part} of a global view"));
     if seen.seconds < 1.5 {
         let why = format!("{length}: words and calls have a beginning and an end");
         advice.set("audio.short", "pad", why);
@@ -188,6 +190,11 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
     let encoder = "keeps the frequency axis, and learns fast from few recordings";
     advice.set("encoder.name", "convnet", encoder);
     advice.set("encoder.head", "frequency", encoder);
+    advice.set(
+        "train.lr",
+        2e-3,
+        "small convolutional networks in short runs take twice the default",
+    );
     Ok(advice)
 }
 

@@ -225,6 +225,11 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
     } else {
         let why = "a small convolutional network learns most in little time on a CPU";
         advice.set("encoder.name", "convnet", why);
+        advice.set(
+            "train.lr",
+            2e-3,
+            "small convolutional networks in short runs take twice the default",
+        );
     }
     Ok(advice)
 }

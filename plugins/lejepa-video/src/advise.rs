@@ -160,6 +160,9 @@ pub(crate) fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<
         advice.set("video.global_scale", list([0.5, 1.0]), &*why);
         advice.set("video.local_scale", list([0.3, 0.7]), &*why);
         advice.set("video.locals", 2, &*why);
+        // Of 0.02, 0.1 and 0.3 the best on moving digits: docs/results/recipes.md.
+        advice.set("objective.lambda", 0.1, &*why);
+        advice.set("train.batch", 64, "more steps in the same time");
     } else {
         let stride = Value::Array(vec![1.into(), (fits.min(4) as i64).into()]);
         advice.set("video.stride", stride, length);
@@ -181,6 +184,11 @@ pub(crate) fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<
     let encoder = "sees space and time, and learns fast from few clips";
     advice.set("encoder.name", "convnet", encoder);
     advice.set("encoder.width", if at.is_gpu { 48 } else { 16 }, encoder);
+    advice.set(
+        "train.lr",
+        2e-3,
+        "small convolutional networks in short runs take twice the default",
+    );
     Ok(advice)
 }
 
