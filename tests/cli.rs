@@ -41,7 +41,7 @@ fn the_binary_links_exactly_the_official_plugins() {
         rows.iter().map(|r| r["name"].as_str().unwrap().to_string()).collect()
     };
     assert_eq!(names("modalities"), ["audio", "image", "video"]);
-    assert_eq!(names("encoders"), ["mlp", "resnet18", "vit"]);
+    assert_eq!(names("encoders"), ["convnet", "mlp", "resnet18", "vit"]);
     let text = stdout(&lejepa(d.path(), &["modalities"]));
     assert!(text.contains("lejepa-audio 0.1.0"), "{text}");
 }

@@ -25,6 +25,7 @@ fn tiny<'a>(modality: &'a str, steps: &'a str, output: &'a str) -> Vec<&'a str> 
         "train.log_every=1",
         "encoder.width=12",
         "encoder.depth=1",
+        "encoder.name=vit",
         "encoder.drop_path=0.2",
         "projector.hidden=16",
         "projector.output=8",

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Int, Tensor};
 use lejepa_core::{
     BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Result, ViewSpec, Wants,
 };
@@ -46,6 +46,9 @@ pub struct VitConfig {
     /// Probability, 0 to below 1, that the last block skips a sample while training; earlier
     /// blocks less, linearly (stochastic depth).
     pub drop_path: f64,
+    /// Share of its patch tokens, 0 to below 1, that each view is without while training, at random;
+    /// at least 16 stay. A step takes as much less time.
+    pub drop_tokens: f64,
 }
 
 impl Default for VitConfig {
@@ -58,6 +61,7 @@ impl Default for VitConfig {
             patch: Vec::new(),
             pool: Pool::Mean,
             drop_path: 0.0,
+            drop_tokens: 0.0,
         }
     }
 }
@@ -109,6 +113,7 @@ impl VitConfig {
             norm: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
             patch: patch3,
             width: self.width,
+            drop_tokens: self.drop_tokens,
             positions: Positions::default(),
         }
     }
@@ -161,6 +166,8 @@ pub struct Vit {
     patch: [usize; 3],
     #[module(skip)]
     width: usize,
+    #[module(skip)]
+    drop_tokens: f64,
     #[module(skip)]
     positions: Positions,
 }
@@ -244,13 +251,26 @@ impl Vit {
         let [pt, ph, pw] = self.patch;
         let grid = [t / pt, h / ph, w / pw];
         let patches = patchify(views, self.patch);
-        let tokens = linear(patches, self.embed.weight.val(), bias(&self.embed));
-        let positions = self.positions.get(grid, self.width, &device, tokens.dtype());
-        let tokens = tokens + positions;
+        let positions = self.positions.get(grid, self.width, &device, patches.dtype());
+        let (patches, positions) = match self.kept(patches.dims(), &device) {
+            Some(kept) => (
+                pick(patches, kept.clone()),
+                pick(positions.expand([b, grid.iter().product(), self.width]), kept),
+            ),
+            None => (patches, positions),
+        };
+        let tokens = linear(patches, self.embed.weight.val(), bias(&self.embed)) + positions;
         match &self.cls {
             Some(cls) => Tensor::cat(vec![cls.val().expand([b, 1, self.width]), tokens], 1),
             None => tokens,
         }
+    }
+
+    /// While training, which patches of each view stay, `[B, kept]`, where some are dropped.
+    fn kept(&self, [b, n, _]: [usize; 3], device: &Device) -> Option<Tensor<2, Int>> {
+        let kept = ((n as f64 * (1.0 - self.drop_tokens)).ceil() as usize).max(MIN_TOKENS.min(n));
+        let draw = || Tensor::<2>::random([b, n], Distribution::Default, device);
+        (device.is_autodiff() && kept < n).then(|| draw().argsort(1).narrow(1, 0, kept))
     }
 
     /// Samples of all lengths through all blocks, together, so that weights are packed and their gradients
@@ -274,6 +294,17 @@ impl Vit {
         layer_norm(x, self.norm.gamma.val(), shift(&self.norm), EPSILON)
     }
 }
+
+/// `[B, n, width]` and places `[B, kept] -> [B, kept, width]`
+fn pick(x: Tensor<3>, places: Tensor<2, Int>) -> Tensor<3> {
+    let ([b, n, width], [_, kept]) = (x.dims(), places.dims());
+    let first = Tensor::<1, Int>::arange(0..b as i64, &places.device()) * n as i64;
+    let rows = (places + first.reshape([b, 1])).reshape([b * kept]);
+    x.reshape([b * n, width]).select(0, rows).reshape([b, kept, width])
+}
+
+/// Tokens that [`VitConfig::drop_tokens`] leaves a view at least.
+const MIN_TOKENS: usize = 16;
 
 /// The bias of a layer, or 0.
 pub(crate) fn bias(layer: &Linear) -> Tensor<1> {
@@ -383,6 +414,9 @@ impl EncoderKind for VitKind {
         }
         if !(0.0..1.0).contains(&config.drop_path) {
             return Err(Error::bad_value("encoder.drop_path", "must lie in 0..1"));
+        }
+        if !(0.0..1.0).contains(&config.drop_tokens) {
+            return Err(Error::bad_value("encoder.drop_tokens", "must lie in 0..1"));
         }
         if !(config.mlp_ratio > 0.0 && config.mlp_ratio <= 64.0) {
             return Err(Error::bad_value("encoder.mlp_ratio", "must lie in 0..=64, above 0"));

@@ -30,6 +30,7 @@ fn impossible_settings_are_errors() {
         VitConfig { patch: vec![8, 8, 8], ..Default::default() },
         VitConfig { patch: vec![0], ..Default::default() },
         VitConfig { drop_path: 1.0, ..Default::default() },
+        VitConfig { drop_tokens: 1.0, ..Default::default() },
     ];
     for config in bad {
         assert!(
@@ -37,6 +38,45 @@ fn impossible_settings_are_errors() {
             "{config:?}"
         );
     }
+}
+
+#[test]
+fn dropped_tokens_are_random_and_for_training_only() {
+    let config =
+        VitConfig { width: 24, depth: 2, heads: 2, drop_tokens: 0.5, ..Default::default() };
+    let x = |device: &Device| Tensor::<4>::ones([2, 1, 32, 32], device);
+    let device = Device::flex();
+    device.seed(5);
+    let vit = config.init(1, &[4, 4], &device);
+    let first = vit.encode(x(&device)).into_data();
+    first.assert_eq(&vit.encode(x(&device)).into_data(), true);
+    // 64 patches: 32 stay, others in each view and each pass.
+    let learning = device.clone().autodiff();
+    let kept = vit.kept([3, 64, 16], &learning).unwrap();
+    assert_eq!(kept.dims(), [3, 32]);
+    let mut rows: Vec<Vec<i64>> = kept
+        .into_data()
+        .iter::<i64>()
+        .collect::<Vec<_>>()
+        .chunks(32)
+        .map(<[i64]>::to_vec)
+        .collect();
+    for row in &mut rows {
+        row.sort_unstable();
+        row.dedup();
+        assert!(row.len() == 32 && row.iter().all(|place| (0..64).contains(place)));
+    }
+    assert!(rows[0] != rows[1]);
+    // A few tokens are never dropped, and nothing is by default.
+    assert_eq!(vit.kept([1, 20, 16], &learning).unwrap().dims(), [1, 16]);
+    assert!(vit.kept([1, 16, 16], &learning).is_none());
+    let all = VitConfig { drop_tokens: 0.0, ..config }.init(1, &[4, 4], &device);
+    assert!(all.kept([1, 64, 16], &learning).is_none());
+    // The picked tokens are those at their places.
+    let tokens = Tensor::<1, Int>::arange(0..12, &device).float().reshape([2, 3, 2]);
+    let places = Tensor::<2, Int>::from_ints([[2, 0], [1, 1]], &device);
+    let want = Tensor::<1>::from_floats([4., 5., 0., 1., 8., 9., 8., 9.], &device);
+    pick(tokens, places).reshape([8]).into_data().assert_eq(&want.into_data(), true);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A configuration that fits the data.
 
-use lejepa_core::{AUTO, Advice, Choice, DEMO, NONE, Registry, Source, SurveyContext};
+use lejepa_core::{AUTO, Advice, Choice, DEMO, NONE, Registry, Source, SurveyContext, Value, kind};
 
 use crate::Result;
-use crate::dotted::at;
+use crate::dotted::{at, section};
 use crate::resolved::{Request, Resolved};
 
 /// A configuration with the data that it was made for.
@@ -54,6 +54,7 @@ impl Request {
         let at = SurveyContext::new(preset).on_gpu(is_gpu);
         let mut request = self.clone();
         request.advice = resolved.advise(source.clone(), at)?;
+        self.keep_encoder(registry, &resolved, &mut request.advice);
         let suggested = request.resolve(registry)?;
         general(&suggested, &source, &mut request.advice);
         let resolved = request.resolve(registry)?;
@@ -65,6 +66,23 @@ impl Request {
         Ok(Fitted { resolved, source, choices })
     }
 
+    /// Drops an encoder that was chosen by the data where the request sets a key that it does not have.
+    fn keep_encoder(&self, registry: &Registry, resolved: &Resolved, advice: &mut Advice) {
+        let Some(name) = advice.get("encoder.name").and_then(Value::as_str) else { return };
+        let modality = Some(resolved.modality().name());
+        let known =
+            registry.find::<kind::Encoder>(name, modality).and_then(|e| e.meta().defaults());
+        let is_known = |key: &str| known.as_ref().is_ok_and(|keys| keys.contains_key(key));
+        let assigned = self.assignments.iter().filter_map(|words| {
+            words.split_once('=')?.0.trim().strip_prefix("encoder.").map(str::to_string)
+        });
+        let in_file = self.file.iter().flat_map(|file| section(file, "encoder").into_iter());
+        let mut own = assigned.chain(in_file.map(|(key, _)| key));
+        if own.any(|key| key != "name" && !is_known(&key)) {
+            advice.retain(|key| !key.starts_with("encoder."));
+        }
+    }
+
     /// Whether the file or an assignment sets a key.
     fn sets(&self, key: &str) -> bool {
         let assigned = |words: &String| words.split_once('=').is_some_and(|(k, _)| k.trim() == key);
@@ -73,7 +91,7 @@ impl Request {
     }
 }
 
-fn at_value<'a>(resolved: &'a Resolved, key: &str) -> Option<&'a lejepa_core::Value> {
+fn at_value<'a>(resolved: &'a Resolved, key: &str) -> Option<&'a Value> {
     at(resolved.table(), key)
 }
 

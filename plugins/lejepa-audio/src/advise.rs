@@ -1,6 +1,6 @@
 //! Settings that follow from a look at the recordings.
 
-use lejepa_core::{AUTO, Advice, Error, Preset, Result, Survey, Value};
+use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value};
 
 use crate::config::AudioConfig;
 use crate::mel::{LogMel, MelSettings, log_of};
@@ -66,10 +66,8 @@ fn list(values: [f64; 2]) -> Value {
 pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Result<Advice> {
     let waves: Vec<Waveform> = survey.samples(SAMPLES).collect();
     if waves.is_empty() {
-        return Err(Error::Data {
-            reason: "none of the recordings that were looked at could be read".into(),
-            hint: "check data.source; `--preset none` starts without a look".into(),
-        });
+        // The scan names what cannot be read.
+        return Ok(Advice::default());
     }
     let rate = config.sample_rate;
     let seen = Seen {

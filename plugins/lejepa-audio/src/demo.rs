@@ -208,7 +208,7 @@ mod tests {
     fn sounds_have_their_length_and_are_deterministic() {
         let demo = Demo::new(16000);
         let wave = demo.item(11, Window::Centre).unwrap();
-        assert_eq!((wave.item.samples().len(), wave.bytes), (32000, 128_000));
+        assert_eq!((wave.item.samples().len(), wave.bytes), (32000, 256_000));
         assert_eq!(wave, Demo::new(16000).item(11, Window::Centre).unwrap());
         assert_ne!(wave, demo.item(21, Window::Centre).unwrap());
         assert!(demo.item(ITEMS, Window::Centre).is_err());

@@ -361,7 +361,9 @@ mod tests {
                 let views = sampler.views(&wave, &mut rng(0)).unwrap();
                 spec.check(&views).unwrap();
                 assert_eq!(views, sampler.views(&wave, &mut rng(0)).unwrap());
-                assert_ne!(views, sampler.views(&wave, &mut rng(1)).unwrap());
+                // A single sample is silence here, which all views have alike.
+                let differ = views != sampler.views(&wave, &mut rng(1)).unwrap();
+                assert_eq!(differ, wave.samples().len() > 1);
                 let eval = sampler.eval_view(&wave).unwrap();
                 assert_eq!(eval.shape(), spec.shape());
                 assert!(eval.is_finite());

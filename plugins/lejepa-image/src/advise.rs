@@ -1,6 +1,6 @@
 //! Settings that follow from a look at the pictures.
 
-use lejepa_core::{AUTO, Advice, Error, Preset, Result, Survey, Value};
+use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value};
 
 use crate::crop::LUMA;
 use crate::{ImageConfig, Picture};
@@ -93,7 +93,8 @@ fn median<T: PartialOrd + Copy + Default>(mut values: Vec<T>) -> T {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-fn look(pictures: impl Iterator<Item = Picture>) -> Result<Seen> {
+/// `None` where none can be read.
+fn look(pictures: impl Iterator<Item = Picture>) -> Option<Seen> {
     let (mut sides, mut levels, mut grey) = (Vec::new(), Vec::new(), 0usize);
     let mut sums = [[0f64; 2]; 4];
     for picture in pictures {
@@ -118,16 +119,18 @@ fn look(pictures: impl Iterator<Item = Picture>) -> Result<Seen> {
     }
     let count = sides.len() as f64;
     if sides.is_empty() {
-        return Err(Error::Data {
-            reason: "none of the pictures that were looked at could be read".into(),
-            hint: "check data.source; `--preset none` starts without a look".into(),
-        });
+        return None;
     }
     let moments = sums.map(|[sum, squares]| {
         let mean = sum / count;
         [mean, (squares / count - mean * mean).max(0.0).sqrt().max(0.02)]
     });
-    Ok(Seen { side: median(sides), grey: grey as f64 / count, two_level: median(levels), moments })
+    Some(Seen {
+        side: median(sides),
+        grey: grey as f64 / count,
+        two_level: median(levels),
+        moments,
+    })
 }
 
 fn list(values: impl IntoIterator<Item = f64>) -> Value {
@@ -141,7 +144,8 @@ fn rounded(side: usize) -> usize {
 }
 
 pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Result<Advice> {
-    let seen = look(survey.samples(SAMPLES))?;
+    // The scan names what cannot be read.
+    let Some(seen) = look(survey.samples(SAMPLES)) else { return Ok(Advice::default()) };
     let at = survey.context();
     let small = seen.side <= 96;
     let is_two_level = seen.two_level >= 0.85;
@@ -263,6 +267,6 @@ mod tests {
         // A constant channel is not divided by 0.
         assert!(green == [0.0, 0.02] && (blue[0] - 0.2).abs() < 1e-9);
         assert_eq!((seen.side, seen.grey), (8, 0.0));
-        assert!(look(std::iter::empty()).is_err());
+        assert!(look(std::iter::empty()).is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! Settings that follow from a look at the clips.
 
-use lejepa_core::{AUTO, Advice, Error, Preset, Result, Survey, Value};
+use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value};
 use lejepa_image::crop::{Area, resize};
 
 use crate::clip::Clip;
@@ -57,7 +57,8 @@ fn moments(values: impl Iterator<Item = f64>) -> [f64; 2] {
     [mean, (squares / f64::max(n, 1.0) - mean * mean).max(0.0).sqrt()]
 }
 
-fn look(clips: impl Iterator<Item = Clip>) -> Result<Seen> {
+/// `None` where none can be read.
+fn look(clips: impl Iterator<Item = Clip>) -> Option<Seen> {
     let (mut sides, mut frames, mut moving, mut grey) = (vec![], vec![], vec![], 0usize);
     let mut sums = [[0f64; 2]; 4];
     let mut moved = 0f64;
@@ -99,17 +100,14 @@ fn look(clips: impl Iterator<Item = Clip>) -> Result<Seen> {
         }
     }
     if sides.is_empty() {
-        return Err(Error::Data {
-            reason: "none of the clips that were looked at could be read".into(),
-            hint: "check data.source; `--preset none` starts without a look".into(),
-        });
+        return None;
     }
     let count = sides.len() as f64;
     let moments = sums.map(|[sum, squares]| {
         let mean = sum / count;
         [mean, (squares / count - mean * mean).max(0.0).sqrt().max(0.02)]
     });
-    Ok(Seen {
+    Some(Seen {
         side: median(sides),
         frames: median(frames),
         grey: grey as f64 / count,
@@ -124,7 +122,8 @@ fn list(values: impl IntoIterator<Item = f64>) -> Value {
 }
 
 pub(crate) fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<Advice> {
-    let seen = look(survey.samples(SAMPLES))?;
+    // The scan names what cannot be read.
+    let Some(seen) = look(survey.samples(SAMPLES)) else { return Ok(Advice::default()) };
     let at = survey.context();
     let percent = 100.0 * seen.moving;
     let what = format!("{percent:.0} % of a clip's pixels change over time");
@@ -215,6 +214,6 @@ mod tests {
         assert!(seen(&object).moving < 0.2 && seen(&pan).moving > 0.6);
         let (frames, side) = (seen(&pan).frames, seen(&pan).side);
         assert_eq!((frames, side, seen(&pan).grey), (6, 32, 1.0));
-        assert!(look(std::iter::empty()).is_err());
+        assert!(look(std::iter::empty()).is_none());
     }
 }

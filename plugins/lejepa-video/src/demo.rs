@@ -19,20 +19,23 @@ pub(crate) const SIZE: usize = 32;
 /// of a clip to show its motion. Two CPU cores train it in a few minutes.
 pub(crate) const RECIPE: &str = "
 [train]
-epochs = 30.0
+epochs = 40.0
 lr = 0.002
 
+[objective]
+lambda = 0.1
+
 [encoder]
-name = 'vit'
-patch = [4, 8, 8]
-width = 96
-depth = 3
-heads = 4
+name = 'convnet'
+width = 16
 
 [video]
 channels = 1
 flip = 0.0
+same_span = true
+locals = 2
 local_frames = 8
+local_size = 24
 global_scale = [0.8, 1.0]
 local_scale = [0.5, 1.0]
 # Mean and standard deviation of the demo's pixels.

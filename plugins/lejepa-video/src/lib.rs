@@ -122,7 +122,7 @@ mod tests {
         let views = registry.find::<kind::Views>("default", Some("video")).unwrap();
         let pipeline = (views.build())(&section, &Table::new()).unwrap();
         assert_eq!(pipeline.spec().groups()[0].max_shape(), [1, 8, 32, 32]);
-        assert_eq!(pipeline.spec().groups()[1].max_shape(), [1, 8, 16, 16]);
+        assert_eq!(pipeline.spec().groups()[1].max_shape(), [1, 8, 24, 24]);
         let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();
         let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
         for index in 0..80 {
