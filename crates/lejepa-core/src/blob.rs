@@ -224,6 +224,11 @@ pub trait BlobStore: Send + Sync {
         Vec::new()
     }
 
+    /// What a user should know of how the samples were found, a line each.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
     /// The path of sample `index`, where the sample is a whole file or folder.
     fn path(&self, index: usize) -> Option<PathBuf> {
         self.blob(index).ok()?.path().map(Path::to_path_buf)

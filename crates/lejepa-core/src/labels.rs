@@ -10,19 +10,33 @@ pub enum Split {
 }
 
 impl Split {
-    /// Reads the words people use for splits; anything else is `None`.
+    /// Reads the words people use for splits, with numbers and endings such as `set` or `data`; anything else
+    /// is `None`.
     ///
     /// ```
     /// use lejepa_core::Split;
     ///
     /// assert_eq!(Split::parse("train"), Some(Split::Train));
     /// assert_eq!(Split::parse("Validation"), Some(Split::Test));
+    /// assert_eq!(Split::parse("train2017"), Some(Split::Train));
+    /// assert_eq!(Split::parse("test_set"), Some(Split::Test));
     /// assert_eq!(Split::parse("cats"), None);
     /// ```
     pub fn parse(word: &str) -> Option<Self> {
-        match word.trim().to_ascii_lowercase().as_str() {
-            "train" | "training" => Some(Self::Train),
-            "test" | "val" | "valid" | "validation" | "eval" | "dev" => Some(Self::Test),
+        let bare = |word: &str| {
+            word.trim_matches(|c: char| c.is_ascii_digit() || " _-.".contains(c)).to_string()
+        };
+        let word = bare(&word.to_ascii_lowercase());
+        let word = ["set", "data", "images", "split"]
+            .iter()
+            .find_map(|ending| word.strip_suffix(ending))
+            .map_or(word.clone(), bare);
+        match word.as_str() {
+            "train" | "training" | "trn" => Some(Self::Train),
+            "test" | "testing" | "tst" | "val" | "valid" | "validation" | "eval" | "evaluation"
+            | "dev" | "holdout" | "hold_out" | "hold-out" | "heldout" | "held_out" => {
+                Some(Self::Test)
+            }
             _ => None,
         }
     }

@@ -1,10 +1,12 @@
 //! Finding samples: a folder walked by extension, or a manifest that names them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::blob::{Blob, BlobStore};
+use crate::folders::{self, Found, Layout};
 use crate::labels::{Labels, Split};
-use crate::{Error, Result};
+use crate::{Error, Result, manifest};
 
 /// What counts as one sample of a modality.
 #[derive(Clone, Copy)]
@@ -24,16 +26,20 @@ pub struct Listing {
     pub labels: Vec<Labels>,
     /// The split of each path where the source says it.
     pub splits: Vec<Option<Split>>,
+    /// What a user should know of how the source was read, a line each.
+    pub notes: Vec<String>,
 }
 
 impl Listing {
     /// Every sample below `root`, sorted by path.
     ///
-    /// Labels come from sub-folder names: `root/cat/1.png` is a `cat`. Where all the top folders are
-    /// called train, test, val or the like they are the split, and the next level is the label.
+    /// Labels come from sub-folder names: `root/cat/1.png` is a `cat`. Where top folders are called train and
+    /// test, val or the like ([`Split::parse`]) they are the split, and the next level is the label; what is
+    /// in neither has no label. So it is where each class has such folders. A folder that holds all others is
+    /// seen through. What was taken for what, and what was passed over, is in [`Listing::notes`].
     ///
     /// # Errors
-    /// [`Error::Path`] where a folder cannot be read.
+    /// [`Error::Path`] where `root` cannot be read. Folders below it that cannot be are passed over.
     ///
     /// ```
     /// use lejepa_core::{Listing, SampleRule, Split};
@@ -54,19 +60,14 @@ impl Listing {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_folder(root: &Path, rule: SampleRule) -> Result<Self> {
-        let mut paths = Vec::new();
-        walk(root, rule, 0, &mut paths)?;
+        let mut found = Found::default();
+        folders::walk(root, rule, &mut found)?;
+        let Found { mut paths, passed_over } = found;
         paths.sort();
-        let parts: Vec<Vec<String>> = paths.iter().map(|p| folders_between(root, p)).collect();
-        let is_split = |words: &[String]| words.first().is_some_and(|w| Split::parse(w).is_some());
-        let splits_on_top = !parts.is_empty() && parts.iter().all(|p| is_split(p));
-        let level = usize::from(splits_on_top);
-        let splits = parts
-            .iter()
-            .map(|p| splits_on_top.then(|| p.first().and_then(|w| Split::parse(w))).flatten())
-            .collect();
-        let words: Vec<Option<String>> = parts.iter().map(|p| p.get(level).cloned()).collect();
-        Ok(Self { paths, labels: labels(&words), splits })
+        let parts: Vec<Vec<String>> = paths.iter().map(|p| folders::between(root, p)).collect();
+        let Layout { splits, words, mut notes } = Layout::of(&parts);
+        notes.extend(passed_over.notes(root));
+        Ok(Self { paths, labels: labels(&words), splits, notes })
     }
 
     /// The samples that a CSV (with a header) or JSON-lines file names: `path`, and optionally
@@ -93,42 +94,41 @@ impl Listing {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_manifest(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file).map_err(|e| {
-            Error::path(
-                file,
-                e,
-                "data.source takes a folder or a manifest in UTF-8 (.csv or .jsonl)",
-            )
-        })?;
-        let ext = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-        let rows = match ext.as_str() {
-            "csv" => csv_rows(file, &text)?,
-            "jsonl" | "ndjson" => jsonl_rows(file, &text)?,
-            _ => {
-                return Err(Error::path(
-                    file,
-                    "not a folder and not a manifest",
-                    "data.source takes a folder, or a manifest whose name ends in .csv or .jsonl",
-                ));
-            }
-        };
+        let rows = manifest::rows(file)?;
         let base = file.parent().unwrap_or(Path::new("."));
         let mut listing = Self::default();
         let mut words = Vec::new();
+        let mut lines = HashMap::new();
+        let mut again = 0;
         for row in rows {
-            listing.paths.push(base.join(row.path));
-            words.push(row.label.filter(|l| !l.is_empty()));
+            let label = row.label.filter(|l| !l.is_empty()).map(|l| folders::composed(&l));
             let split = match row.split.as_deref().map(str::trim) {
                 None | Some("") => None,
                 Some(word) => Some(Split::parse(word).ok_or_else(|| {
-                    manifest_error(
-                        file,
-                        row.line,
-                        format!("unknown split `{}`", word.escape_debug()),
-                    )
+                    let reason = format!("unknown split `{}`", word.escape_debug());
+                    manifest::error(file, row.line, reason)
                 })?),
             };
+            let said = (label.clone(), split);
+            if let Some((line, before)) = lines.get(&row.path) {
+                if *before != said {
+                    let reason = format!(
+                        "`{}` has another label or split than in line {line}",
+                        row.path.escape_debug()
+                    );
+                    return Err(manifest::error(file, row.line, reason));
+                }
+                again += 1;
+                continue;
+            }
+            listing.paths.push(base.join(&row.path));
+            lines.insert(row.path, (row.line, said));
+            words.push(label);
             listing.splits.push(split);
+        }
+        if again > 0 {
+            let note = format!("{again} lines of the manifest name a file again and are left out");
+            listing.notes.push(note);
         }
         listing.labels = labels(&words);
         Ok(listing)
@@ -156,44 +156,16 @@ impl BlobStore for Listing {
     fn split(&self, index: usize) -> Option<Split> {
         self.splits.get(index).copied().flatten()
     }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
 }
 
 fn labels(words: &[Option<String>]) -> Vec<Labels> {
     let column = Labels::from_words("class", words);
     // One class only says nothing that a probe could learn.
     if column.classes.len() < 2 { Vec::new() } else { vec![column] }
-}
-
-/// Symbolic links could make a loop; no real data set nests deeper than this.
-const MAX_DEPTH: usize = 32;
-
-fn walk(dir: &Path, rule: SampleRule, depth: usize, out: &mut Vec<PathBuf>) -> Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(Error::path(
-            dir,
-            "folders nest too deep",
-            "is there a link to a parent folder?",
-        ));
-    }
-    let read = |e| Error::path(dir, e, "is the folder readable by this user?");
-    let entries = std::fs::read_dir(dir).map_err(|e| read(e.to_string()))?;
-    for entry in entries {
-        let path = entry.map_err(|e| read(e.to_string()))?.path();
-        let hidden = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
-        if hidden {
-            continue;
-        }
-        if path.is_dir() {
-            if (rule.is_sample_dir)(&path) {
-                out.push(path);
-            } else {
-                walk(&path, rule, depth + 1, out)?;
-            }
-        } else if has_extension(&path, rule.extensions) {
-            out.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// Whether the path ends in one of these extensions, in any case.
@@ -209,79 +181,6 @@ pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .and_then(|e| e.to_str())
         .is_some_and(|e| extensions.contains(&e.to_ascii_lowercase().as_str()))
-}
-
-fn folders_between(root: &Path, path: &Path) -> Vec<String> {
-    let Ok(rest) = path.strip_prefix(root) else { return Vec::new() };
-    let mut parts: Vec<String> =
-        rest.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
-    parts.pop();
-    parts
-}
-
-struct Row {
-    line: u64,
-    path: String,
-    label: Option<String>,
-    split: Option<String>,
-}
-
-fn manifest_error(file: &Path, line: u64, reason: String) -> Error {
-    Error::path(
-        file,
-        // What is quoted from the file may run over lines.
-        format!("line {line}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
-        "a manifest has the fields path, and optionally label and split (train or test)",
-    )
-}
-
-fn csv_rows(file: &Path, text: &str) -> Result<Vec<Row>> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let header = reader.headers().map_err(|e| manifest_error(file, 1, e.to_string()))?.clone();
-    let column = |name: &str| header.iter().position(|h| h.eq_ignore_ascii_case(name));
-    let path_at = column("path")
-        .ok_or_else(|| manifest_error(file, 1, "the header has no column `path`".into()))?;
-    let (label_at, split_at) = (column("label"), column("split"));
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| {
-            let line = e.position().map_or(0, csv::Position::line);
-            manifest_error(file, line, e.to_string())
-        })?;
-        let field = |at: Option<usize>| at.and_then(|i| record.get(i)).map(str::to_owned);
-        let line = record.position().map_or(0, csv::Position::line);
-        let path = field(Some(path_at))
-            .filter(|p| !p.is_empty())
-            .ok_or_else(|| manifest_error(file, line, "no path".into()))?;
-        rows.push(Row { line, path, label: field(label_at), split: field(split_at) });
-    }
-    Ok(rows)
-}
-
-#[derive(serde::Deserialize)]
-struct JsonRow {
-    path: String,
-    label: Option<serde_json::Value>,
-    split: Option<String>,
-}
-
-fn jsonl_rows(file: &Path, text: &str) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let number = i as u64 + 1;
-        let row: JsonRow =
-            serde_json::from_str(line).map_err(|e| manifest_error(file, number, e.to_string()))?;
-        let label = match row.label {
-            None | Some(serde_json::Value::Null) => None,
-            Some(serde_json::Value::String(s)) => Some(s),
-            Some(v @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_))) => {
-                Some(v.to_string())
-            }
-            Some(_) => return Err(manifest_error(file, number, "`label` is not a word".into())),
-        };
-        rows.push(Row { line: number, path: row.path, label, split: row.split });
-    }
-    Ok(rows)
 }
 
 #[cfg(test)]

@@ -54,6 +54,14 @@ impl SourceKind {
 }
 
 impl Source {
+    /// What a user should know of how the samples were found, a line each.
+    pub fn notes(&self) -> &[String] {
+        match self {
+            Self::Demo => &[],
+            Self::Blobs(store) => store.notes(),
+        }
+    }
+
     /// Resolves what a user wrote: `demo`, a folder, or a manifest (`.csv`, `.jsonl`).
     ///
     /// # Errors

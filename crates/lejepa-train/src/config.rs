@@ -35,7 +35,8 @@ pub struct DataConfig {
     /// Whether every file is read once before training starts: `auto` (up to 20,000 files), `full`
     /// or `off`.
     pub scan: Scan,
-    /// Share of samples, 0 to 1, that may turn bad after the scan before the run stops.
+    /// Share of samples, 0 to 1, that may turn bad after the scan before the run stops; at 1 it goes on
+    /// while there is one good sample.
     pub max_bad: f64,
     /// Share of labelled samples, 0 to 1, held out for probes where the data names no split.
     pub test_share: f64,
@@ -49,7 +50,7 @@ impl Default for DataConfig {
             prefetch: 4,
             cache_mib: 1024,
             scan: Scan::Auto,
-            max_bad: 0.05,
+            max_bad: 1.0,
             test_share: 0.2,
         }
     }

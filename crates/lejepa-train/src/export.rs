@@ -323,23 +323,38 @@ impl NamedEmbeddings {
     /// # Errors
     /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
     pub fn write(&self, file: &Path) -> Result<()> {
-        let names = file.with_extension("paths.txt");
-        let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-        if file.exists() || ending == "npy" && names.exists() {
-            return Err(TrainError::OutputExists(file.to_path_buf()));
+        if Self::check(file)? == "csv" {
+            return write_atomically(file, self.csv().as_bytes());
         }
-        match ending.as_str() {
-            "npy" => {
-                write_atomically(file, &self.npy())?;
-                write_atomically(&names, (self.names.join("\n") + "\n").as_bytes())
-            }
-            "csv" => write_atomically(file, self.csv().as_bytes()),
-            _ => Err(TrainError::Core(Error::path(
+        write_atomically(file, &self.npy())?;
+        // A line for each row, whatever is in a name.
+        let line = |name: &String| name.replace('\n', "\\n").replace('\r', "\\r") + "\n";
+        let names: String = self.names.iter().map(line).collect();
+        write_atomically(&file.with_extension("paths.txt"), names.as_bytes())
+    }
+
+    /// Refuses a file that [`NamedEmbeddings::write`] could not make, before the work is done; or its ending.
+    ///
+    /// # Errors
+    /// As [`NamedEmbeddings::write`].
+    pub fn check(file: &Path) -> Result<&'static str> {
+        let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        let Some(ending) = ["npy", "csv"].into_iter().find(|known| *known == ending) else {
+            return Err(TrainError::Core(Error::path(
                 file,
                 "the output is neither .npy nor .csv",
                 "give the file one of these endings",
-            ))),
+            )));
+        };
+        if file.exists() || ending == "npy" && file.with_extension("paths.txt").exists() {
+            return Err(TrainError::OutputExists(file.to_path_buf()));
         }
+        let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let hint = "make the folder first, or choose another";
+            return Err(TrainError::Core(Error::path(folder, "no such folder", hint)));
+        }
+        Ok(ending)
     }
 
     /// NumPy's format, version 1.0.

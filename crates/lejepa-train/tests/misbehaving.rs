@@ -145,7 +145,7 @@ fn samples_that_turn_bad_are_replaced_named_once_and_listed() {
 
 #[test]
 fn more_than_the_allowed_share_stops_the_run() {
-    let (result, _) = go(&["fickle.bad=5"]);
+    let (result, _) = go(&["fickle.bad=5", "data.max_bad=0.05"]);
     let error = result.unwrap_err();
     assert!(matches!(error, TrainError::TooManyBad { total: 50, .. }), "{error}");
     assert!(error.to_string().contains("sample "), "{error}");

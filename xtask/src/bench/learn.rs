@@ -27,7 +27,7 @@ const CORPORA: [Corpus; 11] = [
     ("reversed", "video", &["manifest.csv"]),
 ];
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "corpus",
     "labels",
     "minutes",
@@ -42,6 +42,7 @@ const KEYS: [&str; 15] = [
     "knn_sd",
     "knn_untrained",
     "knn_raw",
+    "supervised",
     "encoder",
 ];
 
@@ -85,7 +86,8 @@ fn parse(words: &[String]) -> Result<Wanted, String> {
 pub(super) fn learn(words: &[String]) -> Result<(), String> {
     let wanted = parse(words)?;
     let found = setup::setup()?;
-    let mut build = cargo(&["build", "--release", "--workspace", "--bins"]);
+    let mut build =
+        cargo(&["build", "--release", "--workspace", "--bins", "--example", "train_supervised"]);
     if found.ffmpeg {
         build.args(["--features", "lejepa-cli/ffmpeg"]);
     }
@@ -160,9 +162,11 @@ fn train(folder: &Path, corpus: &Corpus, minutes: f64, seed: u64) -> Result<Vec<
     let encoder = std::fs::read_to_string(output.join("config.toml")).unwrap_or_default();
     let encoder = encoder.lines().skip_while(|l| *l != "[encoder]").nth(1).unwrap_or_default();
     let encoder = encoder.trim_start_matches("name = ").trim_matches('"').to_string();
+    let supervised = supervised(&output, minutes)?;
     let mut rows = Vec::new();
     for manifest in manifests_of(manifests) {
-        let probe = if manifests.first() == Some(manifest) || manifests.is_empty() {
+        let is_own = manifests.first() == Some(manifest) || manifests.is_empty();
+        let probe = if is_own {
             trained["probe"].clone()
         } else {
             let run = output.display().to_string();
@@ -171,10 +175,20 @@ fn train(folder: &Path, corpus: &Corpus, minutes: f64, seed: u64) -> Result<Vec<
         };
         rows.push(json!({
             "corpus": name, "labels": manifest, "minutes": minutes, "seed": seed,
-            "seconds": seconds, "steps": trained["steps"], "encoder": encoder, "probe": probe,
+            "seconds": seconds, "steps": trained["steps"], "encoder": encoder, "probe": probe, "supervised": is_own.then_some(supervised),
         }));
     }
     Ok(rows)
+}
+
+/// The accuracy of the same encoder, trained on the labels for as long.
+fn supervised(run: &Path, minutes: f64) -> Result<f64, String> {
+    let program = crate::target().join("release/examples/train_supervised");
+    let output =
+        Command::new(program).arg(run).arg(minutes.to_string()).stderr(Stdio::inherit()).output();
+    let output = output.map_err(|e| format!("train_supervised could not be started: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim().parse().map_err(|_| format!("train_supervised ended with {}", output.status))
 }
 
 /// The last line of what the program prints with `--json`.
@@ -221,5 +235,6 @@ fn summary(all: &[Value], name: &str, manifest: &str, minutes: f64) -> Option<Va
         "knn": percent("/probe/knn/trained"), "knn_sd": deviation("/probe/knn/trained"),
         "knn_untrained": percent("/probe/knn/untrained"), "knn_raw": percent("/probe/knn/raw"),
         "encoder": of[0]["encoder"],
+        "supervised": numbers("/supervised").first().map(|_| percent("/supervised")),
     }))
 }

@@ -1,7 +1,7 @@
 //! `lejepa export` and `lejepa embed`: what applications take from a run.
 
 use lejepa_core::Registry;
-use lejepa_train::{Embedder, RunDir, export};
+use lejepa_train::{Embedder, NamedEmbeddings, RunDir, export};
 use serde_json::{Value, json};
 
 use crate::args::{Args, EmbedArgs, ExportArgs};
@@ -32,6 +32,8 @@ pub(super) fn embed(
     words: &EmbedArgs,
     registry: &Registry,
 ) -> Result<Value, CliError> {
+    // Before any work is done.
+    NamedEmbeddings::check(&words.output)?;
     let device = words.device.as_deref().unwrap_or("auto");
     let (device, _) = crate::device::open(crate::device::choose(device)?);
     let embedder = Embedder::open(&words.model, registry, &device)?;

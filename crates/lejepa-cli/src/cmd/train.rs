@@ -39,6 +39,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     }
     let mut console = Console::new(args.quiet);
     // The data is opened before the folder is made: a wrong path leaves nothing behind.
+    let notes = source.notes().to_vec();
     let source = resolved.open(source)?;
     let name = resolved.modality().name();
     let run = match &train.output {
@@ -51,6 +52,9 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         run.path().display(),
         resolved.settings().seed
     ));
+    for note in &notes {
+        console.line(&format!("found     {note}"));
+    }
     for choice in &choices {
         let Choice { key, value, reason } = choice;
         console.line(&format!("chosen    {key} = {value}: {reason}"));
