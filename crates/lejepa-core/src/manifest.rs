@@ -32,13 +32,11 @@ pub(crate) fn rows(file: &Path) -> Result<Vec<Row>> {
     match ext.as_str() {
         "csv" => csv_rows(file, text),
         "jsonl" | "ndjson" => jsonl_rows(file, text),
-        _ => {
-            return Err(Error::path(
-                file,
-                "not a folder and not a manifest",
-                "data.source takes a folder, or a manifest whose name ends in .csv or .jsonl",
-            ));
-        }
+        _ => Err(Error::path(
+            file,
+            "not a folder and not a manifest",
+            "data.source takes a folder, or a manifest whose name ends in .csv or .jsonl",
+        )),
     }
 }
 
