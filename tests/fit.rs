@@ -95,3 +95,25 @@ fn the_minutes_become_steps_with_which_the_run_repeats() {
     let both = run(d.path(), &["train", "--minutes", "1", "--steps", "5"]);
     assert_eq!(both.status.code(), Some(2));
 }
+
+#[test]
+fn weights_of_a_run_bring_its_views_and_model_to_other_data() {
+    let d = tempfile::tempdir().unwrap();
+    pictures(d.path());
+    let first = ["--steps", "2", "--output", "a", "--device", "cpu", "--set", "encoder.width=8"];
+    let words = [&["train", "--data", "data"], &first[..]].concat();
+    let out = run(d.path(), &words);
+    assert!(out.status.success(), "{}", stderr(&out));
+    // Other pictures, which would be viewed otherwise.
+    std::fs::create_dir_all(d.path().join("other")).unwrap();
+    for i in 0..40u8 {
+        let pixel = |x: u32, y: u32| image::Rgb([i, (x * 4) as u8, (y * 4) as u8]);
+        let picture = image::RgbImage::from_fn(60, 60, pixel);
+        picture.save(d.path().join(format!("other/{i}.png"))).unwrap();
+    }
+    let words = ["train", "--data", "other", "--init", "a", "--steps", "2", "--output", "b"];
+    let out = run(d.path(), &[&words[..], &["--device", "cpu"]].concat());
+    assert!(out.status.success(), "{}", stderr(&out));
+    let (a, b) = (config(&d.path().join("a")), config(&d.path().join("b")));
+    assert_eq!((&a["image"], &a["encoder"]), (&b["image"], &b["encoder"]));
+}

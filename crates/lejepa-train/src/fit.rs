@@ -1,6 +1,10 @@
 //! A configuration that fits the data.
 
-use lejepa_core::{AUTO, Advice, Choice, DEMO, NONE, Registry, Source, SurveyContext, Value, kind};
+use std::path::Path;
+
+use lejepa_core::{
+    AUTO, Advice, Choice, DEMO, NONE, Registry, Source, SurveyContext, Table, Value, kind,
+};
 
 use crate::Result;
 use crate::dotted::{at, section};
@@ -20,7 +24,8 @@ pub struct Fitted {
 impl Request {
     /// [`Request::resolve`], with the settings that a look at the data suggests laid between the modality's
     /// recipe and the request's own. The built-in data have a recipe and are not looked at, unless a preset is
-    /// named; nor are any data with `preset = "none"`.
+    /// named; nor are any data with `preset = "none"`. With `train.init` a run, views and model are those of that
+    /// run instead, so that its weights fit.
     ///
     /// # Errors
     /// As [`Request::resolve`], and whatever is wrong with the source.
@@ -44,12 +49,21 @@ impl Request {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn fit(&self, registry: &Registry, is_gpu: bool) -> Result<Fitted> {
-        let resolved = self.resolve(registry)?;
+        let resolved = self.preliminary(registry)?;
         let source = resolved.source()?;
         let settings = resolved.settings();
         let preset = settings.preset.as_str();
         if preset == NONE || preset == AUTO && settings.data.source == DEMO {
-            return Ok(Fitted { resolved, source, choices: Vec::new() });
+            return Ok(Fitted { resolved: self.resolve(registry)?, source, choices: Vec::new() });
+        }
+        let init = settings.train.init.as_str();
+        if !init.is_empty() {
+            let request = Self { advice: of_weights(init, &resolved), ..self.clone() };
+            return Ok(Fitted {
+                resolved: request.resolve(registry)?,
+                source,
+                choices: Vec::new(),
+            });
         }
         let at = SurveyContext::new(preset).on_gpu(is_gpu);
         let mut request = self.clone();
@@ -64,6 +78,24 @@ impl Request {
         let holds = |choice: &&Choice| at_value(&resolved, &choice.key) == Some(&choice.value);
         let choices = advice.choices().iter().filter(holds).cloned().collect();
         Ok(Fitted { resolved, source, choices })
+    }
+
+    /// The configuration before the data is looked at: without the keys of the encoder where a look will choose
+    /// it, since they may be those of another.
+    ///
+    /// # Errors
+    /// As [`Request::resolve`].
+    pub fn preliminary(&self, registry: &Registry) -> Result<Resolved> {
+        let is_looked_at = self.choice("data.source", DEMO)? != DEMO;
+        if !is_looked_at || self.sets("encoder.name") || self.choice("preset", AUTO)? == NONE {
+            return self.resolve(registry);
+        }
+        let mut request = self.clone();
+        request.assignments.retain(|words| !words.trim_start().starts_with("encoder."));
+        if let Some(file) = &mut request.file {
+            file.remove("encoder");
+        }
+        request.resolve(registry)
     }
 
     /// Drops an encoder that was chosen by the data where the request sets a key that it does not have.
@@ -88,6 +120,30 @@ impl Request {
         let assigned = |words: &String| words.split_once('=').is_some_and(|(k, _)| k.trim() == key);
         self.assignments.iter().any(assigned)
             || self.file.as_ref().is_some_and(|file| at(file, key).is_some())
+    }
+}
+
+/// Views and model of the run that weights come from, which they fit; nothing for a file of weights.
+fn of_weights(init: &str, resolved: &Resolved) -> Advice {
+    let mut advice = Advice::default();
+    // A run folder, or a checkpoint in its folder `checkpoints`.
+    let above = Path::new(init).ancestors().take(3);
+    let file = above.map(|dir| dir.join("config.toml")).find(|file| file.is_file());
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    let Some(table) = text.and_then(|text| text.parse::<Table>().ok()) else { return advice };
+    for name in [resolved.modality().name(), "views", "encoder", "projector", "prediction"] {
+        flatten(name, &section(&table, name), &mut advice);
+    }
+    advice
+}
+
+fn flatten(prefix: &str, table: &Table, advice: &mut Advice) {
+    for (key, value) in table {
+        let dotted = format!("{prefix}.{key}");
+        match value {
+            Value::Table(inner) => flatten(&dotted, inner, advice),
+            value => advice.set(&dotted, value.clone(), "as in the run that the weights come from"),
+        }
     }
 }
 

@@ -210,7 +210,7 @@ impl Request {
     }
 
     /// The last word on a key that has to be known before the layers can be built.
-    fn choice(&self, key: &str, default: &str) -> Result<String> {
+    pub(crate) fn choice(&self, key: &str, default: &str) -> Result<String> {
         let assigned = self.assignments.iter().rev().find_map(|assignment| {
             let (k, value) = assignment.split_once('=')?;
             (k.trim() == key).then(|| config::text_value(value))

@@ -12,7 +12,7 @@ pub(super) fn run(
     registry: &Registry,
 ) -> Result<Value, CliError> {
     let request = super::request(config)?;
-    let device = request.resolve(registry)?.settings().device.clone();
+    let device = request.preliminary(registry)?.settings().device.clone();
     // As `train` does: which devices there are is up to this binary.
     let (device, _) = crate::device::open(crate::device::choose(&device)?);
     let resolved = request.fit(registry, crate::device::is_gpu(&device))?.resolved;

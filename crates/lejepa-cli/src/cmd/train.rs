@@ -16,7 +16,7 @@ use crate::error::CliError;
 pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
     let request = super::request(&train.config)?;
     // What is wrong with the configuration is said before a device or data are opened.
-    let choice = crate::device::choose(&request.resolve(registry)?.settings().device)?;
+    let choice = crate::device::choose(&request.preliminary(registry)?.settings().device)?;
     let (device, device_name) = crate::device::open(choice);
     let Fitted { mut resolved, source, choices, .. } =
         request.fit(registry, crate::device::is_gpu(&device))?;
