@@ -40,6 +40,7 @@ fn choices_are_explained_written_down_and_yield_to_the_user() {
     let chosen = config(&d.path().join("r"));
     assert_eq!(chosen["image"]["channels"].as_integer(), Some(1));
     assert_eq!(chosen["encoder"]["name"].as_str(), Some("convnet"));
+    assert_eq!(chosen["train"]["lr"].as_float(), Some(2e-3));
     assert!((chosen["image"]["std"][0].as_float().unwrap() - 0.33).abs() < 0.1);
 
     // A key of the user's own stands, and is not announced as chosen.
@@ -51,7 +52,9 @@ fn choices_are_explained_written_down_and_yield_to_the_user() {
     // So does an encoder that a key belongs to, and all of a configuration file.
     let patch = [&words[..6], &["p", "--device", "cpu", "--set", "encoder.patch=[4]"]].concat();
     assert!(run(d.path(), &small(&patch)).status.success());
-    assert_eq!(config(&d.path().join("p"))["encoder"]["name"].as_str(), Some("vit"));
+    let patched = config(&d.path().join("p"));
+    assert_eq!(patched["encoder"]["name"].as_str(), Some("vit"));
+    assert_eq!(patched["train"]["lr"].as_float(), Some(1e-3));
     let again = ["train", "--config", "r/config.toml", "--output", "again", "--device", "cpu"];
     let out = run(d.path(), &again);
     assert!(out.status.success() && !stderr(&out).contains("chosen"), "{}", stderr(&out));

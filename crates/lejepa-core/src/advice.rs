@@ -51,6 +51,17 @@ impl Advice {
         self.0.push(Choice { key: key.into(), value: value.into(), reason: reason.into() });
     }
 
+    /// Chooses a list of numbers, rounded to four digits after the point.
+    pub fn set_numbers(
+        &mut self,
+        key: &str,
+        values: impl IntoIterator<Item = f64>,
+        reason: impl Into<String>,
+    ) {
+        let rounded = |v: f64| Value::Float((v * 1e4).round() / 1e4);
+        self.set(key, Value::Array(values.into_iter().map(rounded).collect()), reason);
+    }
+
     /// The value chosen for a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find(|choice| choice.key == key).map(|choice| &choice.value)
@@ -146,6 +157,12 @@ impl<'a, S: Send + Sync + 'static> Survey<'a, S> {
     }
 }
 
+/// The upper median; the default of the type where there is no value.
+pub fn median<T: PartialOrd + Copy + Default>(mut values: Vec<T>) -> T {
+    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 /// Checks the name of a preset.
 ///
 /// # Errors
@@ -166,6 +183,15 @@ pub fn check_preset(preset: &str, known: &[Preset]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_rounded_and_medians_are_values() {
+        let mut advice = Advice::default();
+        advice.set_numbers("image.mean", [1.0 / 3.0, 0.5], "measured");
+        let want = Value::Array(vec![0.3333.into(), 0.5.into()]);
+        assert_eq!(advice.get("image.mean"), Some(&want));
+        assert_eq!((median(vec![3, 1, 2]), median(Vec::<usize>::new())), (2, 0));
+    }
 
     #[test]
     fn presets_are_checked_with_the_nearest_name() {

@@ -160,7 +160,7 @@ mod view_source;
 mod views;
 mod views_kind;
 
-pub use advice::{AUTO, Advice, Choice, NONE, Preset, Survey, SurveyContext, check_preset};
+pub use advice::{AUTO, Advice, Choice, NONE, Preset, Survey, SurveyContext, check_preset, median};
 pub use blob::{Blob, BlobStore, ReadSeek};
 pub use component::{Builds, Component, Entry, Kind, Meta, NoConfig, Origin, Registration};
 pub use config::Section;

@@ -37,10 +37,10 @@ impl ProbeComparison {
                 ProbeKind::Linear => scores.linear,
                 ProbeKind::Knn => scores.knn,
             };
-            let (rival, scores) = if of(&self.raw) >= of(&self.untrained) {
-                ("raw features", &self.raw)
+            let (rival, win, scores) = if of(&self.raw) >= of(&self.untrained) {
+                ("raw features", "win", &self.raw)
             } else {
-                ("the untrained encoder", &self.untrained)
+                ("the untrained encoder", "wins", &self.untrained)
             };
             let (difference, [low, high]) = ours.above(scores, kind);
             let interval = format!(
@@ -52,8 +52,7 @@ impl ProbeComparison {
             if low > 0.0 {
                 format!("{name}: the trained encoder wins over {rival} ({interval})")
             } else if high < 0.0 {
-                format!("{name}: {rival} win over the trained encoder ({interval})")
-                    .replace("encoder win over", "encoder wins over")
+                format!("{name}: {rival} {win} over the trained encoder ({interval})")
             } else {
                 format!("{name}: trained and {rival} cannot be told apart ({interval})")
             }

@@ -65,9 +65,9 @@ impl Request {
                 choices: Vec::new(),
             });
         }
-        let at = SurveyContext::new(preset).on_gpu(is_gpu);
+        let context = SurveyContext::new(preset).on_gpu(is_gpu);
         let mut request = self.clone();
-        request.advice = resolved.advise(source.clone(), at)?;
+        request.advice = resolved.advise(source.clone(), context)?;
         self.keep_encoder(registry, &resolved, &mut request.advice);
         let suggested = request.resolve(registry)?;
         general(&suggested, &source, &mut request.advice);
@@ -75,7 +75,7 @@ impl Request {
         let mut advice = request.advice;
         // A value that the user gave, or the component it belongs to, is theirs.
         advice.retain(|key| !self.sets(key));
-        let holds = |choice: &&Choice| at_value(&resolved, &choice.key) == Some(&choice.value);
+        let holds = |choice: &&Choice| at(resolved.table(), &choice.key) == Some(&choice.value);
         let choices = advice.choices().iter().filter(holds).cloned().collect();
         Ok(Fitted { resolved, source, choices })
     }
@@ -147,11 +147,7 @@ fn flatten(prefix: &str, table: &Table, advice: &mut Advice) {
     }
 }
 
-fn at_value<'a>(resolved: &'a Resolved, key: &str) -> Option<&'a Value> {
-    at(resolved.table(), key)
-}
-
-/// What follows from the number of samples and of views, whatever the modality.
+/// What follows from the number of samples, the number of views and the encoder, whatever the modality.
 fn general(resolved: &Resolved, source: &Source, advice: &mut Advice) {
     let Source::Blobs(store) = source else { return };
     let samples = store.len();
@@ -167,6 +163,10 @@ fn general(resolved: &Resolved, source: &Source, advice: &mut Advice) {
     };
     let reason = format!("{samples} samples; four times as many still help, see --minutes");
     advice.set("train.epochs", passes, reason);
+    if resolved.encoder_names().contains(&"convnet") && advice.get("train.lr").is_none() {
+        // docs/results/recipes.md has the runs.
+        advice.set("train.lr", 2e-3, "in short runs a convnet takes twice the default");
+    }
     if advice.get("objective.lambda").is_none() {
         let views = resolved.spec().views();
         let reason =

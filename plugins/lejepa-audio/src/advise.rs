@@ -1,6 +1,6 @@
 //! Settings that follow from a look at the recordings.
 
-use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value};
+use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value, median};
 
 use crate::config::AudioConfig;
 use crate::mel::{LogMel, MelSettings, log_of};
@@ -46,21 +46,12 @@ struct Seen {
     silence: f64,
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 /// Levels of frames of 20 ms in dB.
 fn levels(wave: &Waveform, rate: usize) -> Vec<f64> {
     let power =
         |frame: &[f32]| frame.iter().map(|v| f64::from(v * v)).sum::<f64>() / frame.len() as f64;
     let frames = wave.samples().chunks((rate / 50).max(1));
     frames.map(|frame| 10.0 * (power(frame) + 1e-12).log10()).collect()
-}
-
-fn list(values: [f64; 2]) -> Value {
-    Value::Array(values.into_iter().map(Value::Float).collect())
 }
 
 pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Result<Advice> {
@@ -140,16 +131,16 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
     match preset {
         "speaker" => {
             advice.set("audio.mix", 0.1, &*why);
-            advice.set("audio.band_scale", list([1.0, 1.0]), &*why);
+            advice.set_numbers("audio.band_scale", [1.0, 1.0], &*why);
         }
         "music" => {
-            advice.set("audio.band_scale", list([1.0, 1.0]), &*why);
+            advice.set_numbers("audio.band_scale", [1.0, 1.0], &*why);
             advice.set("audio.mels", 96, &*why);
         }
         "birds" | "ultrasound" => {
             advice.set("audio.mix", 0.4, &*why);
-            advice.set("audio.band_scale", list([0.9, 1.1]), &*why);
-            advice.set("audio.time_scale", list([0.8, 1.25]), &*why);
+            advice.set_numbers("audio.band_scale", [0.9, 1.1], &*why);
+            advice.set_numbers("audio.time_scale", [0.8, 1.25], &*why);
             advice.set("audio.positions", 4, &*why);
             advice.set(
                 "audio.f_min",
@@ -188,11 +179,6 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
     let encoder = "keeps the frequency axis, and learns fast from few recordings";
     advice.set("encoder.name", "convnet", encoder);
     advice.set("encoder.head", "frequency", encoder);
-    advice.set(
-        "train.lr",
-        2e-3,
-        "small convolutional networks in short runs take twice the default",
-    );
     Ok(advice)
 }
 

@@ -1,6 +1,6 @@
 //! Settings that follow from a look at the pictures.
 
-use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value};
+use lejepa_core::{AUTO, Advice, Preset, Result, Survey, median};
 
 use crate::crop::LUMA;
 use crate::{ImageConfig, Picture};
@@ -88,11 +88,6 @@ fn is_grey(picture: &Picture) -> bool {
     (count as f64) < 0.01 * (picture.width() * picture.height()) as f64
 }
 
-fn median<T: PartialOrd + Copy + Default>(mut values: Vec<T>) -> T {
-    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 /// `None` where none can be read.
 fn look(pictures: impl Iterator<Item = Picture>) -> Option<Seen> {
     let (mut sides, mut levels, mut grey) = (Vec::new(), Vec::new(), 0usize);
@@ -133,11 +128,6 @@ fn look(pictures: impl Iterator<Item = Picture>) -> Option<Seen> {
     })
 }
 
-fn list(values: impl IntoIterator<Item = f64>) -> Value {
-    // Four digits: what a person would write.
-    Value::Array(values.into_iter().map(|v| Value::Float((v * 1e4).round() / 1e4)).collect())
-}
-
 /// The nearest multiple of 4, which two halvings divide, from 8.
 fn rounded(side: usize) -> usize {
     ((side + 2) / 4 * 4).max(8)
@@ -172,8 +162,8 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
         49..=96 => ([0.4, 1.0], [0.15, 0.4]),
         _ => ([0.3, 1.0], [0.08, 0.3]),
     };
-    advice.set("image.global_scale", list(global_scale), &*why);
-    advice.set("image.local_scale", list(local_scale), why);
+    advice.set_numbers("image.global_scale", global_scale, &*why);
+    advice.set_numbers("image.local_scale", local_scale, why);
     if seen.grey > 0.98 {
         advice.set("image.channels", 1, "the pictures are grey");
     } else {
@@ -181,9 +171,9 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
         advice.set("image.channels", 3, why);
     }
     let is_luma = seen.grey > 0.98;
-    let of = |i: usize| list((0..3).map(|c| seen.moments[if is_luma { 0 } else { c + 1 }][i]));
-    advice.set("image.mean", of(0), "measured");
-    advice.set("image.std", of(1), "measured");
+    let of = |i: usize| [1, 2, 3].map(|c| seen.moments[if is_luma { 0 } else { c }][i]);
+    advice.set_numbers("image.mean", of(0), "measured");
+    advice.set_numbers("image.std", of(1), "measured");
     if side <= 48 {
         advice.set("image.blur", 0.0, "nothing to blur in so few pixels");
     }
@@ -197,7 +187,7 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
             advice.set("image.rotate", 15.0, &*what);
             advice.set("image.shear", 0.2, &*what);
             advice.set("image.solarize", 0.0, &*what);
-            advice.set("image.local_scale", list([0.25, 0.6]), what);
+            advice.set_numbers("image.local_scale", [0.25, 0.6], what);
         }
         "flat" => {
             advice.set("image.hue", 0.5, &*what);
@@ -229,11 +219,6 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
     } else {
         let why = "a small convolutional network learns most in little time on a CPU";
         advice.set("encoder.name", "convnet", why);
-        advice.set(
-            "train.lr",
-            2e-3,
-            "small convolutional networks in short runs take twice the default",
-        );
     }
     Ok(advice)
 }

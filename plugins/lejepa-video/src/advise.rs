@@ -1,6 +1,6 @@
 //! Settings that follow from a look at the clips.
 
-use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value};
+use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value, median};
 use lejepa_image::crop::{Area, resize};
 
 use crate::clip::Clip;
@@ -41,11 +41,6 @@ struct Seen {
     moments: [[f64; 2]; 4],
     /// Standard deviation of the luma that is left where the still is removed.
     moved: f64,
-}
-
-fn median<T: PartialOrd + Copy + Default>(mut values: Vec<T>) -> T {
-    values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 fn moments(values: impl Iterator<Item = f64>) -> [f64; 2] {
@@ -117,10 +112,6 @@ fn look(clips: impl Iterator<Item = Clip>) -> Option<Seen> {
     })
 }
 
-fn list(values: impl IntoIterator<Item = f64>) -> Value {
-    Value::Array(values.into_iter().map(|v| Value::Float((v * 1e4).round() / 1e4)).collect())
-}
-
 pub(crate) fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<Advice> {
     // The scan names what cannot be read.
     let Some(seen) = look(survey.samples(SAMPLES)) else { return Ok(Advice::default()) };
@@ -156,8 +147,8 @@ pub(crate) fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<
         advice.set("video.invert", 0.5, &*why);
         advice.set("video.brightness", 0.6, &*why);
         advice.set("video.contrast", 0.6, &*why);
-        advice.set("video.global_scale", list([0.5, 1.0]), &*why);
-        advice.set("video.local_scale", list([0.3, 0.7]), &*why);
+        advice.set_numbers("video.global_scale", [0.5, 1.0], &*why);
+        advice.set_numbers("video.local_scale", [0.3, 0.7], &*why);
         advice.set("video.locals", 2, &*why);
         // Of 0.02, 0.1 and 0.3 the best on moving digits: docs/results/recipes.md.
         advice.set("objective.lambda", 0.1, &*why);
@@ -175,19 +166,13 @@ pub(crate) fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<
         let why = format!("{:.0} % of the clips have colours", 100.0 * (1.0 - seen.grey));
         advice.set("video.channels", 3, why);
     }
-    let of = |i: usize| list((0..3).map(|c| seen.moments[if is_luma { 0 } else { c + 1 }][i]));
-    let (mean, std) =
-        if is_motion { (list([0.5; 3]), list([seen.moved; 3])) } else { (of(0), of(1)) };
-    advice.set("video.mean", mean, "measured");
-    advice.set("video.std", std, "measured");
+    let of = |i: usize| [1, 2, 3].map(|c| seen.moments[if is_luma { 0 } else { c }][i]);
+    let (mean, std) = if is_motion { ([0.5; 3], [seen.moved; 3]) } else { (of(0), of(1)) };
+    advice.set_numbers("video.mean", mean, "measured");
+    advice.set_numbers("video.std", std, "measured");
     let encoder = "sees space and time, and learns fast from few clips";
     advice.set("encoder.name", "convnet", encoder);
     advice.set("encoder.width", if at.is_gpu { 48 } else { 16 }, encoder);
-    advice.set(
-        "train.lr",
-        2e-3,
-        "small convolutional networks in short runs take twice the default",
-    );
     Ok(advice)
 }
 
