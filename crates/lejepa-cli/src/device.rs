@@ -91,7 +91,7 @@ fn card() -> Option<(Device, String)> {
     // Where a driver is missing, foreign code may panic rather than find nothing.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let cards = std::panic::catch_unwind(Device::enumerate_physical);
+    let cards = quietly(|| std::panic::catch_unwind(Device::enumerate_physical));
     std::panic::set_hook(print);
     let devices = cards.ok()?.into_iter().flat_map(|card| {
         let name = card.name;
@@ -99,6 +99,30 @@ fn card() -> Option<(Device, String)> {
     });
     // `false` sorts before `true`.
     devices.min_by_key(|(device, _)| !format!("{device:?}").contains("Cuda"))
+}
+
+/// Runs `probe` without what C libraries write to standard error: on a machine without a desktop they complain
+/// of a missing session, once for each driver. Nothing else runs yet that could have something to say.
+#[cfg(all(unix, any(feature = "wgpu", feature = "cuda")))]
+fn quietly<T>(probe: impl FnOnce() -> T) -> T {
+    let silenced = || {
+        let saved = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 3)?;
+        let sink = std::fs::OpenOptions::new().write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stderr(sink)?;
+        Ok::<_, std::io::Error>(saved)
+    };
+    let saved = silenced().ok();
+    let found = probe();
+    // It was open a moment ago, so that this cannot fail but for a signal.
+    if let Some(saved) = saved {
+        while rustix::stdio::dup2_stderr(&saved) == Err(rustix::io::Errno::INTR) {}
+    }
+    found
+}
+
+#[cfg(all(not(unix), any(feature = "wgpu", feature = "cuda")))]
+fn quietly<T>(probe: impl FnOnce() -> T) -> T {
+    probe()
 }
 
 #[cfg(not(all(feature = "wgpu", feature = "cuda")))]

@@ -27,6 +27,9 @@ impl Request {
     /// named; nor are any data with `preset = "none"`. With `train.init` a run, views and model are those of that
     /// run instead, so that its weights fit.
     ///
+    /// `is_gpu` tells whether a graphics card will train. It is asked only once the data is found, so that no
+    /// driver starts for a wrong path.
+    ///
     /// # Errors
     /// As [`Request::resolve`], and whatever is wrong with the source.
     ///
@@ -42,13 +45,13 @@ impl Request {
     /// }
     /// let assignments = vec![format!("data.source={}", folder.path().display())];
     /// let request = Request { assignments, ..Request::default() };
-    /// let fitted = request.fit(&Registry::discover()?, false)?;
+    /// let fitted = request.fit(&Registry::discover()?, || false)?;
     /// // Small grey pictures: small views of one channel.
     /// assert_eq!(fitted.resolved.spec().shape(), [1, 20, 20]);
     /// assert!(fitted.choices.iter().any(|choice| choice.reason.contains("grey")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn fit(&self, registry: &Registry, is_gpu: bool) -> Result<Fitted> {
+    pub fn fit(&self, registry: &Registry, is_gpu: impl FnOnce() -> bool) -> Result<Fitted> {
         let resolved = self.preliminary(registry)?;
         let source = resolved.source()?;
         let settings = resolved.settings();
@@ -65,7 +68,7 @@ impl Request {
                 choices: Vec::new(),
             });
         }
-        let context = SurveyContext::new(preset).on_gpu(is_gpu);
+        let context = SurveyContext::new(preset).on_gpu(is_gpu());
         let mut request = self.clone();
         request.advice = resolved.advise(source.clone(), context)?;
         self.keep_encoder(registry, &resolved, &mut request.advice);

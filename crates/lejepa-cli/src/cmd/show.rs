@@ -14,8 +14,9 @@ pub(super) fn run(
     let request = super::request(config)?;
     let device = request.preliminary(registry)?.settings().device.clone();
     // As `train` does: which devices there are is up to this binary.
-    let (device, _) = crate::device::open(crate::device::choose(&device)?);
-    let resolved = request.fit(registry, crate::device::is_gpu(&device))?.resolved;
+    let choice = crate::device::choose(&device)?;
+    let is_gpu = || crate::device::is_gpu(&crate::device::open(choice).0);
+    let resolved = request.fit(registry, is_gpu)?.resolved;
     if !args.json {
         print!("{}", resolved.to_commented_toml());
     }

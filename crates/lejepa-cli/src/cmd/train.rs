@@ -17,9 +17,11 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     let request = super::request(&train.config)?;
     // What is wrong with the configuration is said before a device or data are opened.
     let choice = crate::device::choose(&request.preliminary(registry)?.settings().device)?;
-    let (device, device_name) = crate::device::open(choice);
+    // Drivers are slow to start and chatty: the data comes first.
+    let device = std::cell::OnceCell::new();
+    let open = || device.get_or_init(|| crate::device::open(choice));
     let Fitted { mut resolved, source, choices, .. } =
-        request.fit(registry, crate::device::is_gpu(&device))?;
+        request.fit(registry, || crate::device::is_gpu(&open().0))?;
     // Absolute paths, so that the run can be probed and resumed from anywhere.
     let settings = resolved.settings();
     let mut absolute = Vec::new();
@@ -41,6 +43,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     // The data is opened before the folder is made: a wrong path leaves nothing behind.
     let notes = source.notes().to_vec();
     let source = resolved.open(source)?;
+    let (device, device_name) = open();
     let name = resolved.modality().name();
     let run = match &train.output {
         Some(path) if train.overwrite => RunDir::overwrite(path)?,
@@ -59,7 +62,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         let Choice { key, value, reason } = choice;
         console.line(&format!("chosen    {key} = {value}: {reason}"));
     }
-    let trainer = Trainer::new(&resolved, &device).opened(source);
+    let trainer = Trainer::new(&resolved, device).opened(source);
     finish(args, trainer, &run, Start::New, &mut console)
 }
 
