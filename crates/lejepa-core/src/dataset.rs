@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::blob::{Blob, BlobStore};
+use crate::copies;
+use crate::facts::Facts;
 use crate::labels::{Labels, Split};
 use crate::{Error, Result, ViewRng};
 
@@ -48,7 +50,7 @@ impl Window<'_> {
 /// let stretch = Decoded::part(vec![0.0f32; 4], 16);
 /// assert!(whole.is_whole && !stretch.is_whole);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Decoded<I> {
     /// The item.
@@ -57,17 +59,26 @@ pub struct Decoded<I> {
     pub bytes: usize,
     /// Whether every window gives this very item, so that it may be kept in memory.
     pub is_whole: bool,
+    /// What was found out about it.
+    pub facts: Facts,
 }
 
 impl<I> Decoded<I> {
     /// An item that every window gives.
     pub fn whole(item: I, bytes: usize) -> Self {
-        Self { item, bytes, is_whole: true }
+        Self { item, bytes, is_whole: true, facts: Facts::new() }
     }
 
     /// A part of a longer item: another window gives another one.
     pub fn part(item: I, bytes: usize) -> Self {
-        Self { item, bytes, is_whole: false }
+        Self { item, bytes, is_whole: false, facts: Facts::new() }
+    }
+
+    /// With what was found out about the item.
+    #[must_use]
+    pub fn with_facts(mut self, facts: Facts) -> Self {
+        self.facts = facts;
+        self
     }
 }
 
@@ -145,6 +156,12 @@ pub trait Dataset: Send + Sync {
     /// Disjoint ranges; items in none of them are stored separately. Training shuffles ranges, and
     /// items within a few ranges at a time, instead of all items at once.
     fn chunks(&self) -> Vec<Range<usize>> {
+        Vec::new()
+    }
+
+    /// Groups of items whose stored bytes are the same. Copies stay on one side of a split that the trainer
+    /// makes, and a split of the data's own that parts them is told. May read all items of equal size.
+    fn copies(&self) -> Vec<Vec<usize>> {
         Vec::new()
     }
 }
@@ -227,5 +244,9 @@ impl<I: Send + Sync + 'static> Dataset for BlobDataset<I> {
 
     fn chunks(&self) -> Vec<Range<usize>> {
         self.store.chunks()
+    }
+
+    fn copies(&self) -> Vec<Vec<usize>> {
+        copies::of(self.store.as_ref())
     }
 }

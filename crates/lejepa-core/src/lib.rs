@@ -11,7 +11,7 @@
 //! | `component`, [`kind`], `registry` | what can be registered, and is found by name |
 //! | [`config`] | strict layers of configuration |
 //! | `modality`, `sampler`, `pipeline` | a kind of data, its views, both from a configuration |
-//! | `blob`, `listing`, `source`, `dataset`, `labels` | where samples are and how they are decoded |
+//! | `blob`, `listing`, `source`, `dataset`, `labels`, `facts`, `copies` | where samples are and how they are decoded |
 //! | `view`, `values`, `views`, `spec` | a view, the views of a sample, what they promise to be |
 //! | `view_source` | a data set and a sampler as the trainer sees them |
 //! | `encoder`, `features`, `prediction`, `statistic`, `optimizer` | what a trainer is put together from |
@@ -133,10 +133,12 @@ mod advice;
 mod blob;
 mod component;
 pub mod config;
+mod copies;
 mod dataset;
 mod encoder;
 mod erased;
 mod error;
+mod facts;
 mod features;
 mod folders;
 pub mod kind;
@@ -168,6 +170,7 @@ pub use dataset::{BlobDataset, Dataset, Decoded, Window};
 pub use encoder::{BoxedEncoder, BuildContext, Encoder, EncoderKind, ErasedEncoder};
 pub use erased::BoxedModule;
 pub use error::{Error, Result, nearest};
+pub use facts::Facts;
 pub use features::{Features, FlatInput, Input, Wants};
 pub use kind::{DEFAULT_VIEWS, ModalityBuild};
 pub use labels::{Labels, Split};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::dataset::{Dataset, Window};
+use crate::facts::Facts;
 use crate::labels::{Labels, Split};
 use crate::sampler::ViewSampler;
 use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
@@ -105,6 +106,19 @@ pub trait ViewSource: Send + Sync {
         view.data().to_vec()
     }
 
+    /// Decodes an item to see whether it can be used, and tells what was found out about it.
+    ///
+    /// # Errors
+    /// As [`ViewSource::eval_view`].
+    fn examine(&self, index: usize) -> Result<(Vec<View>, Facts)> {
+        Ok((self.eval_views(index)?, Facts::new()))
+    }
+
+    /// Groups of items whose stored bytes are the same; see [`Dataset::copies`].
+    fn copies(&self) -> Vec<Vec<usize>> {
+        Vec::new()
+    }
+
     /// The deterministic views of an item, one for each stream.
     ///
     /// # Errors
@@ -140,6 +154,21 @@ impl dyn ViewSource + '_ {
     /// As [`ViewSource::eval_views`]; [`Error::Shape`] for views that break the specification.
     pub fn checked_eval_views(&self, index: usize) -> Result<Vec<View>> {
         let views = self.eval_views(index)?;
+        self.check_eval(index, &views)?;
+        Ok(views)
+    }
+
+    /// [`ViewSource::examine`], checked likewise.
+    ///
+    /// # Errors
+    /// As [`ViewSource::examine`]; [`Error::Shape`] for views that break the specification.
+    pub fn checked_examine(&self, index: usize) -> Result<Facts> {
+        let (views, facts) = self.examine(index)?;
+        self.check_eval(index, &views)?;
+        Ok(facts)
+    }
+
+    fn check_eval(&self, index: usize, views: &[View]) -> Result<()> {
         let streams = self.spec().streams();
         if views.len() != streams.len() {
             return Err(Error::Shape {
@@ -148,11 +177,10 @@ impl dyn ViewSource + '_ {
                 got: vec![views.len()],
             });
         }
-        for (stream, view) in streams.iter().zip(&views) {
+        for (stream, view) in streams.iter().zip(views) {
             self.spec().check_eval(stream, view)?;
         }
-        self.finite(index, views.iter())?;
-        Ok(views)
+        self.finite(index, views.iter())
     }
 
     fn finite<'a>(&self, index: usize, mut views: impl Iterator<Item = &'a View>) -> Result<()> {
@@ -247,9 +275,15 @@ impl<S: Send + Sync + 'static> SampledDataset<S> {
         if let Some(item) = slot.get() {
             return Ok(item.clone());
         }
+        let (item, _) = self.decode(index, window)?;
+        Ok(item)
+    }
+
+    /// Decodes an item and keeps it in memory where there is room.
+    fn decode(&self, index: usize, window: Window<'_>) -> Result<(Arc<S>, Facts)> {
         let decoded = self.dataset.item(index, window)?;
         let item = Arc::new(decoded.item);
-        if decoded.is_whole {
+        if let Some(slot) = self.cache.get(index).filter(|_| decoded.is_whole) {
             let bytes = decoded.bytes;
             if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget
                 || slot.set(item.clone()).is_err()
@@ -257,7 +291,7 @@ impl<S: Send + Sync + 'static> SampledDataset<S> {
                 self.used.fetch_sub(bytes, Ordering::Relaxed);
             }
         }
-        Ok(item)
+        Ok((item, decoded.facts))
     }
 
     /// An item at a random window, drawn from a separate stream, so that later draws are the
@@ -332,5 +366,15 @@ impl<S: Send + Sync + 'static> ViewSource for SampledDataset<S> {
     fn eval_views(&self, index: usize) -> Result<Vec<View>> {
         let item = self.item(index, Window::Centre)?;
         self.sampler.eval_views(&item).map_err(|e| self.named(index, e))
+    }
+
+    fn examine(&self, index: usize) -> Result<(Vec<View>, Facts)> {
+        let (item, facts) = self.decode(index, Window::Centre)?;
+        let views = self.sampler.eval_views(&item).map_err(|e| self.named(index, e))?;
+        Ok((views, facts))
+    }
+
+    fn copies(&self) -> Vec<Vec<usize>> {
+        self.dataset.copies()
     }
 }

@@ -36,6 +36,9 @@ pub struct AudioConfig {
     /// the highest `speed` and `time_scale`. Of a longer one a random segment of this length is decoded each time, and
     /// not cached.
     pub whole_seconds: f64,
+    /// How several channels become one: `mean`, the `first`, or the `loudest` of each recording. The mean of
+    /// inverted stereo is silence.
+    pub downmix: Downmix,
     /// How recordings shorter than a view are extended: `repeat` or `pad`.
     pub short: Short,
     /// Positions drawn for each view, 1 to 16, of which the loudest is taken: above 1 where much of the
@@ -83,6 +86,18 @@ pub enum Short {
     Pad,
 }
 
+/// How several channels become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Downmix {
+    /// The mean of all channels.
+    Mean,
+    /// The first channel: the left one of stereo.
+    First,
+    /// The channel with the most energy.
+    Loudest,
+}
+
 impl Default for AudioConfig {
     fn default() -> Self {
         Self {
@@ -97,6 +112,7 @@ impl Default for AudioConfig {
             global_frames: 96,
             local_frames: 48,
             whole_seconds: 30.0,
+            downmix: Downmix::Mean,
             short: Short::Repeat,
             positions: 1,
             mix: 0.2,

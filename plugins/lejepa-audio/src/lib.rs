@@ -9,6 +9,7 @@
 //! | [`AudioConfig`] | the `[audio]` section |
 //! | [`AudioSampler`] | views: a random segment with changes of speed, gain, noise and masking |
 //! | `decode.rs` | encoded audio to waveforms, with sample-exact access to a segment of a long recording |
+//! | `recording.rs`, `container.rs`, `opus.rs` | reading of any container, whatever its header claims |
 //! | `mel.rs` | waveforms to log-mel spectrograms |
 //! | `demo.rs` | synthetic sounds of ten classes ([`SOUNDS`]) |
 //!
@@ -20,9 +21,12 @@
 
 mod advise;
 mod config;
+mod container;
 mod decode;
 mod demo;
 mod mel;
+mod opus;
+mod recording;
 mod sampler;
 mod waveform;
 
@@ -32,7 +36,7 @@ use lejepa_core::{
     Survey, Table, ViewSampler, kind, register,
 };
 
-pub use config::{AudioConfig, Short};
+pub use config::{AudioConfig, Downmix, Short};
 pub use demo::SOUNDS;
 pub use sampler::AudioSampler;
 pub use waveform::Waveform;
@@ -44,7 +48,8 @@ register!(kind::Modality: AudioModality);
 
 impl Component for AudioModality {
     const NAME: &'static str = "audio";
-    const ABOUT: &'static str = "audio: WAV, FLAC, MP3, Ogg Vorbis, AAC, ALAC, AIFF, Matroska";
+    const ABOUT: &'static str =
+        "audio: WAV, FLAC, MP3, Ogg Vorbis, Opus, AAC, ALAC, AIFF, CAF, Matroska";
     type Config = AudioConfig;
 
     fn docs() -> Docs {
@@ -53,8 +58,10 @@ impl Component for AudioModality {
 }
 
 impl Modality for AudioModality {
-    const EXTENSIONS: &'static [&'static str] =
-        &["wav", "flac", "mp3", "ogg", "oga", "m4a", "mp4a", "aac", "aif", "aiff", "mka"];
+    const EXTENSIONS: &'static [&'static str] = &[
+        "wav", "wave", "bwf", "rf64", "flac", "mp3", "mp2", "mp1", "mpga", "ogg", "oga", "opus",
+        "m4a", "m4b", "m4r", "mp4a", "aac", "aif", "aiff", "aifc", "caf", "mka", "weba",
+    ];
 
     const PRESETS: &'static [Preset] = advise::PRESETS;
 
