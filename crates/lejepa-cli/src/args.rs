@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
   lejepa train --modality audio                  train on the built-in sounds and probe the result
   lejepa train --modality image --data photos/   train on a folder; sub-folders are labels
   lejepa train --modality video --data clips/ --minutes 30
+  lejepa data photos/ --modality image           what is there, and what is wrong with it
   lejepa resume runs/image-001                   go on after Ctrl-C or a crash
   lejepa export runs/image-001                   the encoder, for applications
   lejepa embed runs/image-001 --data photos/ --output photos.npy
@@ -35,6 +36,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Pretrain an encoder, then probe it and its untrained self
     Train(TrainArgs),
+    /// Report what a data set holds, what was taken for what, and what is left out and why
+    Data(DataArgs),
     /// Go on with a run that was interrupted, from its newest checkpoint
     Resume(ResumeArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
@@ -207,6 +210,18 @@ pub(crate) struct TrainArgs {
     /// Remove the run that is in the output folder
     #[arg(long, requires = "output")]
     pub(crate) overwrite: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DataArgs {
+    /// A folder, a manifest (.csv or .jsonl), or `demo`
+    pub(crate) source: String,
+    /// Kind of data: see `lejepa modalities`
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) modality: Option<String>,
+    /// One setting, e.g. data.test_share=0.1; may be given again
+    #[arg(long = "set", short, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

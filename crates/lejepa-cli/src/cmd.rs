@@ -1,5 +1,6 @@
 //! The commands.
 
+mod data;
 mod export;
 mod list;
 mod plugin;
@@ -51,6 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     let registry = Registry::discover()?;
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),
+        Command::Data(words) => data::run(args, words, &registry),
         Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Export(words) => export::export_run(args, words, &registry),

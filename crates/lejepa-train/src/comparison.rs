@@ -79,12 +79,7 @@ pub fn compare_probes(
         return Ok((Vec::new(), Vec::new()));
     }
     if prepared.plan.probes.is_empty() {
-        observer.event(Event::Note(if prepared.source.labels().is_empty() {
-            "no labels, so no probe: put samples into one folder per class, or give a manifest with a label column"
-        } else {
-            "there are labels, but none among the samples held out or none among the others, so no probe: \
-             a class needs some samples on both sides"
-        }));
+        observer.event(Event::Note(&prepared.plan.census.why_no_probe()));
         return Ok((Vec::new(), Vec::new()));
     }
     let source = prepared.source.as_ref();

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lejepa_core::{Error, Purpose, Seed, SourceKind, Split, ViewSource};
+use lejepa_core::{Error, Facts, Purpose, Seed, SourceKind, Split, ViewSource};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
+use crate::census::{Census, Division};
 use crate::config::{DataConfig, Scan};
 use crate::guard::guarded;
 use crate::observe::{Event, Observer};
@@ -27,7 +28,7 @@ pub struct ProbeSet {
 }
 
 /// The samples of a run, divided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct DataPlan {
     /// Indices that are pretrained on, ascending.
@@ -36,6 +37,8 @@ pub struct DataPlan {
     pub probes: Vec<ProbeSet>,
     /// What the scan found unusable.
     pub skipped: Vec<Skipped>,
+    /// What the data hold.
+    pub census: Census,
 }
 
 /// Above this many files the automatic scan is not worth its time.
@@ -73,14 +76,16 @@ impl DataPlan {
             Scan::Full => true,
             Scan::Off => false,
         };
-        let skipped = if scan { scan_all(source, observer)? } else { Vec::new() };
+        let Scanned { skipped, facts } =
+            if scan { scan_all(source, observer)? } else { Scanned::default() };
+        let copies = if scan { source.copies() } else { Vec::new() };
         let mut usable = vec![true; source.len()];
         for s in &skipped {
             if let Some(slot) = usable.get_mut(s.index) {
                 *slot = false;
             }
         }
-        let splits = divide(source, &usable, config.test_share);
+        let splits = divide(source, &usable, config.test_share, &copies);
         let pretrain: Vec<usize> =
             (0..source.len()).filter(|&i| usable[i] && splits[i] == Split::Train).collect();
         if pretrain.len() < 2 {
@@ -114,35 +119,55 @@ impl DataPlan {
             })
             .filter(|p| !p.train.is_empty() && !p.test.is_empty())
             .collect();
-        Ok(Self { pretrain, probes, skipped })
+        let division = Division { usable: &usable, splits: &splits, copies: &copies };
+        let census = Census::new(source, &division, &skipped, scan.then_some(&facts));
+        Ok(Self { pretrain, probes, skipped, census })
     }
 }
 
-fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Vec<Skipped>> {
+/// What a scan found: what cannot be used, and the facts of the rest.
+#[derive(Default)]
+struct Scanned {
+    skipped: Vec<Skipped>,
+    facts: Vec<(usize, Facts)>,
+}
+
+fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Scanned> {
     let total = source.len();
     let done = AtomicUsize::new(0);
-    let mut skipped = Vec::new();
+    let mut scanned = Scanned::default();
     // In chunks, so that this thread can report progress.
     let piece = total.div_ceil(50).max(16);
     for start in (0..total).step_by(piece) {
         let end = (start + piece).min(total);
-        let bad: Vec<Skipped> = (start..end)
+        let found: Vec<_> = (start..end)
             .into_par_iter()
-            .filter_map(|index| {
-                let result = guarded(|| source.checked_eval_views(index), || source.name(index));
+            .map(|index| {
+                let result = guarded(|| source.checked_examine(index), || source.name(index));
                 done.fetch_add(1, Ordering::Relaxed);
-                result.err().map(|e| Skipped::new(source, index, e))
+                result.map(|facts| (index, facts)).map_err(|e| Skipped::new(source, index, e))
             })
             .collect();
-        skipped.extend(bad);
+        for result in found {
+            match result {
+                Ok(facts) => scanned.facts.push(facts),
+                Err(skipped) => scanned.skipped.push(skipped),
+            }
+        }
         observer.event(Event::Scan { done: done.load(Ordering::Relaxed), total });
     }
-    Ok(skipped)
+    Ok(scanned)
 }
 
 /// The split of every sample: as the data says, or else a share of each class of the first label
-/// column held out. Which samples those are does not depend on the run's seed, so that runs compare.
-fn divide(source: &dyn ViewSource, usable: &[bool], test_share: f64) -> Vec<Split> {
+/// column held out. Which samples those are does not depend on the run's seed, so that runs compare. Copies of
+/// a sample go where it goes.
+fn divide(
+    source: &dyn ViewSource,
+    usable: &[bool],
+    test_share: f64,
+    copies: &[Vec<usize>],
+) -> Vec<Split> {
     let said: Vec<Option<Split>> = (0..source.len()).map(|i| source.split(i)).collect();
     if said.iter().any(Option::is_some) {
         return said.into_iter().map(|s| s.unwrap_or(Split::Train)).collect();
@@ -163,6 +188,10 @@ fn divide(source: &dyn ViewSource, usable: &[bool], test_share: f64) -> Vec<Spli
         for &i in members.iter().take(held_out) {
             splits[i] = Split::Test;
         }
+    }
+    for group in copies {
+        let first = group.iter().find(|&&i| usable[i]).map_or(Split::Train, |&i| splits[i]);
+        group.iter().for_each(|&i| splits[i] = first);
     }
     splits
 }

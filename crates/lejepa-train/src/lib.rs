@@ -42,6 +42,7 @@ mod budget;
 mod build;
 mod callback;
 pub mod callbacks;
+pub mod census;
 pub mod checkpoint;
 mod compare;
 mod comparison;

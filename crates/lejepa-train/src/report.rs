@@ -28,13 +28,15 @@ pub(crate) fn describe(
     let settings = resolved.settings();
     let plan = &prepared.plan;
     let held_out = plan.probes.first().map_or(0, |p| p.test.len());
-    for line in [
-        format!(
-            "data      {} · {} samples to train on, {held_out} held out, {} skipped",
-            settings.data.source,
-            plan.pretrain.len(),
-            plan.skipped.len()
-        ),
+    for line in [format!(
+        "data      {} · {} samples to train on, {held_out} held out, {} skipped",
+        settings.data.source,
+        plan.pretrain.len(),
+        plan.skipped.len()
+    )]
+    .into_iter()
+    .chain(plan.census.lines().into_iter().map(|line| format!("          {line}")))
+    .chain([
         format!("views     {}", views(resolved.spec())),
         format!(
             "encoder   {} · {:.2} M parameters, embedding {}; projector {:.2} M, projection {}",
@@ -54,8 +56,11 @@ pub(crate) fn describe(
             order.batch(),
             order.steps_per_epoch()
         ),
-    ] {
+    ]) {
         observer.event(Event::Note(&line));
+    }
+    for warning in plan.census.warnings() {
+        observer.event(Event::Warning(&warning));
     }
     if order.batch() < settings.train.batch {
         observer.event(Event::Warning(&format!(

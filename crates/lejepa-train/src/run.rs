@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
             scalars: Scalars::new(),
             readback: Readback::default(),
             last: None,
-            warnings: Vec::new(),
+            warnings: prepared.plan.census.warnings(),
             saved_at: Instant::now(),
         })
     }

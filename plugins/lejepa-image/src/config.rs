@@ -4,6 +4,8 @@ use lejepa_core::Result;
 use lejepa_core::config::check::{ascending, ensure, one_of, within};
 use serde::{Deserialize, Serialize};
 
+use crate::decode::{Background, DecodeOptions};
+
 /// How images are read and how views are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,6 +67,12 @@ pub struct ImageConfig {
     /// Longest side, in pixels, of decoded images; larger ones are scaled down once. At least 16, or 0
     /// to keep the full size.
     pub max_side: usize,
+    /// What is seen through transparent pixels: `white`, `black`, or `auto`, white behind what is dark and black
+    /// behind what is light.
+    pub background: Background,
+    /// Values of black and white in files of more than 8 bits; equal ones mean what each file holds: the bits
+    /// in use, 0 to 1 or 0 to 255 for floats, or else its smallest and largest value.
+    pub range: [f64; 2],
 }
 
 impl Default for ImageConfig {
@@ -95,11 +103,18 @@ impl Default for ImageConfig {
             mean: [0.485, 0.456, 0.406],
             std: [0.229, 0.224, 0.225],
             max_side: 512,
+            background: Background::Auto,
+            range: [0.0, 0.0],
         }
     }
 }
 
 impl ImageConfig {
+    pub(crate) fn decode_options(&self) -> DecodeOptions {
+        let [black, white] = self.range;
+        DecodeOptions { background: self.background, range: (black != white).then_some(self.range) }
+    }
+
     /// Refuses values out of range.
     ///
     /// # Errors
@@ -140,6 +155,11 @@ impl ImageConfig {
             within("image.mean", mean, -10.0..=10.0)?;
             within("image.std", std, 0.001..=100.0)?;
         }
+        let [black, white] = self.range;
+        let reason = format_args!(
+            "must be two numbers, the first at most the second, got {black} and {white}"
+        );
+        ensure("image.range", black <= white && (white - black).is_finite(), reason)?;
         let side = self.max_side;
         let reason = format_args!("must be 0 (off) or at least 16, got {side}");
         ensure("image.max_side", side == 0 || side >= 16, reason)
@@ -179,6 +199,7 @@ mod tests {
             ("channels", ImageConfig { channels: 2, ..ok.clone() }),
             ("mean", ImageConfig { mean: [1e300; 3], ..ok.clone() }),
             ("std", ImageConfig { std: [0.0; 3], ..ok.clone() }),
+            ("range", ImageConfig { range: [1.0, 0.0], ..ok.clone() }),
             ("max_side", ImageConfig { max_side: 3, ..ok }),
         ] {
             let e = bad.validate().unwrap_err().to_string();

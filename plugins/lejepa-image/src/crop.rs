@@ -4,6 +4,7 @@ use fast_image_resize as fir;
 use rand::{Rng, RngExt};
 
 use crate::Picture;
+use crate::picture::Pixels;
 
 /// A rectangle of a picture in pixels; its edges may lie between pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -110,35 +111,28 @@ pub fn resize(
     side: usize,
     channels: usize,
 ) -> Result<Vec<f32>, String> {
-    let kind = if picture.channels() == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
-    let (w, h) = (picture.width() as u32, picture.height() as u32);
-    let source =
-        fir::images::ImageRef::new(w, h, picture.pixels(), kind).map_err(|e| e.to_string())?;
-    let mut target = fir::images::Image::new(side as u32, side as u32, kind);
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
         .crop(area.left, area.top, area.width, area.height);
-    fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
-    Ok(planes(target.buffer(), picture.channels(), channels))
+    Ok(match picture.resized((side, side), &options)? {
+        Pixels::Bytes(bytes) => planes(&bytes, 1.0 / 255.0, picture.channels(), channels),
+        Pixels::Words(words) => planes(&words, 1.0 / 65535.0, picture.channels(), channels),
+    })
 }
 
-const SCALE: f32 = 1.0 / 255.0;
 /// ITU-R BT.601 luma, which torchvision and Pillow use too.
 pub(crate) const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
-fn planes(pixels: &[u8], from: usize, to: usize) -> Vec<f32> {
+fn planes<T: Copy + Into<f32>>(pixels: &[T], scale: f32, from: usize, to: usize) -> Vec<f32> {
     match (from, to) {
         (1, _) => {
-            let plane: Vec<f32> = pixels.iter().map(|&v| f32::from(v) * SCALE).collect();
+            let plane: Vec<f32> = pixels.iter().map(|&v| v.into() * scale).collect();
             plane.repeat(to)
         }
         (_, 1) => pixels
             .chunks_exact(3)
             .map(|p| {
-                SCALE
-                    * (LUMA[0] * f32::from(p[0])
-                        + LUMA[1] * f32::from(p[1])
-                        + LUMA[2] * f32::from(p[2]))
+                scale * (LUMA[0] * p[0].into() + LUMA[1] * p[1].into() + LUMA[2] * p[2].into())
             })
             .collect(),
         _ => {
@@ -147,9 +141,9 @@ fn planes(pixels: &[u8], from: usize, to: usize) -> Vec<f32> {
             let (red, rest) = out.split_at_mut(count);
             let (green, blue) = rest.split_at_mut(count);
             for (((p, r), g), b) in pixels.chunks_exact(3).zip(red).zip(green).zip(blue) {
-                *r = f32::from(p[0]) * SCALE;
-                *g = f32::from(p[1]) * SCALE;
-                *b = f32::from(p[2]) * SCALE;
+                *r = p[0].into() * scale;
+                *g = p[1].into() * scale;
+                *b = p[2].into() * scale;
             }
             out
         }

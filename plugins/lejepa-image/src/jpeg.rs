@@ -1,6 +1,65 @@
-//! Detects truncated JPEG files, whose missing part the decoder silently fills with grey.
+//! JPEG, with files refused that are cut short or damaged: a decoder fills what is missing with grey or noise.
 
-use std::io::{BufRead, ErrorKind, Read, Result, Seek, SeekFrom};
+use std::io::{BufRead, Cursor, ErrorKind, Read, Result, Seek, SeekFrom};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageBuffer};
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+use crate::decode::{MAX_SIDE, Raw, TOO_LARGE, one_line};
+use crate::scan;
+
+/// Decodes grey and colour JPEGs strictly; `None` for other colour spaces.
+pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Option<Raw>, String> {
+    if !is_whole(&mut Cursor::new(bytes)).map_err(|e| e.to_string())? {
+        return Err("the JPEG is cut short: it has no end marker".into());
+    }
+    if scan::is_suspect(bytes) && !scan::is_consistent(bytes) {
+        return Err("the JPEG is damaged: a part of it is lost".into());
+    }
+    let options = || DecoderOptions::default().set_max_width(usize::MAX).set_max_height(usize::MAX);
+    let open = |options| -> std::result::Result<_, String> {
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        decoder.decode_headers().map_err(|e| damaged(&e))?;
+        Ok(decoder)
+    };
+    let lenient = options().set_strict_mode(false);
+    let decoder = open(lenient)?;
+    let (width, height) = decoder.dimensions().ok_or("has no size")?;
+    if width > MAX_SIDE as usize || height > MAX_SIDE as usize {
+        return Err(TOO_LARGE.into());
+    }
+    let space = match decoder.input_colorspace() {
+        Some(ColorSpace::Luma) => ColorSpace::Luma,
+        Some(ColorSpace::YCbCr | ColorSpace::RGB) => ColorSpace::RGB,
+        _ => return Ok(None),
+    };
+    let exif = decoder.exif().map(|exif| exif.to_vec());
+    let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
+    // Cameras leave bytes between segments, which strict headers refuse and pixels do not depend on.
+    let options = options().set_strict_mode(true).jpeg_set_out_colorspace(space);
+    let mut decoder = match open(options) {
+        Ok(decoder) => decoder,
+        Err(_) => open(lenient.jpeg_set_out_colorspace(space))?,
+    };
+    let pixels = decoder.decode().map_err(|e| damaged(&e))?;
+    let (width, height) = (width as u32, height as u32);
+    let image = match space {
+        ColorSpace::Luma => {
+            ImageBuffer::from_raw(width, height, pixels).map(DynamicImage::ImageLuma8)
+        }
+        _ => ImageBuffer::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
+    };
+    let image = image.ok_or("its pixels are fewer than its size says")?;
+    Ok(Some(Raw { image, bits: 8, orientation, remarks: Vec::new() }))
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> String {
+    format!("the JPEG is damaged: {}", one_line(error))
+}
 
 /// Whether the image at the start of `file` reaches its end-of-image marker.
 ///

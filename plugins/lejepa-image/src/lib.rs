@@ -20,11 +20,15 @@ mod blur;
 mod colour;
 mod config;
 pub mod crop;
+mod decode;
 mod demo;
 mod geometry;
 mod jpeg;
+mod levels;
 mod picture;
 mod sampler;
+mod scan;
+mod tiff;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
@@ -33,8 +37,9 @@ use lejepa_core::{
 };
 
 pub use config::ImageConfig;
+pub use decode::{Background, DecodeOptions, decode, decode_with};
 pub use demo::{Digit, digits};
-pub use picture::{Picture, decode};
+pub use picture::Picture;
 pub use sampler::ImageSampler;
 
 /// Images: photographs, scans, micrographs, anything on a pixel grid.
@@ -44,7 +49,8 @@ register!(kind::Modality: ImageModality);
 
 impl Component for ImageModality {
     const NAME: &'static str = "image";
-    const ABOUT: &'static str = "images: JPEG, PNG, WebP, BMP, TIFF, GIF (first frame)";
+    const ABOUT: &'static str =
+        "images: JPEG, PNG, WebP, BMP, TIFF (8 to 64 bits), GIF (first frame)";
     type Config = ImageConfig;
 
     fn docs() -> Docs {
@@ -53,19 +59,23 @@ impl Component for ImageModality {
 }
 
 impl Modality for ImageModality {
-    const EXTENSIONS: &'static [&'static str] =
-        &["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif"];
+    const EXTENSIONS: &'static [&'static str] = &[
+        "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "tif", "tiff", "btf", "tf8",
+        "gif",
+    ];
 
     const PRESETS: &'static [Preset] = advise::PRESETS;
 
     type Sample = Picture;
 
     fn open(config: &ImageConfig, source: Source) -> Result<Box<dyn Dataset<Item = Picture>>> {
-        let max_side = config.max_side;
+        let (max_side, options) = (config.max_side, config.decode_options());
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new()),
             Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, _| {
-                Ok(decode(blob)?.at_most(max_side).decoded())
+                let decoded = decode_with(blob, options)?;
+                let (picture, facts) = (decoded.item, decoded.facts);
+                Ok(picture.at_most(max_side).decoded().with_facts(facts))
             })),
             other => {
                 return Err(Error::Data {

@@ -1,14 +1,11 @@
-//! Decoded images, and decoding of untrusted files.
+//! Decoded images.
 
-use std::io::{BufReader, ErrorKind};
+use std::borrow::Cow;
 
 use fast_image_resize as fir;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use lejepa_core::{Blob, Decoded};
+use lejepa_core::Decoded;
 
-use crate::jpeg;
-
-/// A decoded image: interleaved 8-bit pixels with 1 (grey) or 3 (RGB) channels.
+/// A decoded image: interleaved pixels with 1 (grey) or 3 (RGB) channels, of 8 or 16 bits.
 ///
 /// ```
 /// use lejepa_image::Picture;
@@ -20,6 +17,9 @@ use crate::jpeg;
 /// assert_eq!(picture.pixels()[3..], [0, 0, 255]);
 /// assert_eq!(picture.bytes(), 6);
 ///
+/// let deep = Picture::deep(1, 1, 1, vec![0x8000]).ok_or("the sizes do not agree")?;
+/// assert_eq!((deep.pixels()[0], deep.bytes(), deep.is_deep()), (0x80, 2, true));
+///
 /// assert!(Picture::new(2, 2, 3, vec![0; 6]).is_none());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -28,17 +28,39 @@ pub struct Picture {
     width: usize,
     height: usize,
     channels: usize,
-    pixels: Vec<u8>,
+    pixels: Pixels,
 }
 
-/// Longest side that is decoded: anything larger is more likely an attack than an image.
-const MAX_SIDE: u32 = 32_768;
-/// Limit, in bytes, of a file, of its decoded pixels, and of the decoder's own allocations.
-const MAX_BYTES: u64 = 1 << 30;
+/// Row-major, interleaved pixels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Pixels {
+    /// 0 is black, 255 white.
+    Bytes(Vec<u8>),
+    /// 0 is black, 65,535 white.
+    Words(Vec<u16>),
+}
+
+impl Pixels {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Words(words) => words.len(),
+        }
+    }
+}
 
 impl Picture {
     /// A picture of row-major, interleaved pixels; `None` where sizes do not agree or a side is 0.
     pub fn new(width: usize, height: usize, channels: usize, pixels: Vec<u8>) -> Option<Self> {
+        Self::of(width, height, channels, Pixels::Bytes(pixels))
+    }
+
+    /// As [`Picture::new`], of 16 bits a value.
+    pub fn deep(width: usize, height: usize, channels: usize, pixels: Vec<u16>) -> Option<Self> {
+        Self::of(width, height, channels, Pixels::Words(pixels))
+    }
+
+    fn of(width: usize, height: usize, channels: usize, pixels: Pixels) -> Option<Self> {
         let fits = width > 0
             && height > 0
             && matches!(channels, 1 | 3)
@@ -61,14 +83,25 @@ impl Picture {
         self.channels
     }
 
-    /// Row-major, interleaved pixels.
-    pub fn pixels(&self) -> &[u8] {
-        &self.pixels
+    /// Whether values have 16 bits.
+    pub fn is_deep(&self) -> bool {
+        matches!(self.pixels, Pixels::Words(_))
+    }
+
+    /// Row-major, interleaved pixels of 8 bits; of deeper ones the high byte.
+    pub fn pixels(&self) -> Cow<'_, [u8]> {
+        match &self.pixels {
+            Pixels::Bytes(bytes) => Cow::Borrowed(bytes),
+            Pixels::Words(words) => words.iter().map(|v| (v >> 8) as u8).collect(),
+        }
     }
 
     /// Memory taken by the pixels.
     pub fn bytes(&self) -> usize {
-        self.pixels.len()
+        match &self.pixels {
+            Pixels::Bytes(bytes) => bytes.len(),
+            Pixels::Words(words) => size_of_val(words.as_slice()),
+        }
     }
 
     pub(crate) fn decoded(self) -> Decoded<Self> {
@@ -94,115 +127,37 @@ impl Picture {
         }
         let scaled = |n: usize| (n * side).div_ceil(longer).max(1);
         let (width, height) = (scaled(self.width), scaled(self.height));
-        let kind = if self.channels == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
-        let mut target = fir::images::Image::new(width as u32, height as u32, kind);
-        let (w, h) = (self.width as u32, self.height as u32);
-        let resized = fir::images::ImageRef::new(w, h, &self.pixels, kind)
-            .is_ok_and(|source| fir::Resizer::new().resize(&source, &mut target, None).is_ok());
-        if resized {
-            Self { width, height, channels: self.channels, pixels: target.into_vec() }
-        } else {
-            self
+        match self.resized((width, height), &fir::ResizeOptions::new()) {
+            Ok(pixels) => Self { width, height, channels: self.channels, pixels },
+            Err(_) => self,
         }
     }
-}
 
-/// Decodes an image. The format is detected from the content, not from the name. Transparent pixels are
-/// composited on black, deeper ones reduced to 8 bits, and the EXIF orientation is applied. Of an
-/// animation only the first frame is decoded.
-///
-/// # Errors
-/// A one-line reason why this is not a usable image. Sides beyond 32,768 pixels and more than 1 GiB of
-/// pixels or of file are refused before memory is allocated for them.
-///
-/// ```
-/// use image::{GrayImage, ImageFormat, Luma};
-/// use lejepa_core::Blob;
-/// use lejepa_image::decode;
-///
-/// let folder = tempfile::tempdir()?;
-/// let path = folder.path().join("any.name");
-/// GrayImage::from_pixel(4, 2, Luma([9])).save_with_format(&path, ImageFormat::Png)?;
-/// let picture = decode(&Blob::file(&path))?;
-/// assert_eq!((picture.width(), picture.height(), picture.channels()), (4, 2, 1));
-/// assert_eq!(picture.pixels(), [9; 8]);
-///
-/// let bytes = std::fs::read(&path)?;
-/// assert_eq!(decode(&Blob::bytes("a cell of a table", bytes))?, picture);
-/// assert!(decode(&Blob::bytes("a.png", &b"text"[..])).is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
-    let length = blob.len().map_err(|e| e.to_string())?;
-    // Checked before opening: to open a pipe is to wait for a writer.
-    if blob.path().is_some_and(|path| !path.is_file()) {
-        return Err("not a regular file".into());
-    }
-    if length > MAX_BYTES {
-        return Err("the file is larger than 1 GiB".into());
-    }
-    let mut file = BufReader::new(blob.open().map_err(|e| e.to_string())?);
-    let mut reader =
-        ImageReader::new(&mut file).with_guessed_format().map_err(|e| e.to_string())?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    reader.limits(limits);
-    let format = reader.format().ok_or("not a picture of a known format")?;
-    let mut decoder = reader.into_decoder().map_err(plain)?;
-    // The limits cover the decoder's own allocations, not the pixels that it returns.
-    if decoder.total_bytes() > MAX_BYTES {
-        return Err(TOO_LARGE.into());
-    }
-    let orientation = decoder.orientation().ok();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(plain)?;
-    if format == ImageFormat::Jpeg && !jpeg::is_whole(&mut file).map_err(|e| e.to_string())? {
-        return Err("the JPEG is cut short: it has no end marker".into());
-    }
-    if let Some(orientation) = orientation {
-        image.apply_orientation(orientation);
-    }
-    flatten(image).ok_or_else(|| "the picture is empty".into())
-}
-
-const TOO_LARGE: &str =
-    "the picture is too large: at most 32768 pixels a side and 1 GiB of pixels can be read";
-
-/// A decoder's message in one line.
-fn plain(error: ImageError) -> String {
-    match error {
-        ImageError::Limits(_) => TOO_LARGE.into(),
-        ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            "the file is cut short".into()
-        }
-        error => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
-    }
-}
-
-fn flatten(image: DynamicImage) -> Option<Picture> {
-    let (width, height) = (image.width() as usize, image.height() as usize);
-    let grey = !image.color().has_color();
-    if !image.color().has_alpha() {
-        return if grey {
-            Picture::new(width, height, 1, image.into_luma8().into_raw())
-        } else {
-            Picture::new(width, height, 3, image.into_rgb8().into_raw())
+    /// The pixels of this picture, or of the area that the options name, at another size.
+    pub(crate) fn resized(
+        &self,
+        (width, height): (usize, usize),
+        options: &fir::ResizeOptions,
+    ) -> Result<Pixels, String> {
+        let kind = match (&self.pixels, self.channels) {
+            (Pixels::Bytes(_), 1) => fir::PixelType::U8,
+            (Pixels::Bytes(_), _) => fir::PixelType::U8x3,
+            (Pixels::Words(_), 1) => fir::PixelType::U16,
+            (Pixels::Words(_), _) => fir::PixelType::U16x3,
         };
+        let bytes = match &self.pixels {
+            Pixels::Bytes(bytes) => bytes.as_slice(),
+            Pixels::Words(words) => bytemuck::cast_slice(words),
+        };
+        let (w, h) = (self.width as u32, self.height as u32);
+        let source = fir::images::ImageRef::new(w, h, bytes, kind).map_err(|e| e.to_string())?;
+        let mut target = fir::images::Image::new(width as u32, height as u32, kind);
+        fir::Resizer::new().resize(&source, &mut target, options).map_err(|e| e.to_string())?;
+        Ok(match &self.pixels {
+            Pixels::Bytes(_) => Pixels::Bytes(target.into_vec()),
+            Pixels::Words(_) => Pixels::Words(
+                target.buffer().chunks_exact(2).map(|b| u16::from_ne_bytes([b[0], b[1]])).collect(),
+            ),
+        })
     }
-    let over_black = |value: u8, alpha: u8| (u16::from(value) * u16::from(alpha) / 255) as u8;
-    if grey {
-        let pixels = image.into_luma_alpha8().pixels().map(|p| over_black(p[0], p[1])).collect();
-        return Picture::new(width, height, 1, pixels);
-    }
-    let pixels = image
-        .into_rgba8()
-        .pixels()
-        .flat_map(|p| [over_black(p[0], p[3]), over_black(p[1], p[3]), over_black(p[2], p[3])])
-        .collect();
-    Picture::new(width, height, 3, pixels)
 }
-
-#[cfg(test)]
-#[path = "picture_tests.rs"]
-mod tests;

@@ -91,11 +91,20 @@ impl ImageSampler {
         if rng.random_bool(c.solarize) {
             solarize(&mut planes);
         }
-        self.finish(&planes, side)
+        self.finish(picture, planes, side)
     }
 
-    /// Quantises the planes to bytes, which are normalised on the device.
-    fn finish(&self, planes: &[f32], side: usize) -> Result<View> {
+    /// Quantises the planes of a picture of bytes to bytes, which are normalised on the device; deeper ones stay
+    /// numbers.
+    fn finish(&self, picture: &Picture, mut planes: Vec<f32>, side: usize) -> Result<View> {
+        if picture.is_deep() {
+            for (channel, plane) in planes.chunks_exact_mut(side * side).enumerate() {
+                let (scale, shift) =
+                    (255.0 * self.levels.scale[channel], self.levels.shift[channel]);
+                plane.iter_mut().for_each(|x| *x = *x * scale + shift);
+            }
+            return View::new([self.config.channels, side, side], planes);
+        }
         let bytes = planes.iter().copied().map(Levels::byte).collect();
         View::from_bytes([self.config.channels, side, side], bytes, self.levels.clone())
     }
@@ -128,7 +137,7 @@ impl ViewSampler for ImageSampler {
     fn eval_view(&self, picture: &Picture) -> Result<View> {
         let side = self.config.global_size;
         let area = Area::centre_square(picture.width(), picture.height());
-        self.finish(&cut(picture, area, side, self.config.channels)?, side)
+        self.finish(picture, cut(picture, area, side, self.config.channels)?, side)
     }
 }
 

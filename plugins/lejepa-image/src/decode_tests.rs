@@ -58,12 +58,151 @@ fn alpha_and_depth_are_reduced() {
     let d = tempfile::tempdir().unwrap();
     let path = d.path().join("a.png");
     image::RgbaImage::from_pixel(4, 4, image::Rgba([200, 100, 50, 0])).save(&path).unwrap();
+    // What cannot be seen has no colour.
     assert!(decode(&Blob::file(&path)).unwrap().pixels().iter().all(|&v| v == 0));
     image::ImageBuffer::<image::Luma<u16>, _>::from_pixel(4, 4, image::Luma([0x8000u16]))
         .save(&path)
         .unwrap();
     let grey = decode(&Blob::file(&path)).unwrap();
-    assert_eq!((grey.channels(), grey.pixels()[0]), (1, 0x80));
+    assert_eq!((grey.channels(), grey.pixels()[0], grey.is_deep()), (1, 0x80, true));
+}
+
+/// A picture of ink of one grey value: a bar of alpha on nothing.
+fn ink(grey: u8) -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    image::RgbaImage::from_fn(8, 8, |x, _| image::Rgba([grey, grey, grey, 255 * u8::from(x > 4)]))
+        .write_to(&mut file, ImageFormat::Png)
+        .unwrap();
+    file.into_inner()
+}
+
+#[test]
+fn ink_on_transparency_is_seen() {
+    let of = |bytes: &[u8], background| {
+        let options = DecodeOptions { background, ..DecodeOptions::default() };
+        decode_with(&Blob::bytes("x", bytes), options).unwrap()
+    };
+    for (grey, behind) in [(0, 255), (40, 255), (255, 0), (200, 0)] {
+        let decoded = of(&ink(grey), Background::Auto);
+        let pixels = decoded.item.pixels();
+        assert_eq!((pixels[0], pixels[7 * 3]), (behind, grey));
+        assert!(decoded.facts.remarks()[0].starts_with("transparent"));
+    }
+    assert_eq!(of(&ink(0), Background::Black).item.pixels()[0], 0);
+    assert_eq!(of(&ink(255), Background::White).item.pixels()[0], 255);
+    // Alpha of 255 everywhere is no transparency.
+    let mut file = std::io::Cursor::new(Vec::new());
+    image::RgbaImage::from_pixel(4, 4, image::Rgba([9, 99, 199, 255]))
+        .write_to(&mut file, ImageFormat::Png)
+        .unwrap();
+    let decoded = of(&file.into_inner(), Background::Auto);
+    assert_eq!(
+        (&decoded.item.pixels()[..3], decoded.facts.remarks().len()),
+        (&[9, 99, 199][..], 0)
+    );
+}
+
+/// A TIFF of two by one values.
+fn tiff_of<C: ::tiff::encoder::colortype::ColorType>(values: &[C::Inner], big: bool) -> Vec<u8>
+where
+    [C::Inner]: ::tiff::encoder::TiffValue,
+{
+    let mut file = std::io::Cursor::new(Vec::new());
+    if big {
+        let mut encoder = ::tiff::encoder::TiffEncoder::new_big(&mut file).unwrap();
+        encoder.write_image::<C>(2, 1, values).unwrap();
+    } else {
+        let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut file).unwrap();
+        encoder.write_image::<C>(2, 1, values).unwrap();
+    }
+    file.into_inner()
+}
+
+#[test]
+fn tiffs_of_every_sample_format_are_read() {
+    use ::tiff::encoder::colortype as c;
+    let black_and_white = |bytes: &[u8]| {
+        let decoded = decode_with(&Blob::bytes("x", bytes), DecodeOptions::default()).unwrap();
+        let (p, remarks) = (decoded.item, decoded.facts.remarks().len());
+        let last = p.pixels().len() - 1;
+        assert_eq!((p.width(), p.pixels()[0], p.pixels()[last]), (2, 0, 255), "{remarks}");
+        remarks
+    };
+    for big in [false, true] {
+        assert_eq!(black_and_white(&tiff_of::<c::Gray8>(&[0, 255], big)), 0);
+        assert_eq!(black_and_white(&tiff_of::<c::Gray16>(&[0, 65535], big)), 0);
+        assert_eq!(black_and_white(&tiff_of::<c::Gray16>(&[0, 4095], big)), 1);
+        assert_eq!(black_and_white(&tiff_of::<c::Gray32>(&[0, 3_000_000_000], big)), 1);
+        assert_eq!(black_and_white(&tiff_of::<c::GrayI16>(&[-300, 2000], big)), 1);
+        assert_eq!(black_and_white(&tiff_of::<c::Gray32Float>(&[0.0, 1.0], big)), 0);
+        assert_eq!(
+            black_and_white(&tiff_of::<c::RGB32Float>(&[0.0, 0.0, 0.0, 255.0, 255.0, 255.0], big)),
+            1
+        );
+        assert_eq!(black_and_white(&tiff_of::<c::Gray64Float>(&[-5.0, 7e9], big)), 1);
+    }
+    let nan = tiff_of::<c::Gray32Float>(&[0.0, f32::NAN], false);
+    assert!(decode_bytes(&nan).unwrap_err().contains("NaN"));
+    // All levels of 12 bits are kept apart.
+    let two = decode_bytes(&tiff_of::<c::Gray16>(&[2000, 2001], false)).unwrap();
+    let planes = crate::crop::resize(
+        &two,
+        crate::crop::Area { left: 0.0, top: 0.0, width: 2.0, height: 1.0 },
+        2,
+        1,
+    )
+    .unwrap();
+    assert!(planes[1] > planes[0], "{planes:?}");
+}
+
+#[test]
+fn a_stack_is_told() {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut file).unwrap();
+    for grey in [10, 20] {
+        encoder.write_image::<::tiff::encoder::colortype::Gray8>(2, 1, &[grey; 2]).unwrap();
+    }
+    let blob = Blob::bytes("x", file.into_inner());
+    let decoded = decode_with(&blob, DecodeOptions::default()).unwrap();
+    assert_eq!(decoded.item.pixels()[..], [10, 10]);
+    assert!(decoded.facts.remarks()[0].contains("stack"));
+}
+
+/// A JPEG of a flat half and a rough one, by quality and rows of MCUs between restart markers.
+fn large_jpeg() -> Vec<u8> {
+    let mut file = std::io::Cursor::new(Vec::new());
+    let picture = image::RgbImage::from_fn(200, 160, |x, y| {
+        let v = if y < 80 { 200 } else { (x * x + y * 7 + (x * y) % 31) as u8 };
+        image::Rgb([v, v / 2, v.wrapping_mul(3)])
+    });
+    picture.write_to(&mut file, ImageFormat::Jpeg).unwrap();
+    file.into_inner()
+}
+
+#[test]
+fn jpegs_with_a_hole_are_refused() {
+    let whole = large_jpeg();
+    assert!(decode_bytes(&whole).is_ok() && crate::scan::is_consistent(&whole));
+    for (from, length) in [(5, 600), (3, 150), (2, 1000)] {
+        let mut bytes = whole.clone();
+        let at = bytes.len() / from;
+        bytes[at..at + length].fill(0);
+        assert!(crate::scan::is_suspect(&bytes));
+        let error = decode_bytes(&bytes).err().unwrap_or_default();
+        assert!(error.contains("damaged"), "{from} {length}: {error}");
+    }
+    // Without restart markers nothing tells where a hole that happens to fit its blocks is; hardly any does.
+    let holes = (800..13_000).step_by(100).filter(|&at| {
+        let mut bytes = whole.clone();
+        bytes[at..at + 300].fill(0);
+        decode_bytes(&bytes).is_ok()
+    });
+    assert!(holes.count() <= 1);
+    // Grey pictures have scans of one component.
+    let mut file = std::io::Cursor::new(Vec::new());
+    let grey = image::GrayImage::from_fn(77, 53, |x, y| image::Luma([(x * y) as u8]));
+    grey.write_to(&mut file, ImageFormat::Jpeg).unwrap();
+    assert!(crate::scan::is_consistent(&file.into_inner()));
 }
 
 #[test]

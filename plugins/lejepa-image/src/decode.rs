@@ -1,0 +1,264 @@
+//! Decoding of untrusted files.
+
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek, SeekFrom};
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use lejepa_core::{Blob, Decoded, Facts};
+use serde::{Deserialize, Serialize};
+
+use crate::{Picture, jpeg, levels, tiff};
+
+/// Longest side that is decoded: anything larger is more likely an attack than an image.
+pub(crate) const MAX_SIDE: u32 = 32_768;
+/// Limit, in bytes, of a file, of its decoded pixels, and of the decoder's own allocations.
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
+
+/// What is seen through transparent pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Background {
+    /// White behind what is dark, black behind what is light.
+    #[default]
+    Auto,
+    /// Black.
+    Black,
+    /// White.
+    White,
+}
+
+/// How values become pixels where a file leaves it open.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct DecodeOptions {
+    /// What is seen through transparent pixels.
+    pub background: Background,
+    /// The values of black and white in files of more than 8 bits; `None` for what each file holds.
+    pub range: Option<[f64; 2]>,
+}
+
+/// Decodes an image with the default options: see [`decode_with`].
+///
+/// # Errors
+/// As [`decode_with`].
+///
+/// ```
+/// use image::{GrayImage, ImageFormat, Luma};
+/// use lejepa_core::Blob;
+/// use lejepa_image::decode;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("any.name");
+/// GrayImage::from_pixel(4, 2, Luma([9])).save_with_format(&path, ImageFormat::Png)?;
+/// let picture = decode(&Blob::file(&path))?;
+/// assert_eq!((picture.width(), picture.height(), picture.channels()), (4, 2, 1));
+/// assert_eq!(picture.pixels()[..], [9; 8]);
+///
+/// let bytes = std::fs::read(&path)?;
+/// assert_eq!(decode(&Blob::bytes("a cell of a table", bytes))?, picture);
+/// assert!(decode(&Blob::bytes("a.png", &b"text"[..])).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
+    Ok(decode_with(blob, DecodeOptions::default())?.item)
+}
+
+/// Decodes an image. The format is detected from the content, not from the name, and the EXIF orientation is
+/// applied. Pixels of more than 8 bits keep 16. Of an animation or a stack only the first picture is decoded.
+/// What a user should know of it is in [`Decoded::facts`].
+///
+/// Integers of more than 8 bits are scaled by the bits that a file uses (a camera's 12 bits in 16), floats by 1
+/// or 255 where they lie in 0 to 1 or 0 to 255, everything else by its smallest and largest value, unless
+/// [`DecodeOptions::range`] says.
+///
+/// # Errors
+/// A one-line reason why this is not a usable image. Sides beyond 32,768 pixels and more than 1 GiB of
+/// pixels or of file are refused before memory is allocated for them.
+pub fn decode_with(blob: &Blob<'_>, options: DecodeOptions) -> Result<Decoded<Picture>, String> {
+    let length = blob.len().map_err(|e| e.to_string())?;
+    // Checked before opening: to open a pipe is to wait for a writer.
+    if blob.path().is_some_and(|path| !path.is_file()) {
+        return Err("not a regular file".into());
+    }
+    if length > MAX_BYTES {
+        return Err("the file is larger than 1 GiB".into());
+    }
+    let mut file = BufReader::new(blob.open().map_err(|e| e.to_string())?);
+    let mut raw = read(&mut file, options)?;
+    if let Some(orientation) = raw.orientation {
+        raw.image.apply_orientation(orientation);
+    }
+    let bits = raw.bits;
+    let (picture, remark) = flatten(raw.image, options.background).ok_or("the picture is empty")?;
+    let facts = Facts::new()
+        .number("width", picture.width() as f64)
+        .number("height", picture.height() as f64)
+        .number("channels", picture.channels() as f64)
+        .number("bits", bits.into())
+        .remarks_of(raw.remarks.into_iter().chain(remark));
+    Ok(picture.decoded().with_facts(facts))
+}
+
+/// A decoded file before alpha is gone.
+pub(crate) struct Raw {
+    pub(crate) image: DynamicImage,
+    /// Bits of a value in the file.
+    pub(crate) bits: u32,
+    pub(crate) orientation: Option<Orientation>,
+    pub(crate) remarks: Vec<String>,
+}
+
+fn read(file: &mut (impl BufRead + Seek), options: DecodeOptions) -> Result<Raw, String> {
+    let words = |e: std::io::Error| e.to_string();
+    let start = file.fill_buf().map_err(words)?;
+    let is_tiff = tiff::is_tiff(start);
+    let format = image::guess_format(start).ok();
+    if is_tiff {
+        if let Some(raw) = tiff::decode(&mut *file, options.range)? {
+            return Ok(raw);
+        }
+        file.seek(SeekFrom::Start(0)).map_err(words)?;
+    }
+    match format {
+        Some(ImageFormat::Jpeg) => {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes).map_err(words)?;
+            if let Some(raw) = jpeg::decode(&bytes)? {
+                return Ok(raw);
+            }
+            by_format(Cursor::new(bytes), ImageFormat::Jpeg, options)
+        }
+        Some(format) => by_format(file, format, options),
+        None => Err("not a picture of a known format".into()),
+    }
+}
+
+fn by_format(
+    file: impl BufRead + Seek,
+    format: ImageFormat,
+    options: DecodeOptions,
+) -> Result<Raw, String> {
+    let mut reader = ImageReader::with_format(file, format);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_BYTES);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(plain)?;
+    // The limits cover the decoder's own allocations, not the pixels that it returns.
+    if decoder.total_bytes() > MAX_BYTES {
+        return Err(TOO_LARGE.into());
+    }
+    let orientation = decoder.orientation().ok();
+    let mut image = DynamicImage::from_decoder(decoder).map_err(plain)?;
+    let mut remarks = Vec::new();
+    let color = image.color();
+    let bits = 8 * u32::from(color.bytes_per_pixel()) / u32::from(color.channel_count()).max(1);
+    let alpha = color.has_alpha();
+    match &mut image {
+        DynamicImage::ImageLuma16(i) => {
+            remarks.extend(levels::stretch(i, 1, alpha, options.range));
+        }
+        DynamicImage::ImageLumaA16(i) => {
+            remarks.extend(levels::stretch(i, 2, alpha, options.range));
+        }
+        DynamicImage::ImageRgb16(i) => {
+            remarks.extend(levels::stretch(i, 3, alpha, options.range));
+        }
+        DynamicImage::ImageRgba16(i) => {
+            remarks.extend(levels::stretch(i, 4, alpha, options.range));
+        }
+        _ => {}
+    }
+    Ok(Raw { image, bits, orientation, remarks })
+}
+
+pub(crate) const TOO_LARGE: &str =
+    "the picture is too large: at most 32768 pixels a side and 1 GiB of pixels can be read";
+
+/// A decoder's message in one line.
+fn plain(error: ImageError) -> String {
+    match error {
+        ImageError::Limits(_) => TOO_LARGE.into(),
+        ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            "the file is cut short".into()
+        }
+        error => one_line(&error),
+    }
+}
+
+pub(crate) fn one_line(error: &dyn std::fmt::Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The picture without alpha, and what was put behind it.
+fn flatten(image: DynamicImage, background: Background) -> Option<(Picture, Option<String>)> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let color = image.color();
+    let channels = if color.has_color() { 3 } else { 1 };
+    let is_deep = color.bytes_per_pixel() > color.channel_count();
+    if !color.has_alpha() {
+        let picture = match (is_deep, channels) {
+            (false, 1) => Picture::new(width, height, 1, image.into_luma8().into_raw()),
+            (false, _) => Picture::new(width, height, 3, image.into_rgb8().into_raw()),
+            (true, 1) => Picture::deep(width, height, 1, image.into_luma16().into_raw()),
+            (true, _) => Picture::deep(width, height, 3, image.into_rgb16().into_raw()),
+        };
+        return Some((picture?, None));
+    }
+    // One code for both depths: 16 bits hold 8 bits exactly.
+    let pixels = if channels == 1 {
+        image.into_luma_alpha16().into_raw()
+    } else {
+        image.into_rgba16().into_raw()
+    };
+    let (mut visible, mut weight, mut transparent) = (0.0, 0.0, false);
+    for pixel in pixels.chunks_exact(channels + 1) {
+        let alpha = f64::from(pixel[channels]);
+        transparent |= pixel[channels] < u16::MAX;
+        weight += alpha;
+        visible += alpha * luma(&pixel[..channels]);
+    }
+    let is_dark = weight > 0.0 && visible / weight < 0.5 * f64::from(u16::MAX);
+    let white = match background {
+        Background::Auto => is_dark,
+        Background::White => true,
+        Background::Black => false,
+    };
+    let behind = if white { u32::from(u16::MAX) } else { 0 };
+    let over = |value: u16, alpha: u16| {
+        let (value, alpha, full) = (u32::from(value), u32::from(alpha), u32::from(u16::MAX));
+        // Sums stay below 2^32: both products share their factors of at most 2^16 - 1.
+        ((value * alpha + behind * (full - alpha) + full / 2) / full) as u16
+    };
+    let flat = pixels.chunks_exact(channels + 1).flat_map(|pixel| {
+        let (colour, alpha) = pixel.split_at(channels);
+        colour.iter().map(move |&v| over(v, alpha[0]))
+    });
+    let picture = if is_deep {
+        Picture::deep(width, height, channels, flat.collect())
+    } else {
+        // The inverse of the exact widening by 257.
+        let byte = |v: u16| ((u32::from(v) + 128) / 257) as u8;
+        Picture::new(width, height, channels, flat.map(byte).collect())
+    };
+    let colour = if white { "white" } else { "black" };
+    let remark = transparent.then(|| {
+        format!("transparent, put on {colour} (image.background chooses white or black for all)")
+    });
+    Some((picture?, remark))
+}
+
+fn luma(pixel: &[u16]) -> f64 {
+    match pixel {
+        [r, g, b] => [r, g, b]
+            .iter()
+            .zip(crate::crop::LUMA)
+            .map(|(v, weight)| f64::from(**v) * f64::from(weight))
+            .sum(),
+        _ => pixel.first().copied().map_or(0.0, f64::from),
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;
