@@ -15,8 +15,10 @@ use crate::limits::Limits;
 
 /// Extensions of video files. All but `gif` need FFmpeg; without it they are listed all the same, so that
 /// they are skipped with a reason rather than silently.
-pub(crate) const VIDEO: &[&str] =
-    &["gif", "mp4", "m4v", "mkv", "webm", "mov", "avi", "mpg", "mpeg", "ts"];
+pub(crate) const VIDEO: &[&str] = &[
+    "gif", "mp4", "m4v", "mkv", "webm", "mov", "qt", "avi", "mpg", "mpeg", "mpe", "m2v", "ts",
+    "mts", "m2ts", "wmv", "asf", "3gp", "3g2", "flv", "f4v", "ogv", "vob", "mxf",
+];
 
 /// Extensions of images that make up a folder of frames.
 pub(crate) const FRAME: &[&str] = &["png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff"];

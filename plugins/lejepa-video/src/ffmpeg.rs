@@ -3,23 +3,23 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use lejepa_core::{Blob, Decoded, Window};
+use lejepa_core::{Blob, Decoded, Facts, Window};
 use lejepa_image::Picture;
 use tempfile::NamedTempFile;
 use video_rs::decode::DecoderSplit;
 use video_rs::ffmpeg::util::format::Pixel;
 use video_rs::frame::RawFrame;
-use video_rs::{Error, Options, Reader, ReaderBuilder, Resize};
+use video_rs::{Error, Reader, Resize};
 
 use crate::clip::{Clip, ClipBuilder, kept_size};
 use crate::limits::Limits;
+use crate::stream::{self, Orientation, frame_times, ratio, shown_size};
 
 /// Seconds before the target of successive attempts to seek, each made if the one before came out late.
 const BACK: [f64; 3] = [0.0, 2.0, 10.0];
 
-/// Decodes all frames of a video, or a segment of `limits.max_frames` if it has more.
-///
-/// Pixels are as stored: rotation metadata and pixel aspect ratios are ignored.
+/// Decodes all frames of a video, or a segment of `limits.max_frames` if it has more: as they are shown, turned
+/// and with square pixels.
 pub(crate) fn decode(
     blob: &Blob<'_>,
     limits: Limits,
@@ -50,19 +50,59 @@ fn decode_file(
 ) -> Result<Decoded<Clip>, String> {
     start_library()?;
     let video = Video::open(path, limits)?;
-    let Timing { frames, rate, start: origin } = video.timing();
-    if frames <= limits.max_frames || rate <= 0.0 {
-        return Ok(video.collect(limits)?.decoded(true));
+    let timing = video.timing();
+    let facts = |frames: usize, clip: &Clip| {
+        let facts = Facts::new().number("frames", frames as f64);
+        let facts = match timing.rate {
+            rate if rate > 0.0 => facts.number("frames per second", rate),
+            _ => facts,
+        };
+        let (width, height) = video_size(path).unwrap_or((clip.width(), clip.height()));
+        facts.number("width", width as f64).number("height", height as f64)
+    };
+    let whole = |clip: Clip| {
+        let facts = facts(clip.frames().len(), &clip);
+        clip.decoded(true).with_facts(facts)
+    };
+    if timing.is_exact && timing.frames <= limits.max_frames {
+        return Ok(whole(video.collect(limits)?));
+    }
+    let times = if timing.is_exact { None } else { Some(frame_times(path)?) };
+    let base = video.time_base;
+    let time_of = |frame: usize| match &times {
+        Some(times) => times.get(frame).map_or(0.0, |&time| time as f64 * base),
+        None => timing.start + frame as f64 / timing.rate,
+    };
+    let frames = times.as_ref().map_or(timing.frames, |times| times.len());
+    if frames <= limits.max_frames {
+        return Ok(whole(video.collect(limits)?));
     }
     let first = window.start(frames, limits.max_frames);
     // Half a frame early, so that rounded time stamps do not skip the frame itself.
-    let target = origin + (first as f64 - 0.5) / rate;
-    let segment = video.segment(path, limits, target, rate)?;
-    if segment.frames() >= 2 {
-        return Ok(segment.finish()?.decoded(false));
-    }
-    // The file is shorter than its header says.
-    Ok(Video::open(path, limits)?.collect(limits)?.decoded(false))
+    let gap = match first {
+        0 => 0.0,
+        first => time_of(first) - time_of(first - 1),
+    };
+    let next = time_of(first + 1) - time_of(first);
+    let segment = video.segment(path, limits, time_of(first) - gap / 2.0, next.max(gap))?;
+    let clip = if segment.frames() >= 2 {
+        segment.finish()?
+    } else {
+        // The file is shorter than its header says.
+        Video::open(path, limits)?.collect(limits)?
+    };
+    let facts = facts(frames, &clip);
+    Ok(clip.decoded(false).with_facts(facts))
+}
+
+/// Width and height of the frames as they are shown.
+fn video_size(path: &Path) -> Option<(usize, usize)> {
+    let (reader, stream) = stream::open(path).ok()?;
+    let stream = reader.input.stream(stream)?;
+    let (width, height) = shown_size(&stream).ok()?;
+    let (_, width, height) =
+        Orientation::of(&stream).apply(Vec::new(), width as usize, height as usize);
+    Some((width, height))
 }
 
 /// Initialises FFmpeg once. Its log goes to `tracing`, which discards it without a subscriber; failures
@@ -79,9 +119,13 @@ struct Video {
     decoder: DecoderSplit,
     stream: usize,
     draining: bool,
+    orientation: Orientation,
+    /// Seconds of a unit of the time stamps of packets. Frames have those of the decoder.
+    time_base: f64,
 }
 
 /// Metadata of the container, which is wrong in damaged files and only estimated in some formats.
+#[derive(Clone, Copy)]
 struct Timing {
     /// Number of frames, 0 if unknown.
     frames: usize,
@@ -89,56 +133,37 @@ struct Timing {
     rate: f64,
     /// Time of the first frame in seconds.
     start: f64,
+    /// Whether frames were counted, and last equally long.
+    is_exact: bool,
 }
 
 impl Video {
     fn open(path: &Path, limits: Limits) -> Result<Self, String> {
-        // video-rs panics if a path is not UTF-8.
-        if path.to_str().is_none() {
-            return Err("FFmpeg needs a file name in UTF-8".into());
-        }
-        // A playlist that is named like a video must not cause network connections.
-        let options = [("protocol_whitelist".to_string(), "file".to_string())];
-        let options = Options::from(std::collections::HashMap::from(options));
-        let reader =
-            ReaderBuilder::new(path).with_options(&options).build().map_err(|e| reason(&e))?;
-        let stream = reader
-            .best_video_stream_index()
-            .map_err(|_| "has no video stream that FFmpeg can decode".to_string())?;
-        let open =
-            |resize| DecoderSplit::new(&reader, stream, resize, None).map_err(|e| reason(&e));
-        let mut decoder = open(None)?;
-        let (width, height) = decoder.size();
+        let (reader, index) = stream::open(path)?;
+        let stream = reader.input.stream(index).ok_or("has no video stream")?;
+        let (width, height) = shown_size(&stream)?;
+        let orientation = Orientation::of(&stream);
         let (w, h) = kept_size(width, height, limits.size)?;
-        if (w, h) != (width, height) {
-            decoder = open(Some(Resize::Exact(w, h)))?;
-        }
-        Ok(Self { reader, decoder, stream, draining: false })
+        let decoder = DecoderSplit::new(&reader, index, Some(Resize::Exact(w, h)), None)
+            .map_err(|e| reason(&e))?;
+        let time_base = ratio(stream.time_base());
+        Ok(Self { reader, decoder, stream: index, draining: false, orientation, time_base })
     }
 
     fn timing(&self) -> Timing {
-        let seconds = |units: i64, base: video_rs::ffmpeg::Rational| {
-            let known = units != video_rs::ffmpeg::ffi::AV_NOPTS_VALUE && base.denominator() != 0;
-            known.then(|| units as f64 * ratio(base))
+        let none = Timing { frames: 0, rate: 0.0, start: 0.0, is_exact: false };
+        let Some(stream) = self.reader.input.stream(self.stream) else { return none };
+        let rates = [stream.avg_frame_rate(), stream.rate()].map(ratio);
+        let is_rate = |r: &f64| r.is_finite() && *r > 0.0;
+        let rate = rates.into_iter().find(is_rate).unwrap_or(0.0);
+        let frames = usize::try_from(stream.frames()).unwrap_or(0);
+        let start = match stream.start_time() {
+            video_rs::ffmpeg::ffi::AV_NOPTS_VALUE => 0.0,
+            start => start as f64 * ratio(stream.time_base()),
         };
-        let Some(stream) = self.reader.input.stream(self.stream) else {
-            return Timing { frames: 0, rate: 0.0, start: 0.0 };
-        };
-        let rate = [stream.avg_frame_rate(), stream.rate()]
-            .map(ratio)
-            .into_iter()
-            .find(|r| r.is_finite() && *r > 0.0)
-            .unwrap_or(0.0);
-        let length = seconds(stream.duration(), stream.time_base())
-            .or_else(|| seconds(self.reader.input.duration(), TIME_BASE))
-            .filter(|s| *s > 0.0)
-            .unwrap_or(0.0);
-        let frames = match usize::try_from(stream.frames()) {
-            Ok(n) if n > 0 => n,
-            _ => (length * rate).round() as usize,
-        };
-        let start = seconds(stream.start_time(), stream.time_base()).unwrap_or(0.0);
-        Timing { frames, rate, start }
+        // The mean rate and the finest one agree only where all frames last equally long.
+        let is_constant = rates.iter().all(is_rate) && (rates[0] / rates[1] - 1.0).abs() < 0.01;
+        Timing { frames, rate, start, is_exact: frames > 0 && is_constant }
     }
 
     /// The time stamp of a frame in seconds.
@@ -200,7 +225,7 @@ impl Video {
             }) else {
                 break;
             };
-            push(builder, &next, self.decoder.size_out())?;
+            push(builder, &next, self.decoder.size_out(), self.orientation)?;
         }
         Ok(())
     }
@@ -212,7 +237,7 @@ impl Video {
         path: &Path,
         limits: Limits,
         target: f64,
-        rate: f64,
+        gap: f64,
     ) -> Result<ClipBuilder, String> {
         let mut builder = limits.builder();
         for back in BACK {
@@ -225,9 +250,8 @@ impl Video {
             self.decoder.reset();
             self.draining = false;
             let frame = self.next()?;
-            let on_time = frame
-                .as_ref()
-                .is_some_and(|f| self.time(f).is_none_or(|t| t <= target + 1.0 / rate));
+            let on_time =
+                frame.as_ref().is_some_and(|f| self.time(f).is_none_or(|t| t <= target + gap));
             if on_time {
                 let first = self.skip_to(frame, target)?;
                 self.fill(&mut builder, limits, first)?;
@@ -254,13 +278,12 @@ impl Video {
     }
 }
 
-const TIME_BASE: video_rs::ffmpeg::Rational = video_rs::ffmpeg::Rational(1, 1_000_000);
-
-fn ratio(r: video_rs::ffmpeg::Rational) -> f64 {
-    f64::from(r.numerator()) / f64::from(r.denominator())
-}
-
-fn push(builder: &mut ClipBuilder, frame: &RawFrame, size: (u32, u32)) -> Result<(), String> {
+fn push(
+    builder: &mut ClipBuilder,
+    frame: &RawFrame,
+    size: (u32, u32),
+    orientation: Orientation,
+) -> Result<(), String> {
     if frame.format() != Pixel::RGB24 || (frame.width(), frame.height()) != size {
         return Err("its frames change size or format".into());
     }
@@ -274,7 +297,8 @@ fn push(builder: &mut ClipBuilder, frame: &RawFrame, size: (u32, u32)) -> Result
     for line in frame.data(0).chunks_exact(stride).take(size.1 as usize) {
         pixels.extend_from_slice(&line[..row]);
     }
-    let picture = Picture::new(size.0 as usize, size.1 as usize, 3, pixels);
+    let (pixels, width, height) = orientation.apply(pixels, size.0 as usize, size.1 as usize);
+    let picture = Picture::new(width, height, 3, pixels);
     builder.push(picture.ok_or("its frames have no pixels")?)
 }
 
@@ -282,7 +306,7 @@ fn is_damage(error: &Error) -> bool {
     matches!(error, Error::BackendError(video_rs::ffmpeg::Error::InvalidData))
 }
 
-fn reason(error: &Error) -> String {
+pub(crate) fn reason(error: &Error) -> String {
     use video_rs::ffmpeg::Error as Backend;
     match error {
         Error::BackendError(Backend::InvalidData) => {
@@ -300,120 +324,5 @@ fn reason(error: &Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lejepa_core::{Purpose, Seed};
-    use std::path::PathBuf;
-    use video_rs::encode::Settings;
-    use video_rs::{Encoder, Frame, Time};
-
-    const LIMITS: Limits = Limits { size: 32, max_frames: 16 };
-
-    /// A video of 64 by 48 pixels at 25 frames per second, whose brightness rises by 2 grey levels per
-    /// frame.
-    ///
-    /// The encoder does not write the duration of the last frame. In mp4 and mov that frame lies past
-    /// the end of the edit list, so that no player shows it: they get an extra one.
-    fn video(folder: &Path, name: &str, frames: u8, keyframe_interval: u64) -> PathBuf {
-        start_library().unwrap();
-        let path = folder.join(name);
-        let settings =
-            Settings::preset_h264_yuv420p(64, 48, false).with_keyframe_interval(keyframe_interval);
-        let mut encoder = Encoder::new(path.as_path(), settings).unwrap();
-        let unseen = u8::from(name.ends_with("mp4") || name.ends_with("mov"));
-        for i in 0..frames + unseen {
-            let mut frame = Frame::from_elem((48, 64, 3), 20 + 2 * i);
-            // A moving mark, so that frames differ by more than their brightness.
-            frame[[24, usize::from(i) % 64, 0]] = 255;
-            encoder.encode(&frame, Time::from_units(i.into(), 25)).unwrap();
-        }
-        encoder.finish().unwrap();
-        path
-    }
-
-    #[test]
-    fn a_short_video_is_scaled_and_read_whole() {
-        let d = tempfile::tempdir().unwrap();
-        let path = video(d.path(), "a.mp4", 12, 12);
-        let decoded = decode_file(&path, LIMITS, Window::Centre).unwrap();
-        let clip = &decoded.item;
-        assert_eq!((clip.frames().len(), clip.height(), clip.width()), (12, 32, 43));
-        assert!(decoded.is_whole);
-        // In memory it is the same video.
-        let blob = Blob::bytes("archive/a.mp4", std::fs::read(&path).unwrap());
-        assert_eq!(decode(&blob, LIMITS, Window::Centre).unwrap(), decoded);
-        for (t, frame) in clip.frames().iter().enumerate() {
-            let grey = usize::from(frame.pixels()[0]);
-            assert!(grey.abs_diff(20 + 2 * t) <= 2, "frame {t}: {grey}");
-        }
-    }
-
-    #[test]
-    fn a_segment_is_exactly_what_decoding_from_the_start_gives() {
-        let d = tempfile::tempdir().unwrap();
-        for (name, interval) in
-            [("a.mp4", 12), ("b.mp4", 250), ("c.mkv", 12), ("d.ts", 12), ("e.mov", 7)]
-        {
-            let path = video(d.path(), name, 100, interval);
-            let limits = Limits { max_frames: 1000, ..LIMITS };
-            let all = decode_file(&path, limits, Window::Centre).unwrap();
-            assert_eq!(all.item.frames().len(), 100, "{name}");
-            assert!(all.is_whole);
-            let position = |window: Window<'_>| {
-                let part = decode_file(&path, LIMITS, window).unwrap();
-                assert!(!part.is_whole && part.item.frames().len() == 16, "{name}");
-                all.item.frames().windows(16).position(|w| w == part.item.frames()).unwrap()
-            };
-            // It may be off by one frame: the header's length and rate are not exact.
-            let near = |a: usize, b: usize| assert!(a.abs_diff(b) <= 1, "{name}: {a} is not {b}");
-            near(position(Window::Centre), 42);
-            for i in 0..24 {
-                let stream = || Seed(5).rng(Purpose::Views, &[i]);
-                near(
-                    position(Window::Random(&mut stream())),
-                    Window::Random(&mut stream()).start(100, 16),
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn bad_files_are_errors_of_one_line() {
-        let d = tempfile::tempdir().unwrap();
-        let text = d.path().join("text.mp4");
-        std::fs::write(&text, "this is text and not a video\n".repeat(50)).unwrap();
-        let one = video(d.path(), "one.mp4", 1, 12);
-        let whole = std::fs::read(video(d.path(), "whole.mp4", 60, 12)).unwrap();
-        let cut = d.path().join("cut.mp4");
-        std::fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
-        for (path, says) in [
-            (text, "is not a video that FFmpeg can read"),
-            (one, "has 1 frame; at least 2 are needed"),
-            (cut, "is not a video that FFmpeg can read, or is damaged"),
-            (d.path().join("missing.mp4"), "FFmpeg cannot read it"),
-        ] {
-            let error = decode_file(&path, LIMITS, Window::Centre).unwrap_err();
-            assert!(error.contains(says) && !error.contains('\n'), "{}: {error}", path.display());
-        }
-    }
-
-    #[test]
-    fn damaged_files_never_panic() {
-        let d = tempfile::tempdir().unwrap();
-        for name in ["a.mp4", "a.mkv", "a.ts"] {
-            let whole = std::fs::read(video(d.path(), name, 60, 12)).unwrap();
-            let path = d.path().join(format!("bad-{name}"));
-            for i in 0..30 {
-                let mut rng = Seed(9).rng(Purpose::Views, &[i]);
-                let mut bytes = whole.clone();
-                for _ in 0..=i {
-                    let at = rand::RngExt::random_range(&mut rng, 0..bytes.len());
-                    bytes[at] = rand::RngExt::random(&mut rng);
-                }
-                bytes.truncate(if i % 3 == 0 { bytes.len() * 3 / 4 } else { bytes.len() });
-                std::fs::write(&path, bytes).unwrap();
-                let _ = decode_file(&path, LIMITS, Window::Random(&mut rng));
-            }
-        }
-    }
-}
+#[path = "ffmpeg_tests.rs"]
+mod tests;

@@ -10,13 +10,13 @@
 //! | [`VideoConfig`] | the `[video]` section |
 //! | [`VideoSampler`] | views: a segment, a crop and photometric augmentations, drawn once per view |
 //! | `decode.rs` | GIFs and folders of frames, in pure Rust |
-//! | `ffmpeg.rs` | other formats, with frame-exact access to a segment of a long video |
+//! | `ffmpeg.rs`, `stream.rs` | other formats, with frame-exact access to a segment of a long video |
 //! | `demo.rs` | moving digits of eight classes of motion ([`MOTIONS`]) |
 //!
 //! Of a video with more than [`VideoConfig::max_frames`] frames, training decodes a random segment each
 //! time and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod advise;
@@ -29,6 +29,8 @@ mod ffmpeg;
 mod files;
 mod limits;
 mod sampler;
+#[cfg(feature = "ffmpeg")]
+mod stream;
 
 use std::path::Path;
 
