@@ -88,6 +88,10 @@ fn visit(dir: &Path, entries: std::fs::ReadDir, rule: SampleRule, depth: usize, 
             } else if depth >= MAX_DEPTH || is_loop(&path) {
                 found.passed_over.add("folders that lead back to a folder above", &path);
             } else if (rule.is_sample_dir)(&path) {
+                // The folder is a sample, so that what it nests is not looked at.
+                for folder in inner_folders(&path) {
+                    found.passed_over.add("folders inside a sample", &folder);
+                }
                 found.paths.push(path);
             } else if let Ok(entries) = std::fs::read_dir(&path) {
                 visit(&path, entries, rule, depth + 1, found);
@@ -105,6 +109,12 @@ fn visit(dir: &Path, entries: std::fs::ReadDir, rule: SampleRule, depth: usize, 
             found.passed_over.add("pipes, sockets and devices", &path);
         }
     }
+}
+
+fn inner_folders(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path());
+    let hidden = |p: &PathBuf| p.file_name().is_some_and(|n| n.as_encoded_bytes()[0] == b'.');
+    entries.filter(move |p| p.is_dir() && !hidden(p))
 }
 
 /// Whether a folder is a link to one above it.

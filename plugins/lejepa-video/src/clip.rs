@@ -111,7 +111,6 @@ impl ClipBuilder {
     }
 
     /// Frames so far.
-    #[cfg(feature = "ffmpeg")]
     pub(crate) fn frames(&self) -> usize {
         self.frames.len()
     }

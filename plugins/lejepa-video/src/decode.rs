@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use image::AnimationDecoder;
 use image::codecs::gif::GifDecoder;
 use image::{ImageDecoder, RgbaImage};
-use lejepa_core::{Blob, Decoded, Window, has_extension};
+use lejepa_core::{Blob, Decoded, Facts, Window, has_extension};
 use lejepa_image::Picture;
 
 use crate::clip::Clip;
@@ -83,7 +83,12 @@ pub(crate) fn gif(
             builder.push(on_black(&frame).ok_or("its frames have no pixels")?)?;
         }
     }
-    Ok(builder.finish()?.decoded(total == count))
+    let clip = builder.finish()?;
+    let facts = Facts::new()
+        .number("frames", total as f64)
+        .number("width", clip.width() as f64)
+        .number("height", clip.height() as f64);
+    Ok(clip.decoded(total == count).with_facts(facts))
 }
 
 /// The number of frames of a GIF, without decompressing them.
@@ -112,25 +117,59 @@ fn on_black(frame: &RgbaImage) -> Option<Picture> {
 }
 
 fn folder(path: &Path, limits: Limits, mut window: Window<'_>) -> Result<Decoded<Clip>, String> {
-    let files = frame_files(path).map_err(|e| e.to_string())?;
+    let all = frame_files(path).map_err(|e| e.to_string())?;
+    let found = all.len();
+    let files = longest_sequence(all);
+    let mut remarks = Vec::new();
+    if files.len() < found {
+        remarks.push(
+            "a folder with frames of several clips, of which the longest is used".to_string(),
+        );
+    }
     let count = files.len().min(limits.max_frames);
     let start = window.start(files.len(), count);
     let mut builder = limits.builder();
+    let mut bad = None;
     for file in &files[start..start + count] {
-        let named = |reason: String| format!("{}: {reason}", file_name(file));
-        let frame = lejepa_image::decode(&Blob::file(file)).map_err(named)?;
-        builder.push(frame).map_err(named)?;
+        let frame = lejepa_image::decode(&Blob::file(file)).and_then(|frame| builder.push(frame));
+        if let Err(reason) = frame {
+            bad.get_or_insert_with(|| format!("{}: {reason}", file_name(file)));
+        }
     }
-    Ok(builder.finish()?.decoded(files.len() == count))
+    let kept = builder.frames();
+    if let Some(reason) = bad {
+        // A clip goes on without a bad frame, but not with more holes than frames.
+        if kept < 2 || 2 * kept < count {
+            return Err(reason);
+        }
+        remarks.push("frames that cannot be read, left out of their clip".into());
+    }
+    let clip = builder.finish()?;
+    let facts = Facts::new()
+        .number("frames", files.len() as f64)
+        .number("width", clip.width() as f64)
+        .number("height", clip.height() as f64)
+        .remarks_of(remarks);
+    Ok(clip.decoded(files.len() == count).with_facts(facts))
 }
 
-/// Whether a folder is one clip: it holds images, no videos, and no folders with either.
+/// Whether a folder is one clip: it holds images and no videos, and the images are a numbered sequence or the only
+/// media at or below it. Folders inside a sequence hold masks, flows and the like.
 pub(crate) fn is_frame_folder(path: &Path) -> bool {
     let Ok(entries) = visible(path) else { return false };
     let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|p| p.is_dir());
-    files.iter().any(|p| has_extension(p, FRAME))
-        && !files.iter().any(|p| has_extension(p, VIDEO))
-        && !folders.iter().any(|p| holds_media(p, 0))
+    if files.iter().any(|p| has_extension(p, VIDEO)) {
+        return false;
+    }
+    let frames: Vec<PathBuf> = files.into_iter().filter(|p| has_extension(p, FRAME)).collect();
+    match frames.len() {
+        0 => false,
+        // One picture beside folders is a cover.
+        count => {
+            !folders.iter().any(|p| holds_media(p, 0))
+                || count >= 2 && longest_sequence(frames).len() == count
+        }
+    }
 }
 
 fn holds_media(path: &Path, depth: usize) -> bool {
@@ -151,6 +190,51 @@ fn frame_files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     files.retain(|p| has_extension(p, FRAME) && p.is_file());
     files.sort_by(|a, b| natural(&file_name(a), &file_name(b)));
     Ok(files)
+}
+
+/// A gap in the numbers of frames that is this many times the usual step separates clips.
+const BREAK: u64 = 8;
+
+/// The longest run of files whose names differ in their last number only, without a break in these numbers.
+/// Files without numbers are one run.
+fn longest_sequence(files: Vec<PathBuf>) -> Vec<PathBuf> {
+    let keys: Vec<_> = files.iter().map(|path| stem_and_number(path)).collect();
+    let mut steps: Vec<u64> = keys
+        .windows(2)
+        .filter(|pair| pair[0].0 == pair[1].0)
+        .filter_map(|pair| pair[1].1?.checked_sub(pair[0].1?))
+        .collect();
+    steps.sort_unstable();
+    let usual = steps.get(steps.len() / 2).copied().unwrap_or(1).max(1);
+    let goes_on = |(a, x): &(String, Option<u64>), (b, y): &(String, Option<u64>)| match (x, y) {
+        (Some(x), Some(y)) => a == b && y.saturating_sub(*x) <= usual.saturating_mul(BREAK),
+        (None, None) => true,
+        _ => false,
+    };
+    let mut best = 0..0;
+    let mut start = 0;
+    for end in 1..=files.len() {
+        if end == files.len() || !goes_on(&keys[end - 1], &keys[end]) {
+            if end - start > best.len() {
+                best = start..end;
+            }
+            start = end;
+        }
+    }
+    files.into_iter().skip(best.start).take(best.len()).collect()
+}
+
+/// A name without its last number and extension, and the number.
+fn stem_and_number(path: &Path) -> (String, Option<u64>) {
+    let stem = path.file_stem().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let Some(end) = stem.rfind(|c: char| c.is_ascii_digit()).map(|at| at + 1) else {
+        return (stem, None);
+    };
+    let start = stem[..end]
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |at| at + stem[at..].chars().next().map_or(1, char::len_utf8));
+    let number = stem[start..end].parse().ok();
+    (format!("{}#{}", &stem[..start], &stem[end..]), number)
 }
 
 fn visible(path: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -299,14 +383,38 @@ pub(crate) mod tests {
         let d = tempfile::tempdir().unwrap();
         write_frames(d.path(), &[("1.png", 10), ("2.png", 20)]);
         std::fs::write(d.path().join("3.png"), b"text").unwrap();
-        let error = || decode(&Blob::file(d.path()), LIMITS, Window::Centre).unwrap_err();
-        assert!(error().starts_with("3.png: "), "{}", error());
+        let read = || decode(&Blob::file(d.path()), LIMITS, Window::Centre);
+        let decoded = read().unwrap();
+        assert_eq!(first_pixels(&decoded.item), [10, 20]);
+        assert!(decoded.facts.remarks()[0].starts_with("frames that cannot be read"));
         GrayImage::new(5, 5).save(d.path().join("3.png")).unwrap();
-        let says = "3.png: frame 2 is 5x5, the first one 12x10";
-        assert!(error().contains(says), "{}", error());
+        assert_eq!(first_pixels(&read().unwrap().item), [10, 20]);
+        std::fs::write(d.path().join("2.png"), b"text").unwrap();
+        let error = read().unwrap_err();
+        assert!(error.starts_with("2.png: "), "{error}");
         std::fs::remove_file(d.path().join("2.png")).unwrap();
         std::fs::remove_file(d.path().join("3.png")).unwrap();
-        assert_eq!(error(), "has 1 frame; at least 2 are needed");
+        assert_eq!(read().unwrap_err(), "has 1 frame; at least 2 are needed");
+    }
+
+    #[test]
+    fn a_break_in_naming_or_numbering_ends_a_clip() {
+        let longest = |names: &[&str]| {
+            let names = names.iter().map(PathBuf::from).collect();
+            longest_sequence(names).iter().map(|p| file_name(p)).collect::<Vec<_>>()
+        };
+        assert_eq!(longest(&["a1.png", "a2.png", "b1.png", "b2.png", "b3.png"])[0], "b1.png");
+        // Every fifth frame, one of them missing, is one clip; a jump is not.
+        assert_eq!(longest(&["5.png", "10.png", "20.png", "25.png"]).len(), 4);
+        assert_eq!(longest(&["1.png", "2.png", "3.png", "100.png", "101.png"]).len(), 3);
+        assert_eq!(longest(&["x.png", "y.png"]).len(), 2);
+        assert_eq!(longest(&["v2_001_l.png", "v2_002_l.png", "v2_002_r.png"]).len(), 2);
+        assert!(longest(&[]).is_empty());
+        let d = tempfile::tempdir().unwrap();
+        write_frames(d.path(), &[("a1.png", 1), ("a2.png", 2), ("b1.png", 3)]);
+        let decoded = decode(&Blob::file(d.path()), LIMITS, Window::Centre).unwrap();
+        assert_eq!(first_pixels(&decoded.item), [1, 2]);
+        assert!(decoded.facts.remarks()[0].contains("several clips"));
     }
 
     #[test]
@@ -320,6 +428,8 @@ pub(crate) mod tests {
         std::fs::write(at("gifs/x.gif"), ramp_gif(2)).unwrap();
         write_frames(&at("notes"), &[("1.png", 1)]);
         std::fs::create_dir(at("notes/empty")).unwrap();
+        write_frames(&at("masked"), &[("1.png", 1), ("2.png", 1)]);
+        write_frames(&at("masked/masks"), &[("1.png", 1), ("2.png", 1)]);
         for (folder, expected) in [
             ("class/clip", true),
             ("class", false),
@@ -328,6 +438,7 @@ pub(crate) mod tests {
             ("gifs", false),
             ("notes", true),
             ("notes/empty", false),
+            ("masked", true),
             ("missing", false),
         ] {
             assert_eq!(is_frame_folder(&at(folder)), expected, "{folder}");
