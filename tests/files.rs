@@ -147,3 +147,100 @@ fn video_files_train() {
     let out = trained(d.path(), "--modality video --data clips --steps 2 --batch 4 --output r");
     assert_eq!(out["skipped"].as_array().unwrap().len(), 1, "{}", out["skipped"]);
 }
+
+fn report(dir: &Path) -> Value {
+    let out = run(dir, &["data", "set", "--modality", "image", "--json"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+#[test]
+fn a_report_says_what_was_taken_for_what() {
+    let d = tempfile::tempdir().unwrap();
+    for split in ["train", "val"] {
+        pictures(&d.path().join("set").join(split), 6);
+    }
+    let set = d.path().join("set");
+    std::fs::copy(set.join("train/left/0.png"), set.join("train/left/again.png")).unwrap();
+    std::fs::write(set.join("val/left/cut.png"), b"text").unwrap();
+    std::fs::write(set.join("notes.heic"), b"?").unwrap();
+    std::fs::create_dir(set.join("train/middle")).unwrap();
+    image::RgbaImage::from_pixel(20, 20, image::Rgba([9, 9, 9, 99]))
+        .save(set.join("train/middle/clear.png"))
+        .unwrap();
+    let out = report(d.path());
+    let census = &out["census"];
+    assert_eq!((&census["train"], &census["held_out"]), (&8.into(), &6.into()));
+    assert_eq!(census["columns"][0]["classes"].as_array().unwrap().len(), 3);
+    let found = out["found"].to_string();
+    assert!(found.contains("train: 8 samples, trained on") && found.contains(".heic"), "{found}");
+    assert_eq!(census["skipped"][0]["samples"], 1);
+    assert!(census["skipped"][0]["examples"][0].as_str().unwrap().ends_with("cut.png"));
+    // The same six pictures are in both splits, one of them twice.
+    assert_eq!(census["copies"]["samples"], 7);
+    assert_eq!(census["leaked"]["samples"], 6);
+    let spread = &census["spreads"][0];
+    assert_eq!((&spread["name"], &spread["most"]), (&"width".into(), &48.0.into()));
+    let warnings = out["warnings"].to_string();
+    for says in ["transparent", "held out, and trained on", "without one held out: middle"] {
+        assert!(warnings.contains(says), "{warnings}");
+    }
+    // A training says the same, at its end too.
+    let words =
+        small(&["train", "--data", "set", "--modality", "image", "--steps", "2", "-o", "r"]);
+    let out = run(d.path(), &words);
+    let (text, end) = (stderr(&out), String::from_utf8_lossy(&out.stdout).into_owned());
+    assert!(text.contains("width 20 to 48") && text.contains("3 classes of"), "{text}");
+    assert!(end.contains("warning: 6 samples: held out, and trained on"), "{end}");
+}
+
+#[test]
+fn copies_stay_on_one_side_of_a_split() {
+    let d = tempfile::tempdir().unwrap();
+    let set = d.path().join("set");
+    pictures(&set, 24);
+    for folder in ["left", "right"] {
+        for entry in std::fs::read_dir(set.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            std::fs::copy(&path, path.with_file_name(format!("copy-{name}"))).unwrap();
+        }
+    }
+    let out = report(d.path());
+    let census = &out["census"];
+    assert_eq!((&census["copies"]["samples"], &census["leaked"]), (&24.into(), &Value::Null));
+    let held_out = census["held_out"].as_u64().unwrap();
+    assert!(held_out.is_multiple_of(2) && (4..=20).contains(&held_out), "{held_out}");
+}
+
+#[test]
+fn a_run_goes_on_elsewhere_and_longer() {
+    let d = tempfile::tempdir().unwrap();
+    pictures(&d.path().join("set"), 24);
+    trained(d.path(), "--modality image --data set --steps 4 --output r");
+    std::fs::rename(d.path().join("set"), d.path().join("moved")).unwrap();
+    let resume = |words: &[&str]| {
+        let out = run(d.path(), &[&["resume", "r", "--device", "cpu", "--json"], words].concat());
+        (out.status.code(), stderr(&out), String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let (code, text, _) = resume(&[]);
+    assert!(code == Some(1) && text.contains("no such file or folder"), "{text}");
+    let (code, text, out) = resume(&["--data", "moved", "--steps", "3"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("7 steps instead of 4: the learning rate follows"), "{text}");
+    let out: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(out["steps"], 7);
+    // The run knows its place and its length from here on.
+    let (code, text, _) = resume(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    json_on_cpu(d.path(), &["probe", "r"]);
+    pictures(&d.path().join("other"), 20);
+    let (code, text, _) = resume(&["--data", "other"]);
+    assert!(code == Some(2) && text.contains("not the data of the run"), "{text}");
+    let (code, text, _) = resume(&["--set", "train.lr=1.0"]);
+    assert!(code == Some(2) && text.contains("train.lr is 0.002 there and 1.0 here"), "{text}");
+    let (code, text, _) = resume(&["--set", "train.steps=5"]);
+    assert!(code == Some(2) && text.contains("longer, not shorter"), "{text}");
+    let (code, text, _) = resume(&["--set", "checkpoint.keep=2", "--minutes", "0.01"]);
+    assert_eq!(code, Some(0), "{text}");
+}

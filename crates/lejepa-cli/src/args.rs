@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
   lejepa train --modality video --data clips/ --minutes 30
   lejepa data photos/ --modality image           what is there, and what is wrong with it
   lejepa resume runs/image-001                   go on after Ctrl-C or a crash
+  lejepa resume runs/image-001 --steps 2000      go on after its end
   lejepa export runs/image-001                   the encoder, for applications
   lejepa embed runs/image-001 --data photos/ --output photos.npy
   lejepa probe runs/image-001                    score a finished run again
@@ -228,6 +229,18 @@ pub(crate) struct DataArgs {
 pub(crate) struct ResumeArgs {
     /// The run folder
     pub(crate) run: PathBuf,
+    /// Where the run's data are now; they have to be the same
+    #[arg(long, short, value_name = "SOURCE")]
+    pub(crate) data: Option<String>,
+    /// Steps beyond the run's length
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) steps: Option<u64>,
+    /// Minutes beyond the run's length, at the speed that it had
+    #[arg(long, value_name = "NUMBER", conflicts_with = "steps")]
+    pub(crate) minutes: Option<f64>,
+    /// One setting that may change when a run goes on, e.g. data.max_bad=0.5; may be given again
+    #[arg(long = "set", short, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// Loader threads instead of the run's own; the result does not depend on them
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,

@@ -27,7 +27,8 @@ impl CliError {
             Self::Train(
                 TrainError::Objective(_)
                 | TrainError::OutputExists(_)
-                | TrainError::Mismatch { .. },
+                | TrainError::Mismatch { .. }
+                | TrainError::OtherData { .. },
             ) => 2,
             Self::Train(TrainError::Core(e)) => match e {
                 Core::Unknown { .. } | Core::UnknownKey { .. } | Core::BadValue { .. } => 2,

@@ -1,6 +1,7 @@
 //! Folders of samples: what is in them, what is passed over, and what their names say.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use icu_normalizer::ComposingNormalizerBorrowed;
@@ -28,27 +29,26 @@ const NOT_DATA: [&str; 7] = [
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) paths: Vec<PathBuf>,
-    pub(crate) passed_over: PassedOver,
+    pub(crate) passed_over: Tally,
+    /// Files that are samples by their content.
+    pub(crate) recognised: Tally,
 }
 
-/// What was passed over, by reason: how often, and an example.
+/// What was found, by kind: how often, and an example.
 #[derive(Debug, Default)]
-pub(crate) struct PassedOver(BTreeMap<String, (usize, PathBuf)>);
+pub(crate) struct Tally(BTreeMap<String, (usize, PathBuf)>);
 
-impl PassedOver {
+impl Tally {
     fn add(&mut self, reason: impl Into<String>, path: &Path) {
         let (count, _) = self.0.entry(reason.into()).or_insert_with(|| (0, path.to_path_buf()));
         *count += 1;
     }
 
-    /// A line for each reason.
-    pub(crate) fn notes(&self, root: &Path) -> Vec<String> {
-        let note = |(reason, (count, path)): (&String, &(usize, PathBuf))| {
+    /// A line for each kind.
+    pub(crate) fn notes(&self, what: &str, root: &Path) -> Vec<String> {
+        let note = |(kind, (count, path)): (&String, &(usize, PathBuf))| {
             let path = path.strip_prefix(root).unwrap_or(path);
-            format!(
-                "passed over {count} {reason}, e.g. {}",
-                path.display().to_string().escape_debug()
-            )
+            format!("{what} {count} {kind}, e.g. {}", path.display().to_string().escape_debug())
         };
         self.0.iter().map(note).collect()
     }
@@ -101,7 +101,13 @@ fn visit(dir: &Path, entries: std::fs::ReadDir, rule: SampleRule, depth: usize, 
         } else if !has_extension(&path, rule.extensions) {
             let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
             let of = |e: String| format!("files .{}", e.escape_debug());
-            found.passed_over.add(extension.map_or("files without an extension".into(), of), &path);
+            let kind_of = extension.map_or("files without an extension".into(), of);
+            if kind.is_file() && start_of(&path).is_some_and(|start| (rule.recognises)(&start)) {
+                found.recognised.add(kind_of, &path);
+                found.paths.push(path);
+            } else {
+                found.passed_over.add(kind_of, &path);
+            }
         } else if kind.is_file() {
             found.paths.push(path);
         } else {
@@ -109,6 +115,13 @@ fn visit(dir: &Path, entries: std::fs::ReadDir, rule: SampleRule, depth: usize, 
             found.passed_over.add("pipes, sockets and devices", &path);
         }
     }
+}
+
+/// The first bytes of a file.
+fn start_of(path: &Path) -> Option<Vec<u8>> {
+    let mut start = Vec::new();
+    std::fs::File::open(path).ok()?.take(512).read_to_end(&mut start).ok()?;
+    Some(start)
 }
 
 fn inner_folders(path: &Path) -> impl Iterator<Item = PathBuf> {
@@ -216,7 +229,7 @@ fn explain(parts: &[Vec<String>], splits: &[Option<Split>], at: usize) -> Vec<St
 mod tests {
     use super::*;
 
-    const RULE: SampleRule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    const RULE: SampleRule = SampleRule::new(&["png"]);
 
     fn layout(folders: &[&str]) -> Layout {
         let parts = |f: &&str| f.split('/').filter(|p| !p.is_empty()).map(String::from).collect();
@@ -262,6 +275,24 @@ mod tests {
     }
 
     #[test]
+    fn content_counts_where_a_name_says_nothing() {
+        let d = tempfile::tempdir().unwrap();
+        for (name, text) in [("a.png", "?"), ("b.dat", "PNG!"), ("c", "PNG!"), ("d.dat", "no")] {
+            std::fs::write(d.path().join(name), text).unwrap();
+        }
+        let mut found = Found::default();
+        let rule = SampleRule { recognises: |start| start.starts_with(b"PNG"), ..RULE };
+        walk(d.path(), rule, &mut found).unwrap();
+        assert_eq!(found.paths.len(), 3);
+        let told = found.recognised.notes("taken", d.path());
+        assert_eq!(
+            told,
+            ["taken 1 files .dat, e.g. b.dat", "taken 1 files without an extension, e.g. c"]
+        );
+        assert_eq!(found.passed_over.notes("left", d.path()), ["left 1 files .dat, e.g. d.dat"]);
+    }
+
+    #[test]
     fn one_name_in_two_unicode_forms_is_one_class() {
         assert_eq!(composed("cafe\u{301}"), "caf\u{e9}");
     }
@@ -283,7 +314,7 @@ mod tests {
         let mut found = Found::default();
         walk(d.path(), RULE, &mut found).unwrap();
         assert_eq!(found.paths, [d.path().join("a/1.png")]);
-        let notes = found.passed_over.notes(d.path()).join("\n");
+        let notes = found.passed_over.notes("passed over", d.path()).join("\n");
         for says in [
             "1 files .heic, e.g. b.HEIC",
             "2 folders of thumbnails",

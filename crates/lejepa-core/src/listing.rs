@@ -9,12 +9,21 @@ use crate::labels::{Labels, Split};
 use crate::{Error, Result, manifest};
 
 /// What counts as one sample of a modality.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct SampleRule {
     /// File extensions in lower case, without the dot.
     pub extensions: &'static [&'static str],
     /// Whether this folder is one sample as a whole.
     pub is_sample_dir: fn(&Path) -> bool,
+    /// Whether a file that begins with these bytes, up to 512, is a sample although its name does not say so.
+    pub recognises: fn(&[u8]) -> bool,
+}
+
+impl SampleRule {
+    /// Files with these extensions, and nothing else.
+    pub const fn new(extensions: &'static [&'static str]) -> Self {
+        Self { extensions, is_sample_dir: |_| false, recognises: |_| false }
+    }
 }
 
 /// The samples found under a source, in a fixed order, with what their place says about them.
@@ -51,7 +60,7 @@ impl Listing {
     ///     std::fs::write(folder.join("1.png"), "")?;
     /// }
     ///
-    /// let rule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    /// let rule = SampleRule::new(&["png"]);
     /// let listing = Listing::from_folder(root.path(), rule)?;
     /// assert_eq!(listing.paths[1], root.path().join("train/dog/1.png"));
     /// assert_eq!(listing.labels[0].classes, ["cat", "dog"]);
@@ -62,11 +71,12 @@ impl Listing {
     pub fn from_folder(root: &Path, rule: SampleRule) -> Result<Self> {
         let mut found = Found::default();
         folders::walk(root, rule, &mut found)?;
-        let Found { mut paths, passed_over } = found;
+        let Found { mut paths, passed_over, recognised } = found;
         paths.sort();
         let parts: Vec<Vec<String>> = paths.iter().map(|p| folders::between(root, p)).collect();
         let Layout { splits, words, mut notes } = Layout::of(&parts);
-        notes.extend(passed_over.notes(root));
+        notes.extend(recognised.notes("taken for samples by their content:", root));
+        notes.extend(passed_over.notes("passed over", root));
         Ok(Self { paths, labels: labels(&words), splits, notes })
     }
 
@@ -187,7 +197,7 @@ pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    const RULE: SampleRule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    const RULE: SampleRule = SampleRule::new(&["png"]);
 
     fn touch(dir: &Path, names: &[&str]) {
         for n in names {

@@ -128,8 +128,19 @@ pub trait Modality: Component {
         false
     }
 
+    /// Whether a file that begins with these bytes, up to 512, is a sample. Asked where the extension is none of
+    /// [`Modality::EXTENSIONS`].
+    fn recognises(start: &[u8]) -> bool {
+        let _ = start;
+        false
+    }
+
     /// What counts as one sample of this modality.
     fn rule() -> SampleRule {
-        SampleRule { extensions: Self::EXTENSIONS, is_sample_dir: Self::is_sample_dir }
+        SampleRule {
+            extensions: Self::EXTENSIONS,
+            is_sample_dir: Self::is_sample_dir,
+            recognises: Self::recognises,
+        }
     }
 }

@@ -70,7 +70,7 @@ impl Source {
     /// ```
     /// use lejepa_core::{SampleRule, Source};
     ///
-    /// const PNG: SampleRule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    /// const PNG: SampleRule = SampleRule::new(&["png"]);
     /// assert!(matches!(Source::resolve("demo", PNG)?, Source::Demo));
     ///
     /// let folder = tempfile::tempdir()?;
@@ -118,7 +118,7 @@ impl Source {
 mod tests {
     use super::*;
 
-    const RULE: SampleRule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    const RULE: SampleRule = SampleRule::new(&["png"]);
 
     #[test]
     fn missing_and_empty_sources_are_errors_with_hints() {

@@ -4,8 +4,13 @@ use lejepa_core::{Table, Value};
 
 use crate::{Result, TrainError};
 
-/// Settings that may change when a run goes on: they do not change what it computes.
-const FREE: [&str; 8] = [
+/// Settings that may change when a run goes on: they do not change what it computes, but for its length, which
+/// is told, and the place of its data, whose fingerprint is compared.
+const FREE: [&str; 12] = [
+    "data.source",
+    "train.epochs",
+    "train.minutes",
+    "train.steps",
     "device",
     "checkpoint",
     "probe",

@@ -84,6 +84,16 @@ pub enum TrainError {
         /// Name and reason of the last one.
         last: String,
     },
+    /// Data at another place are not those of the run.
+    #[error(
+        "these are not the data of the run: it has {theirs} samples to train on, here are {ours}, or other names"
+    )]
+    OtherData {
+        /// Samples that the run trains on.
+        theirs: usize,
+        /// Samples that are there.
+        ours: usize,
+    },
     /// The device failed to compute or to hand back data.
     #[error("the device failed: {0}")]
     Device(String),
@@ -151,8 +161,11 @@ impl TrainError {
                 Some(format!("lower train.lr or raise schedule.warmup; {saved}"))
             }
             Self::TooManyBad { .. } => {
-                Some("repair the data, or raise the limit, data.max_bad".into())
+                Some("all steps are saved; repair the data, or resume with a higher data.max_bad".into())
             }
+            Self::OtherData { .. } => Some(
+                "data.source has to hold the same files below it; train.init starts a new run from the weights".into(),
+            ),
             Self::Interrupted { run, .. } => Some(format!("resume {}", run.display())),
             Self::Device(_) => Some("try device = \"cpu\", or a smaller train.batch".into()),
             _ => None,

@@ -63,8 +63,18 @@ impl Prepared {
         Ok(Self { source, plan })
     }
 
+    /// The fingerprint of the samples that are trained on, by their names below the folder that holds them all:
+    /// data may move.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(self.plan.pretrain.iter().map(|&i| self.source.name(i)))
+        let names: Vec<String> = self.plan.pretrain.iter().map(|&i| self.source.name(i)).collect();
+        let folder = |name: &String| name.rfind(['/', '\\']).map_or(0, |at| at + 1);
+        let mut shared = names.first().map_or("", |name| &name[..folder(name)]);
+        while let Some(other) = names.iter().find(|name| !name.starts_with(shared)) {
+            let same = shared.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+            shared = shared.get(..same).unwrap_or_default();
+            shared = &shared[..folder(&shared.to_string())];
+        }
+        Fingerprint::of(names.iter().map(|name| name[shared.len()..].to_string()))
     }
 
     pub(crate) fn order(&self, settings: &Settings) -> Order {

@@ -1,5 +1,7 @@
 //! A run in progress: its state between steps, and what it writes.
 
+mod resume;
+
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
@@ -137,48 +139,6 @@ impl<'a> Run<'a> {
         self.saved_at = Instant::now();
         observer.event(Event::Start { step: first, total, gauge: self.gauge });
         Ok(loader)
-    }
-
-    fn resume(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let saved = whole_checkpoint(self.dir, observer)?;
-        let state = checkpoint::load_state(&saved)?;
-        compare::same_run(&state.config, &self.state.config)?;
-        if state.data != self.state.data {
-            observer.event(Event::Warning(&format!(
-                "the data has changed since the run began: {} samples to train on then, {} now; the run goes \
-                 on with what is there, and will differ from one that was not interrupted",
-                state.data.samples, self.state.data.samples
-            )));
-        }
-        let mut learner = self.take_learner()?;
-        learner.model = checkpoint::load_model(&saved, learner.model)?;
-        learner.optimizer = checkpoint::load_optimizer(&saved, learner.optimizer)?;
-        self.learner = Some(learner);
-        let mut unclaimed = checkpoint::callbacks(&saved)?;
-        for callback in &mut self.callbacks {
-            let name = callback.name();
-            unclaimed.retain(|other| other != name);
-            if let Some(state) = checkpoint::load_callback(&saved, name)? {
-                callback.load(&state)?;
-            }
-        }
-        for name in unclaimed {
-            let text = format!(
-                "the checkpoint has the state of a callback `{name}` that this run does not have"
-            );
-            self.warn(text, observer);
-        }
-        self.state.step = state.step.min(self.state.total);
-        // Where the data changed, an index may mean another sample.
-        let source = self.prepared.source.as_ref();
-        let is_same = |s: &Skipped| s.index < source.len() && source.name(s.index) == s.name;
-        self.state.turned_bad = state.turned_bad.into_iter().filter(is_same).collect();
-        self.state.ended = state.ended;
-        // Steps after the checkpoint are done again, so their lines must not be there twice.
-        self.dir.truncate_metrics(self.state.step)?;
-        let (step, from) = (self.state.step, saved.display());
-        observer.event(Event::Note(&format!("resuming  at step {step} from {from}")));
-        Ok(())
     }
 
     /// The step to do, from 0; `None` at the end.

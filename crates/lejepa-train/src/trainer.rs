@@ -158,8 +158,19 @@ impl<'a> Trainer<'a> {
         let resolved = fitted.as_ref().unwrap_or(resolved);
         let mut run = Run::begin(resolved, device, dir, &prepared, start, callbacks, observer)?;
         let mut loader = run.start(start, observer)?;
+        if start == Start::Resume {
+            // What may change when a run goes on is part of it from here on.
+            let config = resolved.to_toml()?;
+            crate::rundir::write_atomically(&dir.config_file(), config.as_bytes())?;
+        }
         while let Some(step) = run.next_step() {
-            let batch = run.batch(&mut loader, observer)?;
+            let batch = match run.batch(&mut loader, observer) {
+                Ok(batch) => batch,
+                Err(error) => {
+                    run.keep(observer);
+                    return Err(error);
+                }
+            };
             let pass = run.pass(&batch, step, observer)?;
             let projections = run.update(step, pass)?;
             let asked = stop.load(Ordering::Relaxed);

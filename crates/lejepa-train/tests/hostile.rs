@@ -183,7 +183,7 @@ fn read_manifest(bytes: &[u8], extension: &str) -> bool {
     let d = tempfile::tempdir().unwrap();
     let file = d.path().join(format!("m.{extension}"));
     std::fs::write(&file, bytes).unwrap();
-    let rule = SampleRule { extensions: &["png"], is_sample_dir: |_| false };
+    let rule = SampleRule::new(&["png"]);
     let _ = Source::resolve(file.to_str().unwrap(), rule);
     match Listing::from_manifest(&file) {
         Ok(listing) => {

@@ -6,6 +6,18 @@ use std::ops::Range;
 
 use lejepa_core::ReadSeek;
 
+/// Whether a file that begins like this is a recording. Containers of videos are not, although they may hold sound.
+pub(crate) fn is_known(start: &[u8]) -> bool {
+    let at = |from: usize, magic: &[u8]| start.get(from..from + magic.len()) == Some(magic);
+    let waves = at(8, b"WAVE") && [b"RIFF", b"RF64", b"BW64"].iter().any(|m| at(0, *m));
+    let aiff = at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC"));
+    let m4a = at(4, b"ftypM4A") || at(4, b"ftypM4B");
+    // The sync word of an MPEG frame of layer III.
+    let mp3 = matches!(start, [0xff, b, ..] if b & 0xe6 == 0xe2);
+    let ogg = at(0, b"OggS") && !start.windows(7).any(|w| w == b"\x80theora");
+    waves || aiff || m4a || mp3 || ogg || [&b"fLaC"[..], b"ID3", b"caff"].iter().any(|m| at(0, m))
+}
+
 /// A file as a demuxer should see it: a header of our own before a range of the file.
 pub(crate) struct Spliced<'a> {
     head: Vec<u8>,

@@ -87,6 +87,10 @@ impl Modality for AudioModality {
         Ok(Box::new(AudioSampler::new(config)?))
     }
 
+    fn recognises(start: &[u8]) -> bool {
+        container::is_known(start)
+    }
+
     fn recipe(source: SourceKind) -> Table {
         recipe(if source == SourceKind::Demo { DEMO } else { FILES })
     }

@@ -172,6 +172,11 @@ fn by_format(
     Ok(Raw { image, bits, orientation, remarks })
 }
 
+/// Whether a file that begins like this is a picture of a format that can be read.
+pub(crate) fn is_known(start: &[u8]) -> bool {
+    tiff::is_tiff(start) || image::guess_format(start).is_ok_and(|format| format.reading_enabled())
+}
+
 pub(crate) const TOO_LARGE: &str =
     "the picture is too large: at most 32768 pixels a side and 1 GiB of pixels can be read";
 

@@ -90,6 +90,10 @@ impl Modality for ImageModality {
         Ok(Box::new(ImageSampler::new(config)?))
     }
 
+    fn recognises(start: &[u8]) -> bool {
+        decode::is_known(start)
+    }
+
     fn recipe(source: SourceKind) -> Table {
         recipe(if source == SourceKind::Demo { demo::RECIPE } else { "" })
     }

@@ -27,6 +27,16 @@ pub(crate) const FRAME: &[&str] = &["png", "jpg", "jpeg", "webp", "bmp", "tif", 
 /// of 65535 by 65535 pixels.
 const GIF_MEMORY: u64 = 1 << 29;
 
+/// Whether a file that begins like this is a video.
+pub(crate) fn is_known(start: &[u8]) -> bool {
+    let at = |from: usize, magic: &[u8]| start.get(from..from + magic.len()) == Some(magic);
+    let brands: [&[u8]; 5] = [b"M4A", b"M4B", b"hei", b"mif", b"avi"];
+    let mp4 = at(4, b"ftyp") && !brands.iter().any(|brand| at(8, brand));
+    let ts = at(0, b"G") && at(188, b"G") && at(376, b"G");
+    let others: [&[u8]; 4] = [b"GIF8", b"\x1a\x45\xdf\xa3", b"FLV\x01", b"\0\0\x01\xba"];
+    mp4 || ts || at(0, b"RIFF") && at(8, b"AVI ") || others.iter().any(|magic| at(0, magic))
+}
+
 /// Decodes a video or a folder of frames.
 pub(crate) fn decode(
     blob: &Blob<'_>,

@@ -96,6 +96,10 @@ impl Modality for VideoModality {
         advise::advise(config, survey)
     }
 
+    fn recognises(start: &[u8]) -> bool {
+        decode::is_known(start)
+    }
+
     fn is_sample_dir(path: &Path) -> bool {
         decode::is_frame_folder(path)
     }

@@ -82,7 +82,7 @@ pub(super) fn finish(
     Ok(outcome_json(&outcome))
 }
 
-fn absolute_path(path: &str) -> Option<String> {
+pub(super) fn absolute_path(path: &str) -> Option<String> {
     std::path::absolute(path).ok()?.to_str().map(String::from)
 }
 
@@ -139,6 +139,9 @@ fn print_outcome(outcome: &Outcome) {
         for s in &outcome.skipped {
             println!("  {}: {}", s.name, s.reason);
         }
+    }
+    for warning in &outcome.warnings {
+        println!("warning: {warning}");
     }
     print_probes(&outcome.probes);
     println!("\nrun folder: {}", outcome.run.display());
