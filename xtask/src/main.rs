@@ -25,6 +25,8 @@ const HELP: &str = "Usage: ./x COMMAND
           train on each corpus as a new user would, and score it; a bench that was stopped goes on
   data NAME...
           make or fetch corpora into .data; `data --list` names them
+  fuzz [--minutes 10] [FORMAT]...
+          damaged files against the decoders: no panic, no read above 5 s, no more than 1 GiB; needs ffmpeg
   help    this text
 ";
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some("miri") => miri(&words[1..]),
         Some("bench") => bench::bench(&words[1..]),
         Some("data") => data(&words[1..]),
+        Some("fuzz") => fuzz(&words[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
             Ok(())
@@ -100,6 +103,36 @@ fn test(more: &[String]) -> Result<(), String> {
         run_program(&mut Command::new(target().join("release/examples").join(example)))?;
     }
     custom_modality()
+}
+
+/// Formats that `fuzz` tries where none is named.
+const FORMATS: [&str; 14] = [
+    "jpg", "png", "tif", "webp", "gif", "wav", "flac", "mp3", "ogg", "opus", "m4a", "mp4", "mkv",
+    "webm",
+];
+
+/// Damaged files of each format in a process of its own, so that an abort is found too.
+fn fuzz(words: &[String]) -> Result<(), String> {
+    let (mut minutes, mut formats) = ("10".to_string(), Vec::new());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        if word == "--minutes" {
+            minutes = words.next().ok_or("--minutes needs a number")?.clone();
+        } else {
+            formats.push(word.as_str());
+        }
+    }
+    if formats.is_empty() {
+        formats.extend(FORMATS);
+    }
+    let example = ["build", "--release", "--package", "lejepa-cli", "--example", "fuzz_decoders"];
+    run(cargo(&example).args(["--features", "ffmpeg"]))?;
+    let program = target().join("release/examples/fuzz_decoders");
+    let failed: Vec<&str> = formats
+        .into_iter()
+        .filter(|format| run(Command::new(&program).args([format, minutes.as_str()])).is_err())
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }
 
 /// The examples of the facade: each file of `examples`, by the name that its manifest gives it.

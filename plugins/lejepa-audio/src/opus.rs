@@ -1,6 +1,6 @@
 //! Opus for symphonia, which reads the containers but has no decoder.
 
-use opus_decoder::OpusMultistreamDecoder;
+use opus_rs::multistream::{ChannelMappingTable, MultistreamDecoder};
 use symphonia::core::audio::{
     AsGenericAudioBufferRef, AudioBuffer, AudioMut, AudioSpec, Channels, GenericAudioBufferRef,
 };
@@ -21,7 +21,8 @@ const MAX_FRAMES: usize = 5760;
 /// An Opus decoder.
 pub(crate) struct OpusDecoder {
     params: AudioCodecParameters,
-    decoder: OpusMultistreamDecoder,
+    decoder: MultistreamDecoder,
+    table: ChannelMappingTable,
     channels: usize,
     gain: f32,
     interleaved: Vec<f32>,
@@ -30,57 +31,59 @@ pub(crate) struct OpusDecoder {
 
 /// What the identification header says (RFC 7845, section 5.1).
 struct Head {
-    channels: usize,
     gain: f32,
-    streams: usize,
-    coupled: usize,
-    mapping: Vec<u8>,
+    table: ChannelMappingTable,
 }
 
 impl Head {
     /// Without a header, e.g. in some Matroska files, there is one stream of one or two channels.
     fn of(params: &AudioCodecParameters) -> Option<Self> {
-        let known = params.channels.as_ref().map_or(2, Channels::count);
         let Some(head) = params.extra_data.as_deref().filter(|d| d.starts_with(b"OpusHead")) else {
-            return Some(Self::of_family_0(known.clamp(1, 2), 1.0));
+            let known = params.channels.as_ref().map_or(2, Channels::count);
+            return Some(Self { gain: 1.0, table: Self::of_one_stream(known.clamp(1, 2) as u8) });
         };
-        let channels = usize::from(*head.get(9)?);
         let decibels = f32::from(i16::from_le_bytes([*head.get(16)?, *head.get(17)?])) / 256.0;
-        let gain = 10f32.powf(decibels / 20.0);
-        if *head.get(18)? == 0 {
-            return (1..=2).contains(&channels).then(|| Self::of_family_0(channels, gain));
-        }
-        let (streams, coupled) = (usize::from(*head.get(19)?), usize::from(*head.get(20)?));
-        let mapping = head.get(21..21 + channels)?.to_vec();
-        Some(Self { channels, gain, streams, coupled, mapping })
+        let (family, channels) = (*head.get(18)?, *head.get(9)?);
+        let table = match (family, channels) {
+            (0, 1..=2) => Self::of_one_stream(channels),
+            _ => ChannelMappingTable::parse(family, channels, head.get(19..)?)?,
+        };
+        let fits = table.channels > 0 && table.stream_count > 0;
+        fits.then_some(Self { gain: 10f32.powf(decibels / 20.0), table })
     }
 
-    fn of_family_0(channels: usize, gain: f32) -> Self {
-        let mapping = (0..channels as u8).collect();
-        Self { channels, gain, streams: 1, coupled: channels - 1, mapping }
+    fn of_one_stream(channels: u8) -> ChannelMappingTable {
+        ChannelMappingTable {
+            channels,
+            stream_count: 1,
+            coupled_count: channels - 1,
+            mapping: (0..channels).collect(),
+        }
     }
 }
 
 impl OpusDecoder {
     fn new(params: &AudioCodecParameters) -> Result<Self> {
-        let head = Head::of(params).ok_or(Error::DecodeError("opus: bad identification header"))?;
-        let decoder = OpusMultistreamDecoder::new(
-            RATE,
-            head.channels,
-            head.streams,
-            head.coupled,
-            &head.mapping,
-        )
-        .map_err(|_| Error::Unsupported("opus: channel mapping"))?;
-        let channels = Channels::Discrete(head.channels as u16);
+        let Head { gain, table } =
+            Head::of(params).ok_or(Error::DecodeError("opus: bad identification header"))?;
+        let channels = usize::from(table.channels);
         Ok(Self {
             params: params.clone(),
-            decoder,
-            channels: head.channels,
-            gain: head.gain,
-            interleaved: vec![0.0; MAX_FRAMES * head.channels],
-            buffer: AudioBuffer::new(AudioSpec::new(RATE, channels), MAX_FRAMES),
+            decoder: Self::decoder(table.clone())?,
+            table,
+            channels,
+            gain,
+            interleaved: vec![0.0; MAX_FRAMES * channels],
+            buffer: AudioBuffer::new(
+                AudioSpec::new(RATE, Channels::Discrete(channels as u16)),
+                MAX_FRAMES,
+            ),
         })
+    }
+
+    fn decoder(table: ChannelMappingTable) -> Result<MultistreamDecoder> {
+        MultistreamDecoder::new(RATE as i32, table)
+            .map_err(|_| Error::Unsupported("opus: channel mapping"))
     }
 
     fn decode_into_buffer(&mut self, packet: &PacketRef<'_>) -> Result<()> {
@@ -90,7 +93,7 @@ impl OpusDecoder {
         }
         let frames = self
             .decoder
-            .decode_float(packet.data, &mut self.interleaved, false)
+            .decode(packet.data, MAX_FRAMES, &mut self.interleaved)
             .map_err(|_| Error::DecodeError("opus: bad packet"))?;
         self.buffer.resize_with_silence(frames);
         for (channel, plane) in self.buffer.iter_planes_mut().enumerate() {
@@ -106,7 +109,10 @@ impl OpusDecoder {
 
 impl AudioDecoder for OpusDecoder {
     fn reset(&mut self) {
-        self.decoder.reset();
+        // The same table made one before.
+        if let Ok(decoder) = Self::decoder(self.table.clone()) {
+            self.decoder = decoder;
+        }
     }
 
     fn codec_info(&self) -> &CodecInfo {

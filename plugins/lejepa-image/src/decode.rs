@@ -11,8 +11,13 @@ use crate::{Picture, jpeg, levels, tiff};
 
 /// Longest side that is decoded: anything larger is more likely an attack than an image.
 pub(crate) const MAX_SIDE: u32 = 32_768;
-/// Limit, in bytes, of a file, of its decoded pixels, and of the decoder's own allocations.
-pub(crate) const MAX_BYTES: u64 = 1 << 30;
+/// Limit, in bytes, of a file.
+const MAX_FILE: u64 = 1 << 30;
+/// Limit, in bytes, of decoded pixels, and of a decoder's own allocations: 178 megapixels of RGB. A file of a few
+/// bytes can claim any size.
+pub(crate) const MAX_BYTES: u64 = 1 << 29;
+/// The same for animations, whose decoders hold a canvas beside the frame.
+const MAX_ANIMATION: u64 = 1 << 28;
 
 /// What is seen through transparent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -72,14 +77,14 @@ pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
 ///
 /// # Errors
 /// A one-line reason why this is not a usable image. Sides beyond 32,768 pixels and more than 1 GiB of
-/// pixels or of file are refused before memory is allocated for them.
+/// file, or 512 MiB of pixels, are refused before memory is allocated for them.
 pub fn decode_with(blob: &Blob<'_>, options: DecodeOptions) -> Result<Decoded<Picture>, String> {
     let length = blob.len().map_err(|e| e.to_string())?;
     // Checked before opening: to open a pipe is to wait for a writer.
     if blob.path().is_some_and(|path| !path.is_file()) {
         return Err("not a regular file".into());
     }
-    if length > MAX_BYTES {
+    if length > MAX_FILE {
         return Err("the file is larger than 1 GiB".into());
     }
     let mut file = BufReader::new(blob.open().map_err(|e| e.to_string())?);
@@ -141,11 +146,15 @@ fn by_format(
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
+    let most = match format {
+        ImageFormat::Gif | ImageFormat::WebP => MAX_ANIMATION,
+        _ => MAX_BYTES,
+    };
+    limits.max_alloc = Some(most);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(plain)?;
     // The limits cover the decoder's own allocations, not the pixels that it returns.
-    if decoder.total_bytes() > MAX_BYTES {
+    if decoder.total_bytes() > most {
         return Err(TOO_LARGE.into());
     }
     let orientation = decoder.orientation().ok();
@@ -177,8 +186,7 @@ pub(crate) fn is_known(start: &[u8]) -> bool {
     tiff::is_tiff(start) || image::guess_format(start).is_ok_and(|format| format.reading_enabled())
 }
 
-pub(crate) const TOO_LARGE: &str =
-    "the picture is too large: at most 32768 pixels a side and 1 GiB of pixels can be read";
+pub(crate) const TOO_LARGE: &str = "the picture is too large: at most 32768 pixels a side and 512 MiB of pixels (256 of GIF and WebP) can be read";
 
 /// A decoder's message in one line.
 fn plain(error: ImageError) -> String {
@@ -210,57 +218,79 @@ fn flatten(image: DynamicImage, background: Background) -> Option<(Picture, Opti
         };
         return Some((picture?, None));
     }
-    // One code for both depths: 16 bits hold 8 bits exactly.
-    let pixels = if channels == 1 {
-        image.into_luma_alpha16().into_raw()
-    } else {
-        image.into_rgba16().into_raw()
+    let flat = match image {
+        DynamicImage::ImageLumaA8(i) => over(i.into_raw(), 1, background, u8::MAX.into()),
+        DynamicImage::ImageRgba8(i) => over(i.into_raw(), 3, background, u8::MAX.into()),
+        DynamicImage::ImageLumaA16(i) => {
+            let (pixels, white, transparent) = over(i.into_raw(), 1, background, u16::MAX.into());
+            return Some((
+                Picture::deep(width, height, 1, pixels)?,
+                transparent.then(|| put_on(white)),
+            ));
+        }
+        image => {
+            let pixels = image.into_rgba16().into_raw();
+            let (pixels, white, transparent) = over(pixels, 3, background, u16::MAX.into());
+            return Some((
+                Picture::deep(width, height, 3, pixels)?,
+                transparent.then(|| put_on(white)),
+            ));
+        }
     };
+    let (pixels, white, transparent) = flat;
+    let picture = Picture::new(width, height, channels, pixels)?;
+    Some((picture, transparent.then(|| put_on(white))))
+}
+
+fn put_on(white: bool) -> String {
+    let colour = if white { "white" } else { "black" };
+    format!("transparent, put on {colour} (image.background chooses white or black for all)")
+}
+
+/// Pixels whose last channel was alpha on a background, in place; whether that is white, and whether any of it is
+/// seen. `full` is the largest value.
+fn over<T: Copy + Into<u32> + TryFrom<u32> + Default>(
+    mut pixels: Vec<T>,
+    channels: usize,
+    background: Background,
+    full: u32,
+) -> (Vec<T>, bool, bool) {
     let (mut visible, mut weight, mut transparent) = (0.0, 0.0, false);
     for pixel in pixels.chunks_exact(channels + 1) {
-        let alpha = f64::from(pixel[channels]);
-        transparent |= pixel[channels] < u16::MAX;
-        weight += alpha;
-        visible += alpha * luma(&pixel[..channels]);
+        let alpha: u32 = pixel[channels].into();
+        transparent |= alpha < full;
+        weight += f64::from(alpha);
+        visible += f64::from(alpha) * luma(&pixel[..channels]);
     }
-    let is_dark = weight > 0.0 && visible / weight < 0.5 * f64::from(u16::MAX);
+    let is_dark = weight > 0.0 && visible / weight < 0.5 * f64::from(full);
     let white = match background {
         Background::Auto => is_dark,
         Background::White => true,
         Background::Black => false,
     };
-    let behind = if white { u32::from(u16::MAX) } else { 0 };
-    let over = |value: u16, alpha: u16| {
-        let (value, alpha, full) = (u32::from(value), u32::from(alpha), u32::from(u16::MAX));
-        // Sums stay below 2^32: both products share their factors of at most 2^16 - 1.
-        ((value * alpha + behind * (full - alpha) + full / 2) / full) as u16
-    };
-    let flat = pixels.chunks_exact(channels + 1).flat_map(|pixel| {
-        let (colour, alpha) = pixel.split_at(channels);
-        colour.iter().map(move |&v| over(v, alpha[0]))
-    });
-    let picture = if is_deep {
-        Picture::deep(width, height, channels, flat.collect())
-    } else {
-        // The inverse of the exact widening by 257.
-        let byte = |v: u16| ((u32::from(v) + 128) / 257) as u8;
-        Picture::new(width, height, channels, flat.map(byte).collect())
-    };
-    let colour = if white { "white" } else { "black" };
-    let remark = transparent.then(|| {
-        format!("transparent, put on {colour} (image.background chooses white or black for all)")
-    });
-    Some((picture?, remark))
+    let behind = if white { full } else { 0 };
+    let mut to = 0;
+    for from in (0..pixels.len() / (channels + 1)).map(|i| i * (channels + 1)) {
+        let alpha: u32 = pixels[from + channels].into();
+        for channel in 0..channels {
+            let value: u32 = pixels[from + channel].into();
+            // Below 2^32: alpha and its complement add up to `full`, which is at most 2^16 - 1.
+            let mixed = (value * alpha + behind * (full - alpha) + full / 2) / full;
+            pixels[to] = T::try_from(mixed).unwrap_or_default();
+            to += 1;
+        }
+    }
+    pixels.truncate(to);
+    (pixels, white, transparent)
 }
 
-fn luma(pixel: &[u16]) -> f64 {
+fn luma<T: Copy + Into<u32>>(pixel: &[T]) -> f64 {
+    let value = |v: &T| f64::from((*v).into());
     match pixel {
-        [r, g, b] => [r, g, b]
-            .iter()
-            .zip(crate::crop::LUMA)
-            .map(|(v, weight)| f64::from(**v) * f64::from(weight))
-            .sum(),
-        _ => pixel.first().copied().map_or(0.0, f64::from),
+        [_, _, _] => {
+            pixel.iter().zip(crate::crop::LUMA).map(|(v, w)| value(v) * f64::from(w)).sum()
+        }
+        _ => pixel.first().map_or(0.0, value),
     }
 }
 

@@ -15,7 +15,7 @@ const MAX_ASPECT: u32 = 16;
 /// let frame = |grey: u8| Picture::new(4, 3, 1, vec![grey; 12]).ok_or("the sizes do not agree");
 /// let clip = Clip::new(vec![frame(10)?, frame(20)?])?;
 /// assert_eq!((clip.frames().len(), clip.width(), clip.height()), (2, 4, 3));
-/// assert_eq!(clip.frame(1).pixels(), [20; 12]);
+/// assert_eq!(clip.frame(1).pixels()[..], [20; 12]);
 /// // Indices past the end give the last frame.
 /// assert_eq!(clip.frame(9), clip.frame(1));
 /// assert_eq!(clip.bytes(), 24);
