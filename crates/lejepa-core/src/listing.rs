@@ -77,11 +77,11 @@ impl Listing {
         let Layout { splits, words, mut notes } = Layout::of(&parts);
         notes.extend(recognised.notes("taken for samples by their content:", root));
         notes.extend(passed_over.notes("passed over", root));
-        Ok(Self { paths, labels: labels(&words), splits, notes })
+        Ok(Self { paths, labels: labels("class", &words).into_iter().collect(), splits, notes })
     }
 
     /// The samples that a CSV (with a header) or JSON-lines file names: `path`, and optionally
-    /// `label` and `split`. Paths are relative to the manifest.
+    /// `label` and `split`. Further columns of labels are called `label_NAME`. Paths are relative to the manifest.
     ///
     /// # Errors
     /// [`Error::Path`] with the line number for anything malformed.
@@ -104,14 +104,17 @@ impl Listing {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_manifest(file: &Path) -> Result<Self> {
-        let rows = manifest::rows(file)?;
+        let manifest = manifest::read(file)?;
         let base = file.parent().unwrap_or(Path::new("."));
         let mut listing = Self::default();
-        let mut words = Vec::new();
+        let mut words: Vec<Vec<Option<String>>> = vec![Vec::new(); manifest.columns.len()];
         let mut lines = HashMap::new();
         let mut again = 0;
-        for row in rows {
-            let label = row.label.filter(|l| !l.is_empty()).map(|l| folders::composed(&l));
+        for row in manifest.rows {
+            let word = |label: Option<String>| {
+                label.filter(|l| !l.is_empty()).map(|l| folders::composed(&l))
+            };
+            let labels: Vec<Option<String>> = row.labels.into_iter().map(word).collect();
             let split = match row.split.as_deref().map(str::trim) {
                 None | Some("") => None,
                 Some(word) => Some(Split::parse(word).ok_or_else(|| {
@@ -119,7 +122,7 @@ impl Listing {
                     manifest::error(file, row.line, reason)
                 })?),
             };
-            let said = (label.clone(), split);
+            let said = (labels.clone(), split);
             if let Some((line, before)) = lines.get(&row.path) {
                 if *before != said {
                     let reason = format!(
@@ -133,14 +136,21 @@ impl Listing {
             }
             listing.paths.push(base.join(&row.path));
             lines.insert(row.path, (row.line, said));
-            words.push(label);
+            words.iter_mut().zip(labels).for_each(|(column, label)| column.push(label));
             listing.splits.push(split);
         }
         if again > 0 {
             let note = format!("{again} lines of the manifest name a file again and are left out");
             listing.notes.push(note);
         }
-        listing.labels = labels(&words);
+        if !manifest.unread.is_empty() {
+            let names = manifest.unread.join(", ");
+            let note =
+                format!("fields that are not read: {names}; label_NAME is a column of labels");
+            listing.notes.push(note.escape_debug().to_string());
+        }
+        let columns = manifest.columns.iter().zip(&words);
+        listing.labels = columns.filter_map(|(name, words)| labels(name, words)).collect();
         Ok(listing)
     }
 }
@@ -172,10 +182,9 @@ impl BlobStore for Listing {
     }
 }
 
-fn labels(words: &[Option<String>]) -> Vec<Labels> {
-    let column = Labels::from_words("class", words);
-    // One class only says nothing that a probe could learn.
-    if column.classes.len() < 2 { Vec::new() } else { vec![column] }
+/// A column of labels, unless it has one class only: that says nothing that a probe could learn.
+fn labels(name: &str, words: &[Option<String>]) -> Option<Labels> {
+    Some(Labels::from_words(name, words)).filter(|column| column.classes.len() > 1)
 }
 
 /// Whether the path ends in one of these extensions, in any case.
