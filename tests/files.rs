@@ -195,6 +195,19 @@ fn a_report_says_what_was_taken_for_what() {
 }
 
 #[test]
+fn a_report_does_not_need_good_files() {
+    let d = tempfile::tempdir().unwrap();
+    std::fs::create_dir(d.path().join("set")).unwrap();
+    std::fs::write(d.path().join("set/a.heic"), b"?").unwrap();
+    let out = run(d.path(), &["data", "set", "--modality", "image"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("passed over 1 files .heic"), "{}", stderr(&out));
+    std::fs::write(d.path().join("set/b.png"), b"text").unwrap();
+    let census = report(d.path())["census"].clone();
+    assert_eq!((&census["train"], &census["skipped"][0]["samples"]), (&0.into(), &1.into()));
+}
+
+#[test]
 fn copies_stay_on_one_side_of_a_split() {
     let d = tempfile::tempdir().unwrap();
     let set = d.path().join("set");

@@ -104,9 +104,11 @@ impl Source {
             Listing::from_manifest(path)?
         };
         if listing.paths.is_empty() {
+            let others = listing.notes.iter().take(3).map(|note| format!("; {note}"));
+            let others = others.collect::<String>();
             return Err(Error::path(
                 path,
-                format!("no usable files; looked for .{}", rule.extensions.join(", .")),
+                format!("no usable files; looked for .{}{others}", rule.extensions.join(", .")),
                 "check data.source and modality; `data.source = \"demo\"` uses the built-in data",
             ));
         }

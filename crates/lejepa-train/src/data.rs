@@ -69,6 +69,30 @@ impl DataPlan {
         config: &DataConfig,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        let plan = Self::of(source, kind, config, observer);
+        if plan.pretrain.len() >= 2 {
+            return Ok(plan);
+        }
+        let first =
+            plan.skipped.first().map_or(String::new(), |s| format!("; {}: {}", s.name, s.reason));
+        Err(TrainError::Core(Error::Data {
+            reason: format!(
+                "{} usable samples to train on, at least 2 are needed ({} skipped{first})",
+                plan.pretrain.len(),
+                plan.skipped.len()
+            ),
+            hint: "check data.source and modality; `data.source = \"demo\"` uses the built-in data"
+                .into(),
+        }))
+    }
+
+    /// As [`DataPlan::new`], whether there is enough to train on or not.
+    pub fn of(
+        source: &dyn ViewSource,
+        kind: SourceKind,
+        config: &DataConfig,
+        observer: &mut dyn Observer,
+    ) -> Self {
         let scan = match config.scan {
             // Generated data has no files that could be bad.
             _ if kind == SourceKind::Demo => false,
@@ -77,7 +101,7 @@ impl DataPlan {
             Scan::Off => false,
         };
         let Scanned { skipped, facts } =
-            if scan { scan_all(source, observer)? } else { Scanned::default() };
+            if scan { scan_all(source, observer) } else { Scanned::default() };
         let copies = if scan { source.copies() } else { Vec::new() };
         let mut usable = vec![true; source.len()];
         for s in &skipped {
@@ -88,18 +112,6 @@ impl DataPlan {
         let splits = divide(source, &usable, config.test_share, &copies);
         let pretrain: Vec<usize> =
             (0..source.len()).filter(|&i| usable[i] && splits[i] == Split::Train).collect();
-        if pretrain.len() < 2 {
-            let first =
-                skipped.first().map_or(String::new(), |s| format!("; {}: {}", s.name, s.reason));
-            return Err(TrainError::Core(Error::Data {
-                reason: format!(
-                    "{} usable samples to train on, at least 2 are needed ({} skipped{first})",
-                    pretrain.len(),
-                    skipped.len()
-                ),
-                hint: "check data.source and modality; `data.source = \"demo\"` uses the built-in data".into(),
-            }));
-        }
         let probes = source
             .labels()
             .iter()
@@ -121,7 +133,7 @@ impl DataPlan {
             .collect();
         let division = Division { usable: &usable, splits: &splits, copies: &copies };
         let census = Census::new(source, &division, &skipped, scan.then_some(&facts));
-        Ok(Self { pretrain, probes, skipped, census })
+        Self { pretrain, probes, skipped, census }
     }
 }
 
@@ -132,7 +144,7 @@ struct Scanned {
     facts: Vec<(usize, Facts)>,
 }
 
-fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Scanned> {
+fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Scanned {
     let total = source.len();
     let done = AtomicUsize::new(0);
     let mut scanned = Scanned::default();
@@ -156,7 +168,7 @@ fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Result<Scan
         }
         observer.event(Event::Scan { done: done.load(Ordering::Relaxed), total });
     }
-    Ok(scanned)
+    scanned
 }
 
 /// The split of every sample: as the data says, or else a share of each class of the first label

@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args, words: &DataArgs, registry: &Registry) -> Result<
     let settings = resolved.settings();
     let kind = SourceKind::of(&settings.data.source);
     let mut console = Console::new(args.quiet);
-    let plan = DataPlan::new(opened.as_ref(), kind, &settings.data, &mut console)?;
+    let plan = DataPlan::of(opened.as_ref(), kind, &settings.data, &mut console);
     if !args.json {
         print(resolved.modality().name(), &words.source, &notes, &plan.census);
     }
