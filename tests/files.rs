@@ -205,6 +205,14 @@ fn a_report_does_not_need_good_files() {
     std::fs::write(d.path().join("set/b.png"), b"text").unwrap();
     let census = report(d.path())["census"].clone();
     assert_eq!((&census["train"], &census["skipped"][0]["samples"]), (&0.into(), &1.into()));
+    // One picture a class: labels, and none to hold out.
+    for class in ["x", "y", "z"] {
+        let folder = d.path().join("set").join(class);
+        std::fs::create_dir(&folder).unwrap();
+        image::RgbImage::new(20, 20).save(folder.join("1.png")).unwrap();
+    }
+    let warnings = report(d.path())["warnings"].to_string();
+    assert!(warnings.contains("too small to hold a sample out"), "{warnings}");
 }
 
 #[test]

@@ -213,14 +213,21 @@ impl Census {
         if let Some(leaked) = &self.leaked {
             warnings.push(format!("{}: probes are too good", told(leaked)));
         }
-        for column in &self.columns {
+        let is_both = |column: &Column| {
+            column.classes.iter().any(|c| c.train > 0)
+                && column.classes.iter().any(|c| c.held_out > 0)
+        };
+        if self.columns.first().is_some_and(|column| !is_both(column)) {
+            warnings.push(self.why_no_probe());
+        }
+        for column in self.columns.iter().filter(|column| is_both(column)) {
             let few: Vec<&str> = column
                 .classes
                 .iter()
                 .filter(|c| c.train == 0 || c.held_out == 0)
                 .map(|c| c.name.as_str())
                 .collect();
-            if !few.is_empty() && few.len() < column.classes.len() {
+            if !few.is_empty() {
                 let more = few.len().saturating_sub(NAMED);
                 let and = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let named = few.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
