@@ -363,6 +363,27 @@ fn sizes_that_were_never_filled_in_do_not_matter() {
 }
 
 #[test]
+fn sizes_of_aiff_do_not_matter_either() {
+    let tone = sine(440.0, 16000, 16000);
+    let aiff = |form: u32, sound: u32| {
+        let mut bytes = [b"FORM".as_slice(), &form.to_be_bytes(), b"AIFFCOMM"].concat();
+        bytes.extend(18u32.to_be_bytes());
+        bytes.extend([0, 1, 0, 0, 0x3e, 0x80, 0, 16]);
+        // 16,000 as an 80-bit float.
+        bytes.extend([0x40, 0x0c, 0xfa, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend([b"SSND".as_slice(), &sound.to_be_bytes(), &[0; 8]].concat());
+        bytes.extend(tone.iter().flat_map(|v| ((v * 32767.0) as i16).to_be_bytes()));
+        samples_of("a.aiff", &bytes)
+    };
+    let good = aiff(46 + 32000, 8 + 32000);
+    assert_eq!(good.len(), 16000);
+    assert!(strength(&good, 440.0, 16000.0) > 0.45);
+    for (form, sound) in [(0, 0), (u32::MAX, u32::MAX), (12, 8 + 64000)] {
+        assert_eq!(aiff(form, sound), good, "{form} {sound}");
+    }
+}
+
+#[test]
 fn channels_that_cancel_and_samples_beyond_full_scale_are_told() {
     let tone = sine(440.0, 16000, 16000);
     let inverted: Vec<f32> = tone.iter().map(|v| -v).collect();
