@@ -16,8 +16,8 @@ const MAX_FILE: u64 = 1 << 30;
 /// Limit, in bytes, of decoded pixels, and of a decoder's own allocations: 178 megapixels of RGB. A file of a few
 /// bytes can claim any size.
 pub(crate) const MAX_BYTES: u64 = 1 << 29;
-/// The same for animations, whose decoders hold a canvas beside the frame.
-const MAX_ANIMATION: u64 = 1 << 28;
+/// The same for GIF and WebP, whose decoders take more than four times the memory of the pixels.
+const MAX_ANIMATION: u64 = 192 << 20;
 
 /// What is seen through transparent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -186,7 +186,7 @@ pub(crate) fn is_known(start: &[u8]) -> bool {
     tiff::is_tiff(start) || image::guess_format(start).is_ok_and(|format| format.reading_enabled())
 }
 
-pub(crate) const TOO_LARGE: &str = "the picture is too large: at most 32768 pixels a side and 512 MiB of pixels (256 of GIF and WebP) can be read";
+pub(crate) const TOO_LARGE: &str = "the picture is too large: at most 32768 pixels a side and 512 MiB of pixels (192 of GIF and WebP) can be read";
 
 /// A decoder's message in one line.
 fn plain(error: ImageError) -> String {
