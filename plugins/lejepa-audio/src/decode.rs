@@ -63,7 +63,7 @@ fn segment(
 ) -> Result<Decoded<Waveform>, String> {
     let mut file = Recording::open(blob)?;
     let keep = (limits.seconds * f64::from(file.rate())).ceil() as usize;
-    let (frames, segment) = match file.length().filter(|&frames| frames > keep) {
+    let (frames, segment) = match file.length_above(keep)? {
         Some(frames) => {
             let segment = file.read(window.start(frames, keep), keep, true)?;
             if segment.len() < keep {
@@ -120,9 +120,11 @@ fn mono(mut planes: Vec<Vec<f32>>, downmix: Downmix) -> (Vec<f32>, Vec<String>) 
             "samples far beyond full scale (above {LOUDEST}, where 1 is full): floats at the scale of integers?"
         ));
     }
+    if planes.len() <= 1 {
+        return (planes.pop().unwrap_or_default(), remarks);
+    }
     let energies: Vec<f64> = planes.iter().map(|plane| energy(plane)).collect();
     let mixed = match downmix {
-        _ if planes.len() <= 1 => planes.pop().unwrap_or_default(),
         Downmix::First => planes.swap_remove(0),
         Downmix::Loudest => {
             // The first of equals, so that the choice does not depend on rounding.

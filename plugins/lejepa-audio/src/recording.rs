@@ -77,8 +77,10 @@ pub(crate) struct Recording<'a> {
     time_base: Option<TimeBase>,
     /// Length in samples per channel, as the header claims it.
     total: Option<usize>,
-    /// Whether the header's length is that of the file, so that it may cut the last packet.
+    /// Whether the header's length may cut the last packet: not where it is an estimate.
     is_exact: bool,
+    is_ogg: bool,
+    blob: &'a Blob<'a>,
     is_mpeg: bool,
     /// Samples at the start that the decoder needs to settle, where neither demuxer nor decoder drops them.
     delay: Option<usize>,
@@ -93,7 +95,7 @@ struct Opened {
 }
 
 impl<'a> Recording<'a> {
-    pub(crate) fn open(blob: &'a Blob<'_>) -> Result<Self, String> {
+    pub(crate) fn open(blob: &'a Blob<'a>) -> Result<Self, String> {
         let say = |e: io::Error| e.to_string();
         let length = blob.len().map_err(say)?;
         let spliced = container::mended(blob.open().map_err(say)?, length).map_err(say)?;
@@ -113,15 +115,25 @@ impl<'a> Recording<'a> {
         let is_ogg = reader.format_info().short_name == "ogg";
         let Opened { decoder, rate, total, delay } = open_track(track, is_ogg)?;
         let (track, time_base) = (track.id, track.time_base);
-        let again =
-            || container::mended(blob.open().map_err(say)?, blob.len().map_err(say)?).map_err(say);
         let is_mpeg = matches!(reader.format_info().short_name, "mp1" | "mp2" | "mp3");
-        let is_exact = if is_mpeg {
-            container::mpeg_length_is_exact(&mut again()?, length).map_err(say)?
-        } else {
-            !is_ogg || !container::ogg_is_chained(again()?).map_err(say)?
+        let is_exact = !is_mpeg || {
+            let mut file = container::mended(blob.open().map_err(say)?, blob.len().map_err(say)?);
+            container::mpeg_length_is_exact(file.as_mut().map_err(|e| e.to_string())?, length)
+                .map_err(say)?
         };
-        Ok(Self { reader, decoder, track, rate, time_base, total, is_exact, is_mpeg, delay })
+        Ok(Self {
+            reader,
+            decoder,
+            track,
+            rate,
+            time_base,
+            total,
+            is_exact,
+            is_ogg,
+            blob,
+            is_mpeg,
+            delay,
+        })
     }
 
     /// Samples per second that positions and lengths are counted in.
@@ -129,9 +141,15 @@ impl<'a> Recording<'a> {
         self.rate
     }
 
-    /// Length in samples, where the header knows it.
-    pub(crate) fn length(&self) -> Option<usize> {
-        self.total.filter(|_| self.is_exact)
+    /// Length in samples, where the header knows it and it is more than `least`. A shorter one is found by
+    /// reading, without a walk over the pages of an Ogg file.
+    pub(crate) fn length_above(&self, least: usize) -> Result<Option<usize>, String> {
+        let Some(total) = self.total.filter(|&total| total > least && self.is_exact) else {
+            return Ok(None);
+        };
+        let is_chained = || container::ogg_is_chained(self.blob.open()?);
+        let is_chained = self.is_ogg && is_chained().map_err(|e| e.to_string())?;
+        Ok((!is_chained).then_some(total))
     }
 
     /// A time stamp in samples.

@@ -26,8 +26,15 @@ pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Option<Raw>, String> {
         decoder.decode_headers().map_err(|e| damaged(&e))?;
         Ok(decoder)
     };
-    let lenient = options().set_strict_mode(false);
-    let decoder = open(lenient)?;
+    // Cameras leave bytes between segments, which strict headers refuse and pixels do not depend on.
+    let strict = options().set_strict_mode(true);
+    let (mut decoder, options) = match open(strict) {
+        Ok(decoder) => (decoder, strict),
+        Err(_) => {
+            let lenient = options().set_strict_mode(false);
+            (open(lenient)?, lenient)
+        }
+    };
     let (width, height) = decoder.dimensions().ok_or("has no size")?;
     if width > MAX_SIDE as usize || height > MAX_SIDE as usize {
         return Err(TOO_LARGE.into());
@@ -39,12 +46,7 @@ pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Option<Raw>, String> {
     };
     let exif = decoder.exif().map(|exif| exif.to_vec());
     let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
-    // Cameras leave bytes between segments, which strict headers refuse and pixels do not depend on.
-    let options = options().set_strict_mode(true).jpeg_set_out_colorspace(space);
-    let mut decoder = match open(options) {
-        Ok(decoder) => decoder,
-        Err(_) => open(lenient.jpeg_set_out_colorspace(space))?,
-    };
+    decoder.set_options(options.jpeg_set_out_colorspace(space));
     let pixels = decoder.decode().map_err(|e| damaged(&e))?;
     let (width, height) = (width as u32, height as u32);
     let image = match space {

@@ -77,14 +77,7 @@ pub(crate) fn decode(file: impl Read + Seek, range: Range) -> Result<Option<Raw>
         ImageBuffer::from_raw(width, height, bytes).map(DynamicImage::ImageRgb8)
     } else {
         match result {
-            DecodingResult::U8(bytes) => {
-                return Ok(Some(Raw {
-                    image: of_bytes(width, height, channels, bytes).ok_or(WRONG_SIZE)?,
-                    bits: bits.into(),
-                    orientation,
-                    remarks,
-                }));
-            }
+            DecodingResult::U8(bytes) => of_bytes(width, height, channels, bytes),
             DecodingResult::U16(mut words) => {
                 remarks.extend(levels::stretch(&mut words, channels, colours < channels, range));
                 of_words(width, height, channels, words)

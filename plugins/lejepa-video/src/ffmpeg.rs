@@ -51,17 +51,17 @@ fn decode_file(
     start_library()?;
     let video = Video::open(path, limits)?;
     let timing = video.timing();
-    let facts = |frames: usize, clip: &Clip| {
+    let (width, height) = video.shown;
+    let facts = |frames: usize| {
         let facts = Facts::new().number("frames", frames as f64);
         let facts = match timing.rate {
             rate if rate > 0.0 => facts.number("frames per second", rate),
             _ => facts,
         };
-        let (width, height) = video_size(path).unwrap_or((clip.width(), clip.height()));
-        facts.number("width", width as f64).number("height", height as f64)
+        facts.number("width", width.into()).number("height", height.into())
     };
     let whole = |clip: Clip| {
-        let facts = facts(clip.frames().len(), &clip);
+        let facts = facts(clip.frames().len());
         clip.decoded(true).with_facts(facts)
     };
     if timing.is_exact && timing.frames <= limits.max_frames {
@@ -91,18 +91,7 @@ fn decode_file(
         // The file is shorter than its header says.
         Video::open(path, limits)?.collect(limits)?
     };
-    let facts = facts(frames, &clip);
-    Ok(clip.decoded(false).with_facts(facts))
-}
-
-/// Width and height of the frames as they are shown.
-fn video_size(path: &Path) -> Option<(usize, usize)> {
-    let (reader, stream) = stream::open(path).ok()?;
-    let stream = reader.input.stream(stream)?;
-    let (width, height) = shown_size(&stream).ok()?;
-    let (_, width, height) =
-        Orientation::of(&stream).apply(Vec::new(), width as usize, height as usize);
-    Some((width, height))
+    Ok(clip.decoded(false).with_facts(facts(frames)))
 }
 
 /// Initialises FFmpeg once. Its log goes to `tracing`, which discards it without a subscriber; failures
@@ -120,6 +109,8 @@ struct Video {
     stream: usize,
     draining: bool,
     orientation: Orientation,
+    /// Width and height of the frames as they are shown, before they are scaled down.
+    shown: (u32, u32),
     /// Seconds of a unit of the time stamps of packets. Frames have those of the decoder.
     time_base: f64,
 }
@@ -146,8 +137,9 @@ impl Video {
         let (w, h) = kept_size(width, height, limits.size)?;
         let decoder = DecoderSplit::new(&reader, index, Some(Resize::Exact(w, h)), None)
             .map_err(|e| reason(&e))?;
+        let shown = orientation.size(width, height);
         let time_base = ratio(stream.time_base());
-        Ok(Self { reader, decoder, stream: index, draining: false, orientation, time_base })
+        Ok(Self { reader, decoder, stream: index, draining: false, orientation, shown, time_base })
     }
 
     fn timing(&self) -> Timing {

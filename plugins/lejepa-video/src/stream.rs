@@ -87,6 +87,11 @@ impl Orientation {
         (is_turn([a, c]) && is_turn([b, d]) && is_turn([a, b])).then_some(Self(matrix))
     }
 
+    /// Width and height as they are shown.
+    pub(crate) fn size<T>(self, width: T, height: T) -> (T, T) {
+        if self.0[0][0] == 0 { (height, width) } else { (width, height) }
+    }
+
     /// The pixels of an RGB frame as they are shown, and their width and height.
     pub(crate) fn apply(
         self,
@@ -102,8 +107,7 @@ impl Orientation {
             (if across < 0 { w - 1 } else { 0 }) + (if down < 0 { h - 1 } else { 0 })
         };
         let [columns, rows] = self.0;
-        let (out_width, out_height) =
-            if columns[0] == 0 { (height, width) } else { (width, height) };
+        let (out_width, out_height) = self.size(width, height);
         let mut out = vec![0; pixels.len()];
         for (at, pixel) in pixels.chunks_exact(3).enumerate() {
             let (x, y) = ((at % width) as i64, (at / width) as i64);
