@@ -105,12 +105,6 @@ fn test(more: &[String]) -> Result<(), String> {
     custom_modality()
 }
 
-/// Formats that `fuzz` tries where none is named.
-const FORMATS: [&str; 14] = [
-    "jpg", "png", "tif", "webp", "gif", "wav", "flac", "mp3", "ogg", "opus", "m4a", "mp4", "mkv",
-    "webm",
-];
-
 /// Damaged files of each format in a process of its own, so that an abort is found too.
 fn fuzz(words: &[String]) -> Result<(), String> {
     let (mut minutes, mut formats) = ("10".to_string(), Vec::new());
@@ -119,18 +113,21 @@ fn fuzz(words: &[String]) -> Result<(), String> {
         if word == "--minutes" {
             minutes = words.next().ok_or("--minutes needs a number")?.clone();
         } else {
-            formats.push(word.as_str());
+            formats.push(word.clone());
         }
-    }
-    if formats.is_empty() {
-        formats.extend(FORMATS);
     }
     let example = ["build", "--release", "--package", "lejepa-cli", "--example", "fuzz_decoders"];
     run(cargo(&example).args(["--features", "ffmpeg"]))?;
     let program = target().join("release/examples/fuzz_decoders");
-    let failed: Vec<&str> = formats
+    if formats.is_empty() {
+        let listed = Command::new(&program).arg("--list").output();
+        let listed = listed.map_err(|e| format!("{}: {e}", program.display()))?;
+        formats
+            .extend(String::from_utf8_lossy(&listed.stdout).split_whitespace().map(String::from));
+    }
+    let failed: Vec<String> = formats
         .into_iter()
-        .filter(|format| run(Command::new(&program).args([format, minutes.as_str()])).is_err())
+        .filter(|format| run(Command::new(&program).args([format, &minutes])).is_err())
         .collect();
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
 }

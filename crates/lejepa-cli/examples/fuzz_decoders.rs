@@ -54,7 +54,11 @@ const MEMORY: u64 = 1 << 30;
 fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let format = words.first().map_or("", String::as_str);
-    let known = || FORMATS.map(|(name, _)| name).join(", ");
+    let known = || FORMATS.map(|(name, _)| name).join(" ");
+    if format == "--list" {
+        println!("{}", known());
+        return Ok(());
+    }
     let Some((_, modality)) = FORMATS.into_iter().find(|(name, _)| *name == format) else {
         return Err(
             format!("usage: fuzz_decoders FORMAT MINUTES [SEED]; formats: {}", known()).into()

@@ -84,6 +84,18 @@ pub enum TrainError {
         /// Name and reason of the last one.
         last: String,
     },
+    /// So many samples turned bad that no batch is left.
+    #[error(
+        "fewer than a batch of {batch} of {total} samples are still usable; the last that is not: {last}"
+    )]
+    TooFewLeft {
+        /// How many there were.
+        total: usize,
+        /// Samples of a step.
+        batch: usize,
+        /// Name and reason of the last bad one.
+        last: String,
+    },
     /// Data at another place are not those of the run.
     #[error(
         "these are not the data of the run: it has {theirs} samples to train on, here are {ours}, or other names"
@@ -162,6 +174,9 @@ impl TrainError {
             }
             Self::TooManyBad { .. } => {
                 Some("all steps are saved; repair the data, or resume with a higher data.max_bad".into())
+            }
+            Self::TooFewLeft { .. } => {
+                Some("all steps are saved; see whether the data are still in their place, and resume".into())
             }
             Self::OtherData { .. } => Some(
                 "data.source has to hold the same files below it; train.init starts a new run from the weights".into(),

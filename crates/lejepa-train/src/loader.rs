@@ -11,19 +11,16 @@ use lejepa_core::{Error, Purpose, ViewSource};
 
 use crate::batch::Batch;
 use crate::guard::{catch_panics, guarded};
+use crate::order::ATTEMPTS;
 use crate::order::Order;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
-
-/// Tries for a bad sample's replacement before the batch is given up.
-const ATTEMPTS: u64 = 64;
 
 /// Makes the batch of some places of one step, or of all of them. A sample that cannot be used is
 /// replaced by another one.
 ///
 /// # Errors
-/// The last sample's error where no replacement is usable either, or any error that is not about a
-/// single sample.
+/// [`TrainError::TooFewLeft`] where no sample is usable, or any error that is not about a single sample.
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
@@ -68,7 +65,12 @@ pub fn make_batch(
                     all.push(views);
                     break;
                 }
-                Err(error @ Error::Sample { .. }) if attempt < ATTEMPTS => {
+                Err(error @ Error::Sample { .. }) => {
+                    let total = order.indices().len();
+                    if attempt > ATTEMPTS + total as u64 {
+                        let last = error.to_string();
+                        return Err(TrainError::TooFewLeft { total, batch: order.batch(), last });
+                    }
                     let (bad, error) = culprit(source, index, &companions, error);
                     replaced.push(Skipped::new(source, bad, error));
                     attempt += 1;

@@ -7,6 +7,9 @@ use lejepa_core::{Purpose, Seed};
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
+/// Random tries for a bad sample's replacement before all samples are tried in turn.
+pub(crate) const ATTEMPTS: u64 = 64;
+
 /// Chunks whose samples are shuffled together.
 const CHUNKS_TOGETHER: usize = 8;
 
@@ -170,9 +173,18 @@ impl Order {
         all
     }
 
-    /// The sample that stands in for a bad one: the same for the same step and place.
+    /// The sample that stands in for a bad one: the same for the same step and place. After some attempts each
+    /// sample has its turn, so that one that can be used is found where there is any.
     pub(crate) fn replacement(&self, step: u64, place: usize, attempt: u64) -> usize {
-        self.draw(Purpose::Replacement, &[step, place as u64, attempt], usize::MAX)
+        let random = attempt.min(ATTEMPTS);
+        let drawn = self.draw(Purpose::Replacement, &[step, place as u64, random], usize::MAX);
+        match (attempt - random) as usize {
+            0 => drawn,
+            turn => {
+                let at = self.indices.partition_point(|&index| index < drawn);
+                self.indices[(at + turn) % self.indices.len()]
+            }
+        }
     }
 
     /// The companions of a sample: the same for the same address.

@@ -162,15 +162,15 @@ impl<'a> Run<'a> {
         }
         let (bad, total) = (loader.bad(), self.order.indices().len());
         let limit = self.resolved.settings().data.max_bad;
-        match batch.replaced().last() {
-            Some(s) if bad as f64 > limit * total as f64 => Err(TrainError::TooManyBad {
-                bad,
-                total,
-                limit,
-                last: format!("{}: {}", s.name, s.reason),
-            }),
-            _ => Ok(batch),
+        let Some(last) = batch.replaced().last() else { return Ok(batch) };
+        let last = format!("{}: {}", last.name, last.reason);
+        if bad as f64 > limit * total as f64 {
+            return Err(TrainError::TooManyBad { bad, total, limit, last });
         }
+        if total.saturating_sub(bad) < self.order.batch() {
+            return Err(TrainError::TooFewLeft { total, batch: self.order.batch(), last });
+        }
+        Ok(batch)
     }
 
     /// Whether the step after which `done` are done is logged. Independent of when checkpoints are due and of

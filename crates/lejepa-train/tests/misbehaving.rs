@@ -154,6 +154,19 @@ fn more_than_the_allowed_share_stops_the_run() {
 }
 
 #[test]
+fn bad_samples_never_end_a_run_until_fewer_than_a_batch_are_left() {
+    let (outcome, one) = go(&["fickle.bad=40", "data.workers=1"]);
+    assert_eq!(outcome.unwrap().skipped.len(), 40);
+    assert_eq!(one.losses.len(), 20);
+    assert_eq!(one.losses, go(&["fickle.bad=40", "data.workers=3"]).1.losses);
+    for bad in ["fickle.bad=41", "fickle.bad=50"] {
+        let error = go(&[bad]).0.unwrap_err();
+        let is_right = matches!(error, TrainError::TooFewLeft { total: 50, batch: 10, .. });
+        assert!(is_right && error.hint().is_some(), "{bad}: {error}");
+    }
+}
+
+#[test]
 fn what_turned_bad_is_remembered_across_an_interruption() {
     let d = tempfile::tempdir().unwrap();
     let run = RunDir::create(&d.path().join("r")).unwrap();

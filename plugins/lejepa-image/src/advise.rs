@@ -39,11 +39,15 @@ struct Seen {
     side: usize,
     /// Share of pictures with a grey value in every pixel, but for a few.
     grey: f64,
+    /// Median number of channels.
+    channels: usize,
     /// Median share of the variance of a picture that two levels of luma explain (Otsu 1979): 1 for two
     /// flat areas, 0.64 for a normal distribution.
     two_level: f64,
-    /// Mean and standard deviation of each channel, of the luma first.
-    moments: [[f64; 2]; 4],
+    /// Mean and standard deviation of the luma.
+    luma: [f64; 2],
+    /// Mean and standard deviation of each channel.
+    moments: Vec<[f64; 2]>,
 }
 
 fn luma(pixel: &[u8]) -> f64 {
@@ -80,8 +84,8 @@ fn two_level(picture: &Picture) -> f64 {
 }
 
 fn is_grey(picture: &Picture) -> bool {
-    if picture.channels() == 1 {
-        return true;
+    if picture.channels() != 3 {
+        return picture.channels() == 1;
     }
     let coloured = |p: &&[u8]| p.iter().max().zip(p.iter().min()).is_some_and(|(a, b)| a - b > 12);
     let count = picture.pixels().chunks_exact(3).filter(coloured).count();
@@ -90,42 +94,64 @@ fn is_grey(picture: &Picture) -> bool {
 
 /// `None` where none can be read.
 fn look(pictures: impl Iterator<Item = Picture>) -> Option<Seen> {
-    let (mut sides, mut levels, mut grey) = (Vec::new(), Vec::new(), 0usize);
-    let mut sums = [[0f64; 2]; 4];
+    let (mut sides, mut levels, mut channels, mut grey) = (vec![], vec![], vec![], 0usize);
+    let (mut lumas, mut sums) = (Sums::default(), Vec::<Sums>::new());
     for picture in pictures {
         sides.push(picture.width().min(picture.height()));
         levels.push(two_level(&picture));
+        channels.push(picture.channels());
         grey += usize::from(is_grey(&picture));
-        let mut own = [[0f64; 2]; 4];
-        let mut add = |channel: usize, value: f64| {
-            own[channel][0] += value / 255.0;
-            own[channel][1] += (value / 255.0).powi(2);
-        };
-        for pixel in picture.pixels().chunks_exact(picture.channels()) {
-            add(0, luma(pixel));
-            for channel in 0..3 {
-                add(channel + 1, f64::from(pixel[channel.min(pixel.len() - 1)]));
-            }
-        }
-        let pixels = (picture.width() * picture.height()) as f64;
-        for (sum, own) in sums.iter_mut().flatten().zip(own.iter().flatten()) {
-            *sum += own / pixels;
+        let (pixels, count) = (picture.pixels(), picture.channels());
+        lumas.add(pixels.chunks_exact(count).map(luma));
+        // A grey picture counts for each colour.
+        let shown = if count == 1 { 3 } else { count };
+        sums.resize(sums.len().max(shown), Sums::default());
+        for (channel, sums) in sums.iter_mut().enumerate().take(shown) {
+            let own = pixels.iter().skip(channel % count).step_by(count);
+            sums.add(own.map(|v| f64::from(*v)));
         }
     }
     let count = sides.len() as f64;
     if sides.is_empty() {
         return None;
     }
-    let moments = sums.map(|[sum, squares]| {
-        let mean = sum / count;
-        [mean, (squares / count - mean * mean).max(0.0).sqrt().max(0.02)]
-    });
     Some(Seen {
         side: median(sides),
         grey: grey as f64 / count,
+        channels: median(channels),
         two_level: median(levels),
-        moments,
+        luma: lumas.moments(),
+        moments: sums.iter().map(Sums::moments).collect(),
     })
+}
+
+/// Sums over pictures of the mean value and of the mean square of their pixels.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    pictures: f64,
+    mean: f64,
+    square: f64,
+}
+
+impl Sums {
+    /// Adds the pixels of a picture, 0 to 255.
+    fn add(&mut self, values: impl Iterator<Item = f64>) {
+        let (mut count, mut sum, mut square) = (0.0, 0.0, 0.0);
+        for value in values {
+            count += 1.0;
+            sum += value / 255.0;
+            square += (value / 255.0).powi(2);
+        }
+        self.pictures += 1.0;
+        self.mean += sum / count;
+        self.square += square / count;
+    }
+
+    /// Mean and standard deviation; the latter is at least 0.02, so that a constant is not divided by 0.
+    fn moments(&self) -> [f64; 2] {
+        let mean = self.mean / self.pictures;
+        [mean, (self.square / self.pictures - mean * mean).max(0.0).sqrt().max(0.02)]
+    }
 }
 
 /// The nearest multiple of 4, which two halvings divide, from 8.
@@ -139,7 +165,9 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
     let at = survey.context();
     let small = seen.side <= 96;
     let is_two_level = seen.two_level >= 0.85;
+    let is_spectral = !matches!(seen.channels, 1 | 3);
     let preset = match at.preset {
+        AUTO if is_spectral => "scientific",
         AUTO if seen.grey > 0.98 && is_two_level => "glyph",
         AUTO if is_two_level => "flat",
         AUTO if small => "small",
@@ -164,16 +192,22 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
     };
     advice.set_numbers("image.global_scale", global_scale, &*why);
     advice.set_numbers("image.local_scale", local_scale, why);
-    if seen.grey > 0.98 {
+    let is_luma = seen.grey > 0.98;
+    if is_luma {
         advice.set("image.channels", 1, "the pictures are grey");
+    } else if is_spectral {
+        advice.set("image.channels", seen.channels as i64, "the pictures have as many");
     } else {
         let why = format!("{:.0} % of the pictures have colours", 100.0 * (1.0 - seen.grey));
         advice.set("image.channels", 3, why);
     }
-    let is_luma = seen.grey > 0.98;
-    let of = |i: usize| [1, 2, 3].map(|c| seen.moments[if is_luma { 0 } else { c }][i]);
-    advice.set_numbers("image.mean", of(0), "measured");
-    advice.set_numbers("image.std", of(1), "measured");
+    let moments = match () {
+        () if is_luma => vec![seen.luma; 3],
+        () if is_spectral => seen.moments[..seen.channels.min(seen.moments.len())].to_vec(),
+        () => seen.moments[..3].to_vec(),
+    };
+    advice.set_numbers("image.mean", moments.iter().map(|m| m[0]), "measured");
+    advice.set_numbers("image.std", moments.iter().map(|m| m[1]), "measured");
     if side <= 48 {
         advice.set("image.blur", 0.0, "nothing to blur in so few pixels");
     }
@@ -247,11 +281,11 @@ mod tests {
     fn moments_are_those_of_all_pixels() {
         let one = picture(8, |i| if i % 2 == 0 { [255, 0, 51] } else { [0, 0, 51] });
         let seen = look([one.clone(), one].into_iter()).unwrap();
-        let [_, red, green, blue] = seen.moments;
+        let [red, green, blue] = seen.moments[..] else { panic!("{seen:?}") };
         assert!((red[0] - 0.5).abs() < 1e-9 && (red[1] - 0.5).abs() < 1e-9);
         // A constant channel is not divided by 0.
         assert!(green == [0.0, 0.02] && (blue[0] - 0.2).abs() < 1e-9);
-        assert_eq!((seen.side, seen.grey), (8, 0.0));
+        assert_eq!((seen.side, seen.grey, seen.channels), (8, 0.0, 3));
         assert!(look(std::iter::empty()).is_none());
     }
 }

@@ -47,7 +47,7 @@ pub(crate) fn contrast(planes: &mut [f32], channels: usize, factor: f32) {
             .zip(planes.chunks_exact(count))
             .map(|(w, plane)| w * sum(plane))
             .sum::<f32>(),
-        _ => sum(planes),
+        _ => sum(planes) / channels as f32,
     } / count as f32;
     let shift = mean * (1.0 - factor);
     planes.iter_mut().for_each(|x| *x = (*x * factor + shift).clamp(0.0, 1.0));
@@ -189,6 +189,17 @@ mod tests {
         let mut y = vec![0.2, 0.5, 0.9];
         solarize(&mut y);
         assert!(close(&y, &[0.2, 0.5, 0.1]));
+    }
+
+    #[test]
+    fn contrast_of_any_number_of_channels_is_about_their_mean() {
+        for channels in [1, 2, 5] {
+            let original = noise(channels * 25);
+            let mut flat = original.clone();
+            contrast(&mut flat, channels, 0.0);
+            let mean = original.iter().sum::<f32>() / original.len() as f32;
+            assert!(flat.iter().all(|x| (x - mean).abs() < 1e-5), "{channels}");
+        }
     }
 
     #[test]

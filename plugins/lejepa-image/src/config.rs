@@ -1,10 +1,11 @@
 //! The `[image]` section of the configuration.
 
 use lejepa_core::Result;
-use lejepa_core::config::check::{ascending, ensure, one_of, within};
+use lejepa_core::config::check::{ascending, ensure, within};
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{Background, DecodeOptions};
+use crate::decode::{Background, DecodeOptions, Pages};
+use crate::picture::MAX_CHANNELS;
 
 /// How images are read and how views are made of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,12 +43,11 @@ pub struct ImageConfig {
     pub brightness: f64,
     /// Largest relative change of contrast by the jitter, 0 to 1.
     pub contrast: f64,
-    /// Largest relative change of saturation by the jitter, 0 to 1. No effect on views of one channel.
+    /// Largest relative change of saturation by the jitter, 0 to 1. Only of RGB.
     pub saturation: f64,
-    /// Largest shift of the hue by the jitter, 0 to 0.5 of a full turn. No effect on views of one
-    /// channel.
+    /// Largest shift of the hue by the jitter, 0 to 0.5 of a full turn. Only of RGB.
     pub hue: f64,
-    /// Probability of conversion to greyscale, 0 to 1. No effect on views of one channel.
+    /// Probability of conversion to greyscale, 0 to 1. Only of RGB.
     pub grey: f64,
     /// Probability of Gaussian blur, 0 to 1.
     pub blur: f64,
@@ -56,20 +56,23 @@ pub struct ImageConfig {
     pub sigma: [f64; 2],
     /// Probability of solarisation (inverting all values of at least 0.5), 0 to 1.
     pub solarize: f64,
-    /// Channels of a view: 1 (luma) or 3 (RGB).
+    /// Channels of a view: 1 (luma), 3 (RGB), or up to 64 that all files have to have.
     pub channels: usize,
-    /// Mean subtracted from each channel, where 0 is black and 1 is white; -10 to 10. With one channel
-    /// only the first applies.
-    pub mean: [f64; 3],
-    /// Standard deviation that each channel is divided by, 0.001 to 100. With one channel only the
-    /// first applies.
-    pub std: [f64; 3],
+    /// Mean subtracted from each channel, where 0 is black and 1 is white; -10 to 10. The last value holds
+    /// for all further channels.
+    pub mean: Vec<f64>,
+    /// Standard deviation that each channel is divided by, 0.001 to 100. The last value holds for all further
+    /// channels.
+    pub std: Vec<f64>,
     /// Longest side, in pixels, of decoded images; larger ones are scaled down once. At least 16, or 0
     /// to keep the full size.
     pub max_side: usize,
     /// What is seen through transparent pixels: `white`, `black`, or `auto`, white behind what is dark and black
     /// behind what is light.
     pub background: Background,
+    /// Which pages of a stack are read: the `first`; `any`, another one each time and the middle one for
+    /// evaluation; or all of them as `channels`.
+    pub pages: Pages,
     /// Values of black and white in files of more than 8 bits; equal ones mean what each file holds: the bits
     /// in use, 0 to 1 or 0 to 255 for floats, or else its smallest and largest value.
     pub range: [f64; 2],
@@ -100,10 +103,11 @@ impl Default for ImageConfig {
             sigma: [0.1, 2.0],
             solarize: 0.2,
             channels: 3,
-            mean: [0.485, 0.456, 0.406],
-            std: [0.229, 0.224, 0.225],
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
             max_side: 512,
             background: Background::Auto,
+            pages: Pages::First,
             range: [0.0, 0.0],
         }
     }
@@ -112,7 +116,17 @@ impl Default for ImageConfig {
 impl ImageConfig {
     pub(crate) fn decode_options(&self) -> DecodeOptions {
         let [black, white] = self.range;
-        DecodeOptions { background: self.background, range: (black != white).then_some(self.range) }
+        let range = (black != white).then_some(self.range);
+        DecodeOptions { background: self.background, pages: self.pages, range }
+    }
+
+    /// Mean and standard deviation of each channel.
+    pub(crate) fn moments(&self) -> (Vec<f64>, Vec<f64>) {
+        let all = |values: &[f64]| {
+            let value = |c| values.get(c).or(values.last()).copied().unwrap_or(0.5);
+            (0..self.channels).map(value).collect()
+        };
+        (all(&self.mean), all(&self.std))
     }
 
     /// Refuses values out of range.
@@ -124,8 +138,8 @@ impl ImageConfig {
     /// use lejepa_image::ImageConfig;
     ///
     /// ImageConfig::default().validate()?;
-    /// let error = ImageConfig { channels: 2, ..ImageConfig::default() }.validate().unwrap_err();
-    /// assert!(error.to_string().ends_with("`image.channels`: must be 1 or 3, got 2"));
+    /// let error = ImageConfig { channels: 0, ..ImageConfig::default() }.validate().unwrap_err();
+    /// assert!(error.to_string().contains("`image.channels`"));
     /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn validate(&self) -> Result<()> {
@@ -150,10 +164,14 @@ impl ImageConfig {
         within("image.blur", self.blur, 0.0..=1.0)?;
         ascending("image.sigma", self.sigma, 0.01..=10.0)?;
         within("image.solarize", self.solarize, 0.0..=1.0)?;
-        one_of("image.channels", self.channels, &[1, 3])?;
-        for (mean, std) in self.mean.into_iter().zip(self.std) {
-            within("image.mean", mean, -10.0..=10.0)?;
-            within("image.std", std, 0.001..=100.0)?;
+        within("image.channels", self.channels, 1..=MAX_CHANNELS)?;
+        for (key, values, range) in
+            [("image.mean", &self.mean, -10.0..=10.0), ("image.std", &self.std, 0.001..=100.0)]
+        {
+            let count = values.len();
+            let reason = format_args!("must be 1 to {MAX_CHANNELS} numbers, got {count}");
+            ensure(key, (1..=MAX_CHANNELS).contains(&count), reason)?;
+            values.iter().try_for_each(|value| within(key, *value, range.clone()))?;
         }
         let [black, white] = self.range;
         let reason = format_args!(
@@ -196,9 +214,11 @@ mod tests {
             ("blur", ImageConfig { blur: -1.0, ..ok.clone() }),
             ("sigma", ImageConfig { sigma: [0.0, 1.0], ..ok.clone() }),
             ("solarize", ImageConfig { solarize: 1.5, ..ok.clone() }),
-            ("channels", ImageConfig { channels: 2, ..ok.clone() }),
-            ("mean", ImageConfig { mean: [1e300; 3], ..ok.clone() }),
-            ("std", ImageConfig { std: [0.0; 3], ..ok.clone() }),
+            ("channels", ImageConfig { channels: 65, ..ok.clone() }),
+            ("mean", ImageConfig { mean: vec![1e300; 3], ..ok.clone() }),
+            ("mean", ImageConfig { mean: vec![], ..ok.clone() }),
+            ("std", ImageConfig { std: vec![0.0; 3], ..ok.clone() }),
+            ("std", ImageConfig { std: vec![1.0; 65], ..ok.clone() }),
             ("range", ImageConfig { range: [1.0, 0.0], ..ok.clone() }),
             ("max_side", ImageConfig { max_side: 3, ..ok }),
         ] {

@@ -86,11 +86,11 @@ pub(crate) fn between(rng: &mut impl Rng, range: [f64; 2]) -> f64 {
 
 /// Cuts `area` and resizes it to `side`×`side` with an antialiased bilinear filter.
 ///
-/// Returns `channels` planes of `side²` values in 0..=1. Grey pictures are repeated over three channels;
-/// of colour pictures a single channel is the luma.
+/// Returns `channels` planes of `side²` values in 0..=1. Grey pictures are repeated over all channels;
+/// of colour pictures a single channel is the luma. Any other number of channels has to agree.
 ///
 /// # Errors
-/// A one-line reason where the area is not inside the picture.
+/// A one-line reason where the area is not inside the picture, or its channels do not agree.
 ///
 /// ```
 /// use lejepa_image::Picture;
@@ -111,6 +111,12 @@ pub fn resize(
     side: usize,
     channels: usize,
 ) -> Result<Vec<f32>, String> {
+    let has = picture.channels();
+    if has != channels && has != 1 && (has, channels) != (3, 1) {
+        return Err(format!(
+            "has {has} channels, where views have {channels}: set channels to {has}"
+        ));
+    }
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
         .crop(area.left, area.top, area.width, area.height);
@@ -129,13 +135,13 @@ fn planes<T: Copy + Into<f32>>(pixels: &[T], scale: f32, from: usize, to: usize)
             let plane: Vec<f32> = pixels.iter().map(|&v| v.into() * scale).collect();
             plane.repeat(to)
         }
-        (_, 1) => pixels
+        (3, 1) => pixels
             .chunks_exact(3)
             .map(|p| {
                 scale * (LUMA[0] * p[0].into() + LUMA[1] * p[1].into() + LUMA[2] * p[2].into())
             })
             .collect(),
-        _ => {
+        (3, _) => {
             let count = pixels.len() / 3;
             let mut out = vec![0.0; 3 * count];
             let (red, rest) = out.split_at_mut(count);
@@ -146,6 +152,10 @@ fn planes<T: Copy + Into<f32>>(pixels: &[T], scale: f32, from: usize, to: usize)
                 *b = p[2].into() * scale;
             }
             out
+        }
+        _ => {
+            let plane = |c| pixels.iter().skip(c).step_by(from).map(|&v| v.into() * scale);
+            (0..from).flat_map(plane).collect()
         }
     }
 }
@@ -194,6 +204,23 @@ mod tests {
         let grey = Picture::new(2, 2, 1, vec![51; 4]).unwrap();
         let spread = resize(&grey, Area::centre_square(2, 2), 3, 3).unwrap();
         assert!(spread.len() == 27 && spread.iter().all(|x| (x - 0.2).abs() < 1e-6));
+    }
+
+    #[test]
+    fn any_number_of_channels_is_resized_like_each_alone() {
+        let value = |i: usize, c: usize| ((i * 37 + c * 91) % 251) as u8;
+        let all = (0..48).flat_map(|i| (0..5).map(move |c| value(i, c))).collect();
+        let picture = Picture::new(8, 6, 5, all).unwrap();
+        let area = Area { left: 1.0, top: 0.5, width: 5.0, height: 4.0 };
+        let planes = resize(&picture, area, 4, 5).unwrap();
+        for c in 0..5 {
+            let alone = Picture::new(8, 6, 1, (0..48).map(|i| value(i, c)).collect()).unwrap();
+            assert_eq!(planes[c * 16..][..16], resize(&alone, area, 4, 1).unwrap());
+        }
+        for channels in [1, 3, 4] {
+            let reason = resize(&picture, area, 4, channels).unwrap_err();
+            assert!(reason.contains("5 channels"), "{reason}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek, SeekFrom};
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use lejepa_core::{Blob, Decoded, Facts};
+use lejepa_core::{Blob, Decoded, Facts, Window};
 use serde::{Deserialize, Serialize};
 
 use crate::{Picture, jpeg, levels, tiff};
@@ -16,8 +16,8 @@ const MAX_FILE: u64 = 1 << 30;
 /// Limit, in bytes, of decoded pixels, and of a decoder's own allocations: 178 megapixels of RGB. A file of a few
 /// bytes can claim any size.
 pub(crate) const MAX_BYTES: u64 = 1 << 29;
-/// The same for GIF and WebP, whose decoders take more than four times the memory of the pixels.
-const MAX_ANIMATION: u64 = 192 << 20;
+/// The same for GIF and WebP, whose decoders take up to six times the memory of the pixels.
+const MAX_ANIMATION: u64 = 96 << 20;
 
 /// What is seen through transparent pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,11 +32,26 @@ pub enum Background {
     White,
 }
 
+/// Which pages of a stack (a TIFF of several pictures) are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pages {
+    /// The first.
+    #[default]
+    First,
+    /// One of them: another one each time in training, the middle one in evaluation.
+    Any,
+    /// All of them, as channels of one picture.
+    Channels,
+}
+
 /// How values become pixels where a file leaves it open.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct DecodeOptions {
     /// What is seen through transparent pixels.
     pub background: Background,
+    /// Which pages of a stack are read.
+    pub pages: Pages,
     /// The values of black and white in files of more than 8 bits; `None` for what each file holds.
     pub range: Option<[f64; 2]>,
 }
@@ -64,12 +79,13 @@ pub struct DecodeOptions {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
-    Ok(decode_with(blob, DecodeOptions::default())?.item)
+    Ok(decode_with(blob, DecodeOptions::default(), Window::Centre)?.item)
 }
 
 /// Decodes an image. The format is detected from the content, not from the name, and the EXIF orientation is
-/// applied. Pixels of more than 8 bits keep 16. Of an animation or a stack only the first picture is decoded.
-/// What a user should know of it is in [`Decoded::facts`].
+/// applied. Pixels of more than 8 bits keep 16. Of an animation only the first picture is decoded,
+/// of a stack what [`DecodeOptions::pages`] says; `window` chooses one of [`Pages::Any`]. What a user should know
+/// of it is in [`Decoded::facts`].
 ///
 /// Integers of more than 8 bits are scaled by the bits that a file uses (a camera's 12 bits in 16), floats by 1
 /// or 255 where they lie in 0 to 1 or 0 to 255, everything else by its smallest and largest value, unless
@@ -78,7 +94,11 @@ pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
 /// # Errors
 /// A one-line reason why this is not a usable image. Sides beyond 32,768 pixels and more than 1 GiB of
 /// file, or 512 MiB of pixels, are refused before memory is allocated for them.
-pub fn decode_with(blob: &Blob<'_>, options: DecodeOptions) -> Result<Decoded<Picture>, String> {
+pub fn decode_with(
+    blob: &Blob<'_>,
+    options: DecodeOptions,
+    window: Window<'_>,
+) -> Result<Decoded<Picture>, String> {
     let length = blob.len().map_err(|e| e.to_string())?;
     // Checked before opening: to open a pipe is to wait for a writer.
     if blob.path().is_some_and(|path| !path.is_file()) {
@@ -88,37 +108,56 @@ pub fn decode_with(blob: &Blob<'_>, options: DecodeOptions) -> Result<Decoded<Pi
         return Err("the file is larger than 1 GiB".into());
     }
     let mut file = BufReader::new(blob.open().map_err(|e| e.to_string())?);
-    let mut raw = read(&mut file, options)?;
-    if let Some(orientation) = raw.orientation {
-        raw.image.apply_orientation(orientation);
+    let raw = read(&mut file, options, window)?;
+    let (mut pictures, mut remarks) = (Vec::new(), raw.remarks);
+    for mut image in raw.images {
+        if let Some(orientation) = raw.orientation {
+            image.apply_orientation(orientation);
+        }
+        let (picture, remark) = flatten(image, options.background).ok_or("the picture is empty")?;
+        pictures.push(picture);
+        let remark = remark.map(|remark| format!("{remark} (image.background sets one for all)"));
+        remarks.extend(remark.filter(|remark| !remarks.contains(remark)));
     }
-    let bits = raw.bits;
-    let (picture, remark) = flatten(raw.image, options.background).ok_or("the picture is empty")?;
+    let picture = match pictures.len() {
+        1 => pictures.pop(),
+        _ => Picture::stacked(pictures),
+    };
+    let picture = picture.ok_or("its pages differ in size, so that they cannot be channels")?;
     let facts = Facts::new()
         .number("width", picture.width() as f64)
         .number("height", picture.height() as f64)
         .number("channels", picture.channels() as f64)
-        .number("bits", bits.into())
-        .remarks_of(raw.remarks.into_iter().chain(remark));
-    Ok(picture.decoded().with_facts(facts))
+        .number("bits", raw.bits.into())
+        .remarks_of(remarks);
+    let mut decoded = picture.decoded();
+    decoded.is_whole = raw.is_whole;
+    Ok(decoded.with_facts(facts))
 }
 
 /// A decoded file before alpha is gone.
 pub(crate) struct Raw {
-    pub(crate) image: DynamicImage,
+    /// One picture, or several that are channels of one.
+    pub(crate) images: Vec<DynamicImage>,
     /// Bits of a value in the file.
     pub(crate) bits: u32,
     pub(crate) orientation: Option<Orientation>,
     pub(crate) remarks: Vec<String>,
+    /// Whether every window gives this.
+    pub(crate) is_whole: bool,
 }
 
-fn read(file: &mut (impl BufRead + Seek), options: DecodeOptions) -> Result<Raw, String> {
+fn read(
+    file: &mut (impl BufRead + Seek),
+    options: DecodeOptions,
+    window: Window<'_>,
+) -> Result<Raw, String> {
     let words = |e: std::io::Error| e.to_string();
     let start = file.fill_buf().map_err(words)?;
     let is_tiff = tiff::is_tiff(start);
     let format = image::guess_format(start).ok();
     if is_tiff {
-        if let Some(raw) = tiff::decode(&mut *file, options.range)? {
+        if let Some(raw) = tiff::decode(&mut *file, options, window)? {
             return Ok(raw);
         }
         file.seek(SeekFrom::Start(0)).map_err(words)?;
@@ -178,7 +217,7 @@ fn by_format(
         }
         _ => {}
     }
-    Ok(Raw { image, bits, orientation, remarks })
+    Ok(Raw { images: vec![image], bits, orientation, remarks, is_whole: true })
 }
 
 /// Whether a file that begins like this is a picture of a format that can be read.
@@ -186,7 +225,7 @@ pub(crate) fn is_known(start: &[u8]) -> bool {
     tiff::is_tiff(start) || image::guess_format(start).is_ok_and(|format| format.reading_enabled())
 }
 
-pub(crate) const TOO_LARGE: &str = "the picture is too large: at most 32768 pixels a side and 512 MiB of pixels (192 of GIF and WebP) can be read";
+pub(crate) const TOO_LARGE: &str = "the picture is too large: at most 32768 pixels a side and 512 MiB of pixels (96 of GIF and WebP) can be read";
 
 /// A decoder's message in one line.
 fn plain(error: ImageError) -> String {
@@ -242,9 +281,32 @@ fn flatten(image: DynamicImage, background: Background) -> Option<(Picture, Opti
     Some((picture, transparent.then(|| put_on(white))))
 }
 
+/// A picture on a background, which of the two it was, and what a user should know: for the frames of an
+/// animation, of which the first one decides for all. `None` for an empty picture.
+///
+/// ```
+/// use image::{Rgba, RgbaImage};
+/// use lejepa_image::{Background, composite};
+///
+/// let ink = RgbaImage::from_fn(4, 1, |x, _| Rgba([0, 0, 0, 255 * u8::from(x == 0)]));
+/// let (picture, behind, _) = composite(ink, Background::Auto).ok_or("empty")?;
+/// assert_eq!((picture.pixels()[0], picture.pixels()[3], behind), (0, 255, Background::White));
+/// # Ok::<(), &str>(())
+/// ```
+pub fn composite(
+    image: image::RgbaImage,
+    background: Background,
+) -> Option<(Picture, Background, Option<String>)> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (pixels, white, transparent) = over(image.into_raw(), 3, background, u8::MAX.into());
+    let picture = Picture::new(width, height, 3, pixels)?;
+    let behind = if white { Background::White } else { Background::Black };
+    Some((picture, behind, transparent.then(|| put_on(white))))
+}
+
 fn put_on(white: bool) -> String {
     let colour = if white { "white" } else { "black" };
-    format!("transparent, put on {colour} (image.background chooses white or black for all)")
+    format!("transparent, put on {colour}")
 }
 
 /// Pixels whose last channel was alpha on a background, in place; whether that is white, and whether any of it is

@@ -80,7 +80,7 @@ fn ink(grey: u8) -> Vec<u8> {
 fn ink_on_transparency_is_seen() {
     let of = |bytes: &[u8], background| {
         let options = DecodeOptions { background, ..DecodeOptions::default() };
-        decode_with(&Blob::bytes("x", bytes), options).unwrap()
+        decode_with(&Blob::bytes("x", bytes), options, Window::Centre).unwrap()
     };
     for (grey, behind) in [(0, 255), (40, 255), (255, 0), (200, 0)] {
         let decoded = of(&ink(grey), Background::Auto);
@@ -122,7 +122,9 @@ where
 fn tiffs_of_every_sample_format_are_read() {
     use ::tiff::encoder::colortype as c;
     let black_and_white = |bytes: &[u8]| {
-        let decoded = decode_with(&Blob::bytes("x", bytes), DecodeOptions::default()).unwrap();
+        let decoded =
+            decode_with(&Blob::bytes("x", bytes), DecodeOptions::default(), Window::Centre)
+                .unwrap();
         let (p, remarks) = (decoded.item, decoded.facts.remarks().len());
         let last = p.pixels().len() - 1;
         assert_eq!((p.width(), p.pixels()[0], p.pixels()[last]), (2, 0, 255), "{remarks}");
@@ -155,17 +157,129 @@ fn tiffs_of_every_sample_format_are_read() {
     assert!(planes[1] > planes[0], "{planes:?}");
 }
 
-#[test]
-fn a_stack_is_told() {
+/// A stack of flat grey pages.
+fn stack(pages: &[(u32, u8)]) -> Vec<u8> {
     let mut file = std::io::Cursor::new(Vec::new());
     let mut encoder = ::tiff::encoder::TiffEncoder::new(&mut file).unwrap();
-    for grey in [10, 20] {
-        encoder.write_image::<::tiff::encoder::colortype::Gray8>(2, 1, &[grey; 2]).unwrap();
+    for &(width, grey) in pages {
+        let values = vec![grey; width as usize];
+        encoder.write_image::<::tiff::encoder::colortype::Gray8>(width, 1, &values).unwrap();
     }
-    let blob = Blob::bytes("x", file.into_inner());
-    let decoded = decode_with(&blob, DecodeOptions::default()).unwrap();
-    assert_eq!(decoded.item.pixels()[..], [10, 10]);
-    assert!(decoded.facts.remarks()[0].contains("stack"));
+    file.into_inner()
+}
+
+#[test]
+fn pages_are_read_as_asked() {
+    let read = |bytes: &[u8], pages, window: Window<'_>| {
+        let options = DecodeOptions { pages, ..DecodeOptions::default() };
+        decode_with(&Blob::bytes("x", bytes), options, window)
+    };
+    let three = stack(&[(2, 10), (2, 20), (2, 30)]);
+    let first = read(&three, Pages::First, Window::Centre).unwrap();
+    assert_eq!((&first.item.pixels()[..], first.is_whole), (&[10, 10][..], true));
+    assert!(first.facts.remarks()[0].contains("stack"));
+
+    let channels = read(&three, Pages::Channels, Window::Centre).unwrap();
+    assert_eq!((channels.item.channels(), channels.is_whole), (3, true));
+    assert_eq!(channels.item.pixels()[..], [10, 20, 30, 10, 20, 30]);
+
+    let middle = read(&three, Pages::Any, Window::Centre).unwrap();
+    assert_eq!((&middle.item.pixels()[..], middle.is_whole), (&[20, 20][..], false));
+    let mut rng = lejepa_core::Seed(0).rng(lejepa_core::Purpose::Views, &[]);
+    let seen: std::collections::BTreeSet<u8> = (0..40)
+        .map(|_| read(&three, Pages::Any, Window::Random(&mut rng)).unwrap().item.pixels()[0])
+        .collect();
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [10, 20, 30]);
+
+    let one = stack(&[(2, 7)]);
+    for pages in [Pages::Any, Pages::Channels] {
+        let single = read(&one, pages, Window::Centre).unwrap();
+        assert_eq!((single.item.channels(), single.is_whole), (1, true));
+    }
+    let odd = read(&stack(&[(2, 7), (3, 7)]), Pages::Channels, Window::Centre).unwrap_err();
+    assert!(odd.contains("differ in size"), "{odd}");
+    let many = read(&stack(&[(2, 7); 65]), Pages::Channels, Window::Centre).unwrap_err();
+    assert!(many.contains("65 pages"), "{many}");
+}
+
+/// A TIFF of 2×1 pixels with any number of 16-bit channels, pixel by pixel or plane by plane.
+fn tiff_of_channels(channels: u16, photometric: u16, extra: &[u16], planar: bool) -> Vec<u8> {
+    let value = |pixel: u16, channel: u16| 60_000 * pixel + 100 * channel;
+    let pixels: Vec<u16> = match planar {
+        false => (0..2).flat_map(|p| (0..channels).map(move |c| value(p, c))).collect(),
+        true => (0..channels).flat_map(|c| (0..2).map(move |p| value(p, c))).collect(),
+    };
+    let planes = if planar { u32::from(channels) } else { 1 };
+    let data = 2 * pixels.len() as u32;
+    // Arrays that do not fit into their entry stand behind the pixels.
+    let mut tail: Vec<u8> = Vec::new();
+    let mut entries: Vec<(u16, u16, u32, [u8; 4])> = Vec::new();
+    let mut entry = |tag: u16, kind: u16, values: &[u32]| {
+        let bytes: Vec<u8> = match kind {
+            3 => values.iter().flat_map(|v| (*v as u16).to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        };
+        let mut field = [0; 4];
+        if bytes.len() <= 4 {
+            field[..bytes.len()].copy_from_slice(&bytes);
+        } else {
+            field = (8 + data + tail.len() as u32).to_le_bytes();
+            tail.extend(bytes);
+        }
+        entries.push((tag, kind, values.len() as u32, field));
+    };
+    entry(256, 4, &[2]);
+    entry(257, 4, &[1]);
+    entry(258, 3, &vec![16; channels.into()]);
+    entry(259, 3, &[1]);
+    entry(262, 3, &[photometric.into()]);
+    let plane = data / planes;
+    entry(273, 4, &(0..planes).map(|p| 8 + p * plane).collect::<Vec<_>>());
+    entry(277, 3, &[channels.into()]);
+    entry(278, 4, &[1]);
+    entry(279, 4, &vec![plane; planes as usize]);
+    entry(284, 3, &[1 + u32::from(planar)]);
+    if !extra.is_empty() {
+        entry(338, 3, &extra.iter().map(|e| (*e).into()).collect::<Vec<_>>());
+    }
+    let mut file =
+        [b"II*\0".to_vec(), (8 + data + tail.len() as u32).to_le_bytes().to_vec()].concat();
+    file.extend(pixels.iter().flat_map(|v| v.to_le_bytes()));
+    file.extend(tail);
+    file.extend((entries.len() as u16).to_le_bytes());
+    for (tag, kind, count, field) in entries {
+        file.extend(
+            [&tag.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), &field].concat(),
+        );
+    }
+    file.extend([0; 4]);
+    file
+}
+
+#[test]
+fn any_number_of_channels_is_read() {
+    for planar in [false, true] {
+        for channels in [2, 4, 5, 12, 64] {
+            let bytes = tiff_of_channels(channels, 1, &vec![0; channels as usize - 1], planar);
+            let picture = decode_bytes(&bytes).unwrap();
+            assert_eq!((picture.channels(), picture.is_deep()), (channels as usize, true));
+            let high: Vec<u8> = (0..2u16)
+                .flat_map(|p| (0..channels).map(move |c| ((60_000 * p + 100 * c) >> 8) as u8))
+                .collect();
+            assert_eq!(picture.pixels()[..], high, "{channels} {planar}");
+        }
+        let rgb = decode_bytes(&tiff_of_channels(3, 2, &[], planar)).unwrap();
+        assert_eq!((rgb.channels(), rgb.pixels()[3]), (3, (60_000u32 >> 8) as u8), "{planar}");
+        // Grey with alpha: transparent black and opaque white on black.
+        let alpha = decode_bytes(&tiff_of_channels(2, 1, &[2], planar)).unwrap();
+        assert_eq!(alpha.channels(), 1);
+    }
+    let bytes = tiff_of_channels(65, 1, &[0; 64], false);
+    assert!(decode_bytes(&bytes).unwrap_err().contains("65 channels"));
+    // Beside RGB they are dropped, and told.
+    let blob = Blob::bytes("x", tiff_of_channels(5, 2, &[0, 0], false));
+    let decoded = decode_with(&blob, DecodeOptions::default(), Window::Centre).unwrap();
+    assert_eq!((decoded.item.channels(), decoded.facts.remarks().len()), (3, 1));
 }
 
 /// A JPEG of a flat half and a rough one, by quality and rows of MCUs between restart markers.

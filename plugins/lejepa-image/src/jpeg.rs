@@ -56,7 +56,7 @@ pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Option<Raw>, String> {
         _ => ImageBuffer::from_raw(width, height, pixels).map(DynamicImage::ImageRgb8),
     };
     let image = image.ok_or("its pixels are fewer than its size says")?;
-    Ok(Some(Raw { image, bits: 8, orientation, remarks: Vec::new() }))
+    Ok(Some(Raw { images: vec![image], bits: 8, orientation, remarks: Vec::new(), is_whole: true }))
 }
 
 fn damaged(error: &dyn std::fmt::Display) -> String {

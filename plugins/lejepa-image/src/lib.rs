@@ -37,9 +37,9 @@ use lejepa_core::{
 };
 
 pub use config::ImageConfig;
-pub use decode::{Background, DecodeOptions, decode, decode_with};
+pub use decode::{Background, DecodeOptions, Pages, composite, decode, decode_with};
 pub use demo::{Digit, digits};
-pub use picture::Picture;
+pub use picture::{MAX_CHANNELS, Picture};
 pub use sampler::ImageSampler;
 
 /// Images: photographs, scans, micrographs, anything on a pixel grid.
@@ -72,10 +72,11 @@ impl Modality for ImageModality {
         let (max_side, options) = (config.max_side, config.decode_options());
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new()),
-            Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, _| {
-                let decoded = decode_with(blob, options)?;
-                let (picture, facts) = (decoded.item, decoded.facts);
-                Ok(picture.at_most(max_side).decoded().with_facts(facts))
+            Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, window| {
+                let decoded = decode_with(blob, options, window)?;
+                let mut scaled = decoded.item.at_most(max_side).decoded();
+                scaled.is_whole = decoded.is_whole;
+                Ok(scaled.with_facts(decoded.facts))
             })),
             other => {
                 return Err(Error::Data {
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_refused_before_any_data_is_opened() {
-        let config = ImageConfig { channels: 2, ..ImageConfig::default() };
+        let config = ImageConfig { channels: 0, ..ImageConfig::default() };
         assert!(ImageModality::sampler(&config).is_err());
     }
 }

@@ -5,7 +5,11 @@ use std::borrow::Cow;
 use fast_image_resize as fir;
 use lejepa_core::Decoded;
 
-/// A decoded image: interleaved pixels with 1 (grey) or 3 (RGB) channels, of 8 or 16 bits.
+/// Most channels of a picture.
+pub const MAX_CHANNELS: usize = 64;
+
+/// A decoded image: interleaved pixels of 8 or 16 bits, with 1 channel (grey), 3 (RGB), or any number up to
+/// [`MAX_CHANNELS`] of an instrument's own.
 ///
 /// ```
 /// use lejepa_image::Picture;
@@ -63,7 +67,7 @@ impl Picture {
     fn of(width: usize, height: usize, channels: usize, pixels: Pixels) -> Option<Self> {
         let fits = width > 0
             && height > 0
-            && matches!(channels, 1 | 3)
+            && (1..=MAX_CHANNELS).contains(&channels)
             && width.checked_mul(height)?.checked_mul(channels)? == pixels.len();
         fits.then_some(Self { width, height, channels, pixels })
     }
@@ -78,7 +82,7 @@ impl Picture {
         self.height
     }
 
-    /// 1 or 3.
+    /// 1 (grey), 3 (RGB) or another number up to [`MAX_CHANNELS`].
     pub fn channels(&self) -> usize {
         self.channels
     }
@@ -102,6 +106,44 @@ impl Picture {
             Pixels::Bytes(bytes) => bytes.len(),
             Pixels::Words(words) => size_of_val(words.as_slice()),
         }
+    }
+
+    /// The channels of several pictures of one size, one after the other; `None` where their sizes differ.
+    pub(crate) fn stacked(pictures: Vec<Self>) -> Option<Self> {
+        let (width, height) = pictures.first().map(|p| (p.width, p.height))?;
+        let same = |p: &Self| (p.width, p.height) == (width, height);
+        if !pictures.iter().all(same) {
+            return None;
+        }
+        let channels = pictures.iter().map(|p| p.channels).sum();
+        let pixels = if pictures.iter().any(Self::is_deep) {
+            let words = pictures.into_iter().map(|p| match p.pixels {
+                Pixels::Bytes(bytes) => {
+                    (p.channels, bytes.into_iter().map(|v| u16::from(v) * 257).collect())
+                }
+                Pixels::Words(words) => (p.channels, words),
+            });
+            Pixels::Words(interleave(words.collect()))
+        } else {
+            let bytes = pictures.into_iter().map(|p| match p.pixels {
+                Pixels::Bytes(bytes) => (p.channels, bytes),
+                Pixels::Words(_) => (p.channels, Vec::new()),
+            });
+            Pixels::Bytes(interleave(bytes.collect()))
+        };
+        Self::of(width, height, channels, pixels)
+    }
+
+    /// One channel as a picture of its own.
+    fn channel(&self, index: usize) -> Self {
+        fn pick<T: Copy>(values: &[T], index: usize, channels: usize) -> Vec<T> {
+            values.iter().copied().skip(index).step_by(channels).collect()
+        }
+        let pixels = match &self.pixels {
+            Pixels::Bytes(bytes) => Pixels::Bytes(pick(bytes, index, self.channels)),
+            Pixels::Words(words) => Pixels::Words(pick(words, index, self.channels)),
+        };
+        Self { width: self.width, height: self.height, channels: 1, pixels }
     }
 
     pub(crate) fn decoded(self) -> Decoded<Self> {
@@ -139,6 +181,14 @@ impl Picture {
         (width, height): (usize, usize),
         options: &fir::ResizeOptions,
     ) -> Result<Pixels, String> {
+        if !matches!(self.channels, 1 | 3) {
+            let part = |index| -> Result<Self, String> {
+                let pixels = self.channel(index).resized((width, height), options)?;
+                Ok(Self { width, height, channels: 1, pixels })
+            };
+            let parts = (0..self.channels).map(part).collect::<Result<_, String>>()?;
+            return Self::stacked(parts).map(|p| p.pixels).ok_or_else(|| "is empty".into());
+        }
         let kind = match (&self.pixels, self.channels) {
             (Pixels::Bytes(_), 1) => fir::PixelType::U8,
             (Pixels::Bytes(_), _) => fir::PixelType::U8x3,
@@ -160,4 +210,16 @@ impl Picture {
             ),
         })
     }
+}
+
+/// Values of several pictures, each of a number of channels, pixel by pixel.
+fn interleave<T: Copy>(parts: Vec<(usize, Vec<T>)>) -> Vec<T> {
+    let pixels = parts.first().map_or(0, |(channels, values)| values.len() / channels);
+    let mut all = Vec::with_capacity(parts.iter().map(|(_, values)| values.len()).sum());
+    for pixel in 0..pixels {
+        for (channels, values) in &parts {
+            all.extend_from_slice(&values[pixel * channels..][..*channels]);
+        }
+    }
+    all
 }

@@ -40,8 +40,8 @@ impl ImageSampler {
     /// ```
     pub fn new(config: &ImageConfig) -> Result<Self> {
         config.validate()?;
-        let (mean, std) = (&config.mean[..config.channels], &config.std[..config.channels]);
-        let levels = Arc::new(Levels::normalizing(mean, std));
+        let (mean, std) = config.moments();
+        let levels = Arc::new(Levels::normalizing(&mean, &std));
         Ok(Self { config: config.clone(), levels })
     }
 
@@ -167,6 +167,31 @@ mod tests {
             assert_ne!(views.groups()[0][0], views.groups()[0][1]);
             assert!(views.iter().all(View::is_finite));
         }
+    }
+
+    #[test]
+    fn pictures_of_many_channels_have_views_of_as_many() {
+        let values = (0..60 * 50 * 7).map(|i| ((i * 37 + i / 7) % 251) as u16 * 200).collect();
+        let picture = Picture::deep(60, 50, 7, values).unwrap();
+        let config = ImageConfig {
+            channels: 7,
+            mean: vec![0.4],
+            std: vec![0.2, 0.3],
+            grey: 1.0,
+            jitter: 1.0,
+            blur: 1.0,
+            rotate: 20.0,
+            quarter_turn: 1.0,
+            ..ImageConfig::default()
+        };
+        let sampler = ImageSampler::new(&config).unwrap();
+        let views = sampler.views(&picture, &mut rng(0)).unwrap();
+        sampler.spec().check(&views).unwrap();
+        assert!(views.iter().all(View::is_finite));
+        assert_eq!(sampler.eval_view(&picture).unwrap().shape(), [7, 64, 64]);
+        // Another number is an error that names both, not a guess.
+        let error = ImageSampler::new(&ImageConfig::default()).unwrap().eval_view(&picture);
+        assert!(error.unwrap_err().to_string().contains("7 channels"));
     }
 
     #[test]

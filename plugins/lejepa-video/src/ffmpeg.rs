@@ -30,7 +30,10 @@ pub(crate) fn decode(
         None => {
             let copy = temporary_copy(blob)
                 .map_err(|e| format!("cannot be copied to a temporary file: {e}"))?;
-            decode_file(copy.path(), limits, window)
+            let decoded = decode_file(copy.path(), limits, window);
+            // Another copy could get its name.
+            stream::forget(copy.path());
+            decoded
         }
     }
 }

@@ -27,6 +27,7 @@ mod demo;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
 mod files;
+mod frames;
 mod limits;
 mod sampler;
 #[cfg(feature = "ffmpeg")]
@@ -101,7 +102,7 @@ impl Modality for VideoModality {
     }
 
     fn is_sample_dir(path: &Path) -> bool {
-        decode::is_frame_folder(path)
+        frames::is_frame_folder(path)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use video_rs::ffmpeg::codec::packet::side_data::Type;
 use video_rs::ffmpeg::format::stream::Stream;
@@ -125,11 +125,19 @@ const MOST_TIMES: usize = 1 << 23;
 /// Times of frames by file.
 type Times = HashMap<PathBuf, Arc<Vec<i64>>>;
 
+fn known() -> MutexGuard<'static, Times> {
+    static KNOWN: LazyLock<Mutex<Times>> = LazyLock::new(Mutex::default);
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Drops what is kept of a file that will not be read again.
+pub(crate) fn forget(path: &Path) {
+    known().remove(path);
+}
+
 /// The times of all frames in display order, in units of the stream's time base, from its packets: no frame is
 /// decoded. Kept for the files that are read again and again.
 pub(crate) fn frame_times(path: &Path) -> Result<Arc<Vec<i64>>, String> {
-    static KNOWN: LazyLock<Mutex<Times>> = LazyLock::new(Mutex::default);
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(times) = known().get(path) {
         return Ok(times.clone());
     }

@@ -1,9 +1,9 @@
 //! `lejepa data SOURCE`: what a data set holds.
 
 use lejepa_core::{Registry, SourceKind, Value as Setting};
-use lejepa_train::Request;
 use lejepa_train::census::Census;
 use lejepa_train::data::DataPlan;
+use lejepa_train::{Fitted, Request};
 use serde_json::{Value, json};
 
 use crate::args::{Args, DataArgs};
@@ -16,8 +16,8 @@ pub(super) fn run(args: &Args, words: &DataArgs, registry: &Registry) -> Result<
     assignments.extend(words.modality.as_deref().map(|name| text("modality", name)));
     assignments.extend(words.set.iter().cloned());
     let request = Request { assignments, ..Request::default() };
-    let resolved = request.preliminary(registry)?;
-    let source = resolved.source()?;
+    // With the settings that a training would choose: what cannot be read depends on them.
+    let Fitted { resolved, source, .. } = request.fit(registry, || false)?;
     let notes = source.notes().to_vec();
     let opened = resolved.open(source)?;
     let settings = resolved.settings();
