@@ -9,8 +9,11 @@ use zune_jpeg::zune_core::bytestream::ZCursor;
 use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
-use crate::decode::{MAX_SIDE, Raw, TOO_LARGE, one_line};
+use crate::decode::{MAX_BYTES, MAX_SIDE, Raw, TOO_LARGE, one_line};
 use crate::scan;
+
+/// The most pixels that a byte can stand for: eight blocks of 8 × 8.
+const PIXELS_PER_BYTE: u64 = 8 * 64;
 
 /// Decodes grey and colour JPEGs strictly; `None` for other colour spaces.
 pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Option<Raw>, String> {
@@ -36,8 +39,13 @@ pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Option<Raw>, String> {
         }
     };
     let (width, height) = decoder.dimensions().ok_or("has no size")?;
-    if width > MAX_SIDE as usize || height > MAX_SIDE as usize {
+    let pixels = width as u64 * height as u64;
+    if width.max(height) > MAX_SIDE as usize || 3 * pixels > MAX_BYTES {
         return Err(TOO_LARGE.into());
+    }
+    // Every block of 8 × 8 pixels takes a bit at least: a few damaged bytes must not claim gigabytes.
+    if pixels > PIXELS_PER_BYTE * bytes.len() as u64 {
+        return Err(damaged(&"it has fewer bytes than its size needs"));
     }
     let space = match decoder.input_colorspace() {
         Some(ColorSpace::Luma) => ColorSpace::Luma,
@@ -116,6 +124,25 @@ mod tests {
 
     fn whole(bytes: &[u8]) -> bool {
         is_whole(&mut Cursor::new(bytes)).unwrap()
+    }
+
+    #[test]
+    fn a_size_that_the_bytes_cannot_fill_is_refused() {
+        let mut file = Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_pixel(640, 640, image::Rgb([9, 90, 200]));
+        picture.write_to(&mut file, image::ImageFormat::Jpeg).unwrap();
+        let mut bytes = file.into_inner();
+        // A flat picture takes the fewest bytes.
+        assert!(decode(&bytes).unwrap().is_some());
+        let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+        for (side, says) in
+            [(10_000u16, "fewer bytes"), (30_000, "too large"), (60_000, "too large")]
+        {
+            bytes[frame + 5..frame + 7].copy_from_slice(&side.to_be_bytes());
+            bytes[frame + 7..frame + 9].copy_from_slice(&side.to_be_bytes());
+            let reason = decode(&bytes).err().unwrap_or_default();
+            assert!(reason.contains(says), "{side}: {reason}");
+        }
     }
 
     #[test]
