@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{json, run, stderr};
+use common::{json, json_on_cpu, run, small, stderr, stdout};
 use lejepa_core::Registry;
 // Linked for what it registers.
 use lejepa_image as _;
@@ -114,4 +114,55 @@ fn what_cannot_be_exported_or_embedded_is_reported() {
     std::fs::write(d.path().join("r/export/config.json"), "{}").unwrap();
     refused(&["embed", "r/export", "--data", "demo", "--output", "x.csv"], 1, "config.json");
     assert!(!d.path().join("x.csv").exists());
+}
+
+#[test]
+fn weights_go_to_timm_and_start_a_run_again() {
+    let d = tempfile::tempdir().unwrap();
+    pictures(&d.path().join("p"));
+    let train = |output: &str, words: &[&str]| {
+        let base = ["train", "--modality", "image", "--steps", "2", "--batch", "8", "-o", output];
+        json_on_cpu(d.path(), &small(&[&base[..], words].concat()))
+    };
+    let vit =
+        ["--encoder", "vit", "--set", "encoder.pool=cls", "--set", "encoder.positions=learned"];
+    train("r", &vit);
+    json(d.path(), &["export", "r", "--format", "timm", "-o", "x"]);
+    let card: Value =
+        serde_json::from_slice(&std::fs::read(d.path().join("x/config.json")).unwrap()).unwrap();
+    assert_eq!(card["architecture"], "vit_tiny_patch16_224");
+    assert_eq!(
+        (&card["model_args"]["embed_dim"], &card["model_args"]["depth"]),
+        (&24.into(), &2.into())
+    );
+    assert_eq!(card["pretrained_cfg"]["mean"].as_array().map(Vec::len), Some(1));
+    let readme = std::fs::read_to_string(d.path().join("x/README.md")).unwrap();
+    assert!(readme.contains("timm.create_model"));
+
+    // The architecture is that of the weights, without a word of it.
+    let base = ["train", "--modality", "image", "--steps", "1", "--batch", "8", "-o", "again"];
+    let from = ["--init", "x/model.safetensors", "--set", "projector.hidden=64"];
+    let out = run(d.path(), &[&base[..], &from, &["--device", "cpu"]].concat());
+    assert!(out.status.success(), "{}", stderr(&out));
+    let config = std::fs::read_to_string(d.path().join("again/config.toml")).unwrap();
+    for line in ["name = \"vit\"", "width = 24", "pool = \"cls\"", "positions = \"learned\""] {
+        assert!(config.contains(line), "{line}");
+    }
+    assert!(stderr(&out).contains("weights   of the encoder from"), "{}", stderr(&out));
+    assert!(stdout(&out).contains("\n  initial "), "{}", stdout(&out));
+
+    // An encoder that timm has not leaves nothing behind.
+    train("m", &["--encoder", "mlp"]);
+    let refused = run(d.path(), &["export", "m", "--format", "timm", "-o", "y"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("only vit and resnet"), "{}", stderr(&refused));
+    assert!(!d.path().join("y").exists());
+    // Nor does a file that is no weights.
+    std::fs::write(d.path().join("bad.safetensors"), b"\x08\0\0\0\0\0\0\0{\"a\":1}}").unwrap();
+    let words =
+        [&base[..7], &["-o", "bad", "--init", "bad.safetensors", "--device", "cpu"]].concat();
+    let refused = run(d.path(), &words);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("bad.safetensors: no safetensors"), "{}", stderr(&refused));
+    assert!(!d.path().join("bad").exists());
 }

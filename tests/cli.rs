@@ -41,7 +41,7 @@ fn the_binary_links_exactly_the_official_plugins() {
         rows.iter().map(|r| r["name"].as_str().unwrap().to_string()).collect()
     };
     assert_eq!(names("modalities"), ["audio", "image", "video"]);
-    assert_eq!(names("encoders"), ["convnet", "mlp", "resnet18", "vit"]);
+    assert_eq!(names("encoders"), ["convnet", "mlp", "resnet", "vit"]);
     let text = stdout(&lejepa(d.path(), &["modalities"]));
     assert!(text.contains("lejepa-audio 0.1.0"), "{text}");
 }
@@ -64,13 +64,7 @@ fn unknown_words_name_the_nearest() {
         "unknown modality",
         "use that_crate as _;",
     );
-    refused(
-        dir,
-        &["train", "--encoder", "resnet"],
-        2,
-        "unknown encoder",
-        "did you mean `resnet18`",
-    );
+    refused(dir, &["train", "--encoder", "resnt"], 2, "unknown encoder", "did you mean `resnet`");
     refused(
         dir,
         &["train", "--set", "train.epoch=3"],
@@ -260,7 +254,7 @@ fn every_key_is_explained() {
     let listed: serde_json::Value = serde_json::from_slice(&statistics.stdout).unwrap();
     let mut choices: Vec<Vec<String>> = Vec::new();
     for modality in ["image", "audio", "video"] {
-        for encoder in ["vit", "mlp", "resnet18"] {
+        for encoder in ["vit", "mlp", "resnet"] {
             choices.push(vec![format!("modality={modality}"), format!("encoder.name={encoder}")]);
         }
     }

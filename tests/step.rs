@@ -51,7 +51,7 @@ fn a_batch_in_parts_is_the_whole_batch() {
     assert_close(&losses("vit", &["--microbatches", "99"], None), &whole, 1e-4);
     let vit = whole;
     // That there are parts shows in batch norm, which sees one at a time.
-    let [whole, parts] = [&[][..], &["--microbatches", "5"]].map(|w| losses("resnet18", w, None));
+    let [whole, parts] = [&[][..], &["--microbatches", "5"]].map(|w| losses("resnet", w, None));
     assert!((parts[0][0] - whole[0][0]).abs() > 1e-3 * whole[0][0], "{parts:?} {whole:?}");
     // The mean of the parts' statistics would be far off: SIGReg grows with the samples.
     let small = losses("vit", &["--set", "train.batch=5"], None);
@@ -61,9 +61,7 @@ fn a_batch_in_parts_is_the_whole_batch() {
 #[test]
 fn checkpointing_changes_no_bit() {
     let bf16 = &["--precision", "bf16"][..];
-    for (encoder, words) in
-        [("vit", &[][..]), ("vit", &WIDE), ("resnet18", &[]), ("resnet18", bf16)]
-    {
+    for (encoder, words) in [("vit", &[][..]), ("vit", &WIDE), ("resnet", &[]), ("resnet", bf16)] {
         let full = losses(encoder, words, None);
         let spared = [words, &["--memory", "checkpoint"]].concat();
         assert_eq!(losses(encoder, &spared, None), full, "{encoder} {words:?}");
@@ -76,9 +74,9 @@ fn the_number_of_threads_changes_no_bit() {
     for (encoder, words) in [
         ("vit", &[][..]),
         ("vit", &WIDE),
-        ("resnet18", &[]),
+        ("resnet", &[]),
         ("vit", bf16),
-        ("resnet18", bf16),
+        ("resnet", bf16),
         ("mlp", &[]),
     ] {
         let [one, three] =
@@ -89,7 +87,7 @@ fn the_number_of_threads_changes_no_bit() {
 
 #[test]
 fn narrower_vectors_give_nearly_the_same() {
-    for (encoder, words) in [("vit", &[][..]), ("vit", &WIDE), ("resnet18", &[])] {
+    for (encoder, words) in [("vit", &[][..]), ("vit", &WIDE), ("resnet", &[])] {
         let widest = losses(encoder, words, None);
         for width in NARROWER {
             let narrow = losses(encoder, words, Some((SIMD_VARIABLE, width)));
@@ -109,7 +107,7 @@ fn narrower_vectors_give_nearly_the_same() {
 
 #[test]
 fn bf16_is_near_to_32_bits() {
-    for encoder in ["vit", "resnet18"] {
+    for encoder in ["vit", "resnet"] {
         let exact = losses(encoder, &[], None);
         let near = losses(encoder, &["--precision", "bf16"], None);
         assert_close(&near[..], &exact, 0.05);

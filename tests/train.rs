@@ -52,7 +52,7 @@ fn run_code(dir: &Path, words: &[&str]) -> Option<i32> {
 fn every_modality_trains_with_every_encoder() {
     let d = tempfile::tempdir().unwrap();
     for modality in ["image", "audio", "video"] {
-        for encoder in ["vit", "mlp", "resnet18"] {
+        for encoder in ["vit", "mlp", "resnet"] {
             let name = format!("{modality}-{encoder}");
             let mut words = vec![
                 "train",
@@ -74,7 +74,7 @@ fn every_modality_trains_with_every_encoder() {
                 "probe.enabled=false",
                 "--set",
             ];
-            words.push(if encoder == "resnet18" { "encoder.width=4" } else { "encoder.width=24" });
+            words.push(if encoder == "resnet" { "encoder.width=4" } else { "encoder.width=24" });
             if encoder == "vit" {
                 words.extend(["--set", "encoder.depth=1"]);
             }
@@ -197,7 +197,7 @@ fn a_killed_run_resumes_to_the_same_numbers() {
             "--modality",
             "image",
             "--encoder",
-            "resnet18",
+            "resnet",
             "--steps",
             "40",
             "--batch",

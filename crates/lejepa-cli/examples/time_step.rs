@@ -58,7 +58,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         format!("noise.local={local:?}"),
     ];
     if encoder.is_empty() {
-        assignments.push("encoder.name=resnet18".into());
+        assignments.push("encoder.name=resnet".into());
     } else {
         assignments.push(VIT.into());
         assignments.extend(encoder.split(' ').map(|word| format!("encoder.{word}")));

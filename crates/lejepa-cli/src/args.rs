@@ -274,6 +274,18 @@ pub(crate) struct ExportArgs {
     /// The folder to make; without it RUN/export
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
+    /// For whom: lejepa, or timm (vit and resnet, for PyTorch)
+    #[arg(long, value_enum, default_value = "lejepa")]
+    pub(crate) format: ExportFormat,
+}
+
+/// Layouts of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// Names and layouts of this program, for `lejepa embed`
+    Lejepa,
+    /// Names and layouts of timm
+    Timm,
 }
 
 #[derive(Debug, clap::Args)]

@@ -152,7 +152,6 @@ impl Observer for Console {
                 if let Some(bar) = self.bar.take() {
                     bar.finish();
                 }
-                self.line("probing the trained encoder, the untrained one and raw features");
             }
             Event::Embedding { done, total } if self.terminal => {
                 let b = self.embedding.get_or_insert_with(|| {

@@ -92,18 +92,27 @@ pub struct SurveyContext<'a> {
     pub preset: &'a str,
     /// Whether a GPU trains.
     pub is_gpu: bool,
+    /// What the sides of views have to be multiples of, where weights with patches of that size are to be trained.
+    pub multiple: Option<usize>,
 }
 
 impl<'a> SurveyContext<'a> {
     /// For this preset, on a CPU.
     pub fn new(preset: &'a str) -> Self {
-        Self { preset, is_gpu: false }
+        Self { preset, is_gpu: false, multiple: None }
     }
 
     /// For a GPU.
     #[must_use]
     pub fn on_gpu(mut self, is_gpu: bool) -> Self {
         self.is_gpu = is_gpu;
+        self
+    }
+
+    /// For views whose sides are multiples of this.
+    #[must_use]
+    pub fn multiple_of(mut self, multiple: Option<usize>) -> Self {
+        self.multiple = multiple;
         self
     }
 }

@@ -7,7 +7,8 @@ use std::fmt::Debug;
 use crate::component::Component;
 use crate::erased::{BoxedModule, Holder};
 use crate::features::{Features, FlatInput, Input, Wants};
-use crate::{Error, Result, ViewSpec};
+use crate::published::{Arrays, Published};
+use crate::{Error, Result, Table, ViewSpec};
 
 /// A backbone: embeds a batch of views.
 ///
@@ -90,6 +91,12 @@ pub trait Encoder<const RANK: usize>: Module + Sync + 'static {
     fn undecayed(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// How such encoders are published elsewhere, where they are: for weights of others, and for others that
+    /// want these.
+    fn published(&self) -> Option<Box<dyn Published>> {
+        None
+    }
 }
 
 /// The error for what an encoder cannot do.
@@ -161,6 +168,13 @@ pub trait EncoderKind: Component {
     /// # Errors
     /// [`Error::BadValue`] for settings or view shapes that it cannot serve.
     fn build(config: &Self::Config, at: &BuildContext<'_>) -> Result<BoxedEncoder>;
+
+    /// The settings that published weights need, where they are those of such an encoder; see
+    /// [`Encoder::published`].
+    fn recognise(published: &Arrays) -> Option<Table> {
+        let _ = published;
+        None
+    }
 }
 
 /// What an encoder is built for.
@@ -280,6 +294,11 @@ impl BoxedModule<dyn ErasedEncoder> {
     pub fn undecayed(&self) -> Vec<String> {
         self.role().undecayed()
     }
+
+    /// See [`Encoder::published`].
+    pub fn published(&self) -> Option<Box<dyn Published>> {
+        self.role().published()
+    }
 }
 
 /// [`Encoder`] without its rank.
@@ -294,6 +313,8 @@ pub trait ErasedEncoder {
     fn takes_lengths(&self) -> bool;
     #[doc(hidden)]
     fn undecayed(&self) -> Vec<String>;
+    #[doc(hidden)]
+    fn published(&self) -> Option<Box<dyn Published>>;
 }
 
 #[derive(Debug, Clone)]
@@ -327,6 +348,9 @@ impl<E: Encoder<RANK>, const RANK: usize> ErasedEncoder for Ranked<E, RANK> {
     }
     fn undecayed(&self) -> Vec<String> {
         self.0.undecayed()
+    }
+    fn published(&self) -> Option<Box<dyn Published>> {
+        self.0.published()
     }
 }
 

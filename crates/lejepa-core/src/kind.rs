@@ -10,6 +10,7 @@ use crate::listing::SampleRule;
 use crate::optimizer::{self, OptimizerContext, OptimizerKind, ScheduleKind};
 use crate::pipeline::{Pipeline, SampledPipeline};
 use crate::prediction::{BoxedPrediction, PredictionContext, PredictionKind};
+use crate::published::Arrays;
 use crate::sampler::ViewSampler;
 use crate::source::SourceKind;
 use crate::statistic::{BoxedStatistic, StatisticKind};
@@ -96,12 +97,23 @@ pub struct Encoder;
 
 impl Kind for Encoder {
     const WORD: &'static str = "encoder";
-    type Build = fn(&Table, &BuildContext<'_>) -> Result<BoxedEncoder>;
+    type Build = EncoderBuild;
+}
+
+/// What an encoder's entry in the registry can do.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct EncoderBuild {
+    /// [`EncoderKind::build`], from the keys of `[encoder]`.
+    pub build: fn(&Table, &BuildContext<'_>) -> Result<BoxedEncoder>,
+    /// [`EncoderKind::recognise`].
+    pub recognise: fn(&Arrays) -> Option<Table>,
 }
 
 impl<T: EncoderKind> Builds<T> for Encoder {
     const SCOPE: Option<&'static str> = T::MODALITY;
-    const BUILD: &'static Self::Build = &(build_encoder::<T> as Self::Build);
+    const BUILD: &'static Self::Build =
+        &EncoderBuild { build: build_encoder::<T>, recognise: T::recognise };
 }
 
 fn build_encoder<T: EncoderKind>(own: &Table, at: &BuildContext<'_>) -> Result<BoxedEncoder> {

@@ -149,6 +149,7 @@ mod modality;
 mod optimizer;
 mod pipeline;
 mod prediction;
+mod published;
 mod registry;
 mod rng;
 mod sampler;
@@ -172,7 +173,7 @@ pub use erased::BoxedModule;
 pub use error::{Error, Result, nearest};
 pub use facts::Facts;
 pub use features::{Features, FlatInput, Input, Wants};
-pub use kind::{DEFAULT_VIEWS, ModalityBuild};
+pub use kind::{DEFAULT_VIEWS, EncoderBuild, ModalityBuild};
 pub use labels::{Labels, Split};
 pub use listing::{Listing, SampleRule, has_extension};
 pub use modality::Modality;
@@ -181,6 +182,7 @@ pub use pipeline::{OpenOptions, Pipeline, SampledPipeline};
 pub use prediction::{
     BoxedPrediction, Embedded, ErasedPrediction, Prediction, PredictionContext, PredictionKind,
 };
+pub use published::{Array, Arrays, ImportedWeights, Published, PublishedModel};
 pub use registry::Registry;
 pub use rng::{Purpose, Seed, ViewRng};
 pub use sampler::ViewSampler;

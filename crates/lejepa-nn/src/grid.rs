@@ -1,7 +1,7 @@
 //! Views of one, two and three axes treated alike: missing leading axes have length one.
 
 use burn::tensor::{Int, Tensor};
-use lejepa_core::{Error, Features, Input, Result, Wants};
+use lejepa_core::{Error, Features, Input, Published, Result, Wants};
 
 /// The three grid axes (time, height, width) of a view batch `[B, C, ...]`.
 pub(crate) fn grid3<const RANK: usize>(dims: [usize; RANK]) -> [usize; 3] {
@@ -44,6 +44,11 @@ pub(crate) trait GridEncoder {
     /// See [`Encoder::undecayed`](lejepa_core::Encoder::undecayed).
     fn undecayed(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// See [`Encoder::published`](lejepa_core::Encoder::published).
+    fn published(&self) -> Option<Box<dyn Published>> {
+        None
     }
 }
 
@@ -133,6 +138,9 @@ macro_rules! encoder_of_any_grid {
             }
             fn undecayed(&self) -> Vec<String> {
                 $crate::grid::GridEncoder::undecayed(self)
+            }
+            fn published(&self) -> Option<Box<dyn lejepa_core::Published>> {
+                $crate::grid::GridEncoder::published(self)
             }
         }
     };

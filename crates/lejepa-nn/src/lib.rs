@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `vit` | [`Vit`]: vision transformer over any patch grid | 1-D, 2-D, 3-D |
 //! | `convnet` | [`ConvNet`]: small convolutional network; keeps the frequency of spectrograms, sees motion in clips | 1-D, 2-D, 3-D |
-//! | `resnet18` | [`ResNet`]: residual network; frames of a clip are averaged | 1-D, 2-D, 3-D |
+//! | `resnet` | [`ResNet`]: residual network; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
 //! [`Predictor`] is a prediction term, [`Projector`] stands between an encoder and the loss.
@@ -18,7 +18,7 @@
 //!
 //! let device = Device::flex();
 //! let config = VitConfig { width: 48, depth: 2, heads: 3, ..VitConfig::default() };
-//! let vit: Vit = config.init(1, &[8, 8], &device);
+//! let vit: Vit = config.init(1, &[8, 8], &[4, 4], &device);
 //! // Global and local views of different sizes go through the same weights.
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 32, 32], &device)).dims(), [2, 48]);
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 16, 16], &device)).dims(), [2, 48]);
@@ -34,15 +34,20 @@ mod patch;
 mod position;
 mod predictor;
 mod projector;
+mod published_resnet;
+mod published_vit;
+mod resample;
 mod resnet;
 mod vit;
+mod vit_config;
 
 pub use convnet::{ConvNet, ConvNetConfig, ConvNetKind, Head};
 pub use mlp::{Mlp, MlpConfig, MlpKind};
 pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};
-pub use vit::{Pool, Vit, VitConfig, VitKind};
+pub use vit::{Vit, VitKind};
+pub use vit_config::{Pool, PositionKind, VitConfig, VitSize};
 
 use lejepa_core::{kind, register};
 

@@ -1,19 +1,29 @@
-//! Fixed sine-cosine position embeddings (Vaswani et al., arXiv 1706.03762).
+//! Position embeddings: fixed sines and cosines (Vaswani et al., arXiv 1706.03762), and the interpolation of
+//! learned ones.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-/// Position embeddings of the grids that were met, on the devices that asked for them.
-#[derive(Clone, Default)]
-pub(crate) struct Positions(Arc<Mutex<Vec<Entry>>>);
+use crate::resample::resampling;
 
-struct Entry {
-    grid: [usize; 3],
-    width: usize,
+/// Position embeddings of the grids that were met, on the devices that asked for them.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Positions(Cache<([usize; 3], usize)>);
+
+/// Weights that interpolate from one grid to another, likewise.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Interpolations(Cache<[[usize; 3]; 2]>);
+
+/// Constant tensors by what they depend on, and by device.
+#[derive(Clone)]
+struct Cache<K>(Arc<Mutex<Vec<Entry<K>>>>);
+
+struct Entry<K> {
+    key: K,
     device: Device,
-    positions: Tensor<3>,
+    tensor: Tensor<3>,
 }
 
 /// Maximum number of cached grids; the oldest one is dropped.
@@ -28,41 +38,72 @@ impl Positions {
         device: &Device,
         dtype: DType,
     ) -> Tensor<3> {
+        let patches = grid.iter().product::<usize>();
+        let make = || TensorData::new(sincos(grid, width), [1, patches, width]);
+        self.0.get((grid, width), device, dtype, make)
+    }
+}
+
+impl Interpolations {
+    /// Weights of the patches of grid `from` for each patch of grid `to`, `[1, to, from]`.
+    pub(crate) fn get(
+        &self,
+        from: [usize; 3],
+        to: [usize; 3],
+        device: &Device,
+        dtype: DType,
+    ) -> Tensor<3> {
+        let [rows, columns] = [to, from].map(|grid| grid.iter().product::<usize>());
+        let make = || TensorData::new(resampling(from, to), [1, rows, columns]);
+        self.0.get([from, to], device, dtype, make)
+    }
+}
+
+impl<K: PartialEq> Cache<K> {
+    fn get(
+        &self,
+        key: K,
+        device: &Device,
+        dtype: DType,
+        make: impl FnOnce() -> TensorData,
+    ) -> Tensor<3> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = entries.iter().find(|e| {
             // Devices are equal whether they record gradients or not.
             let strategy = e.device.gradient_checkpointing_strategy();
-            e.grid == grid
-                && e.width == width
+            e.key == key
                 && e.device == *device
                 && strategy == device.gradient_checkpointing_strategy()
-                && e.positions.dtype() == dtype
+                && e.tensor.dtype() == dtype
         });
         if let Some(entry) = found {
-            return entry.positions.clone();
+            return entry.tensor.clone();
         }
-        let patches = grid.iter().product::<usize>();
-        let data = TensorData::new(sincos(grid, width), [1, patches, width]);
-        let positions = Tensor::<3>::from_data(data, (device, dtype));
+        let tensor = Tensor::<3>::from_data(make(), (device, dtype));
         if entries.len() == MAX_ENTRIES {
             entries.remove(0);
         }
-        let device = device.clone();
-        entries.push(Entry { grid, width, device, positions: positions.clone() });
-        positions
+        entries.push(Entry { key, device: device.clone(), tensor: tensor.clone() });
+        tensor
     }
 }
 
-impl fmt::Debug for Positions {
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K> fmt::Debug for Cache<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Positions")
+        f.write_str("Cache")
     }
 }
 
 /// Embeddings of the patches of a grid, row-major `[patches, width]`; each axis of more than one patch has an
 /// equal share of the width. Coordinates are relative to the centre of the grid, in patches, so that those of a
 /// local view lie within those of a global one.
-fn sincos(grid: [usize; 3], width: usize) -> Vec<f32> {
+pub(crate) fn sincos(grid: [usize; 3], width: usize) -> Vec<f32> {
     let used: Vec<usize> = (0..3).filter(|&a| grid[a] > 1).collect();
     let n = grid.iter().product::<usize>();
     let mut out = vec![0.0; n * width];
@@ -109,13 +150,13 @@ mod tests {
         let get = |grid, device: &Device| cache.get(grid, 8, device, DType::F32);
         let first = get([1, 2, 3], &device);
         first.into_data().assert_eq(&get([1, 2, 3], &device).into_data(), true);
-        assert_eq!(cache.0.lock().unwrap().len(), 1);
+        assert_eq!(cache.0.0.lock().unwrap().len(), 1);
         assert_eq!(get([1, 2, 2], &device).dims(), [1, 4, 8]);
         assert!(get([1, 2, 3], &device.clone().autodiff()).device().is_autodiff());
-        assert_eq!(cache.0.lock().unwrap().len(), 3);
+        assert_eq!(cache.0.0.lock().unwrap().len(), 3);
         for n in 1..2 * MAX_ENTRIES {
             let _ = get([1, 1, n], &device);
         }
-        assert_eq!(cache.0.lock().unwrap().len(), MAX_ENTRIES);
+        assert_eq!(cache.0.0.lock().unwrap().len(), MAX_ENTRIES);
     }
 }

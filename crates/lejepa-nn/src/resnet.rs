@@ -1,4 +1,4 @@
-//! ResNet-18 (He et al., arXiv 1512.03385), with a stem for small views.
+//! Residual networks (He et al., arXiv 1512.03385), with a stem for small views.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
@@ -6,19 +6,24 @@ use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, PaddingConfig2d};
 use burn::tensor::{Device, Tensor};
 use lejepa_core::{
-    BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Result, Wants,
+    Arrays, BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Published, Result,
+    Table, Wants,
 };
 use lejepa_kernels::{Activation, batch_norm, norm_conv2d};
 use serde::{Deserialize, Serialize};
 
 use crate::conv::{channel_norm, conv, convolve, stride_and_pad};
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
+use crate::published_resnet::PublishedResNet;
 
 /// Settings of a [`ResNet`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResNetConfig {
-    /// Channels of the first stage; the embedding is 8 times as wide. At least 1; 64 is ResNet-18.
+    /// Layers: 18, 34, 50, 101 or 152. From 50 on blocks are bottlenecks of three convolutions.
+    pub depth: usize,
+    /// Channels of the first stage; the embedding is 8 times as wide, 32 times from a depth of 50 on. At least 1;
+    /// published networks have 64.
     pub width: usize,
     /// Stem: `"small"` (3×3, stride 1), `"large"` (7×7, stride 2, max pool), or `"auto"`: large
     /// where the longer side of a global view has more than 96 cells.
@@ -40,11 +45,11 @@ pub enum Stem {
 
 impl Default for ResNetConfig {
     fn default() -> Self {
-        Self { width: 64, stem: Stem::Auto }
+        Self { depth: 18, width: 64, stem: Stem::Auto }
     }
 }
 
-/// ResNet-18 without its classifier. One-dimensional views are rows; the frames of a
+/// A residual network without its classifier. One-dimensional views are rows; the frames of a
 /// three-dimensional view are embedded one by one and averaged.
 #[derive(Module, Debug)]
 pub struct ResNet {
@@ -54,6 +59,8 @@ pub struct ResNet {
     blocks: Vec<Residual>,
     #[module(skip)]
     width: usize,
+    #[module(skip)]
+    stages: [usize; 4],
 }
 
 #[derive(Module, Debug)]
@@ -62,12 +69,31 @@ struct Residual {
     norm1: BatchNorm,
     conv2: Conv2d,
     norm2: BatchNorm,
+    /// Of a bottleneck.
+    conv3: Option<Conv2d>,
+    norm3: Option<BatchNorm>,
     shortcut: Option<Conv2d>,
     shortcut_norm: Option<BatchNorm>,
 }
 
+/// Channels that leave a bottleneck over those within it.
+const EXPANSION: usize = 4;
+
 impl ResNetConfig {
-    /// Builds the network for `channels` channels and global views whose longer side is `side`.
+    /// Blocks of each stage, and whether they are bottlenecks; `None` for a depth that is not known.
+    fn stages(&self) -> Option<([usize; 4], bool)> {
+        match self.depth {
+            18 => Some(([2, 2, 2, 2], false)),
+            34 => Some(([3, 4, 6, 3], false)),
+            50 => Some(([3, 4, 6, 3], true)),
+            101 => Some(([3, 4, 23, 3], true)),
+            152 => Some(([3, 8, 36, 3], true)),
+            _ => None,
+        }
+    }
+
+    /// Builds the network for `channels` channels and global views whose longer side is `side`. An unknown depth
+    /// is taken for 18.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -85,20 +111,34 @@ impl ResNetConfig {
             Stem::Large => true,
         };
         let (kernel, stride) = if large { (7, 2) } else { (3, 1) };
+        let (stages, is_bottleneck) = self.stages().unwrap_or(([2; 4], false));
         let mut blocks = Vec::new();
         let mut input = self.width;
-        for stage in 0..4 {
-            let output = self.width << stage;
-            for i in 0..2 {
+        let norm = |channels| BatchNormConfig::new(channels).init(device);
+        for (stage, count) in stages.into_iter().enumerate() {
+            let inner = self.width << stage;
+            let output = if is_bottleneck { EXPANSION * inner } else { inner };
+            for i in 0..count {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let changes = stride != 1 || input != output;
+                // A bottleneck narrows, strides in its middle, and widens.
+                let (first, second) = match is_bottleneck {
+                    true => {
+                        (conv(input, inner, 1, 1, device), conv(inner, inner, 3, stride, device))
+                    }
+                    false => {
+                        (conv(input, inner, 3, stride, device), conv(inner, inner, 3, 1, device))
+                    }
+                };
                 blocks.push(Residual {
-                    conv1: conv(input, output, 3, stride, device),
-                    norm1: BatchNormConfig::new(output).init(device),
-                    conv2: conv(output, output, 3, 1, device),
-                    norm2: BatchNormConfig::new(output).init(device),
+                    conv1: first,
+                    norm1: norm(inner),
+                    conv2: second,
+                    norm2: norm(inner),
+                    conv3: is_bottleneck.then(|| conv(inner, output, 1, 1, device)),
+                    norm3: is_bottleneck.then(|| norm(output)),
                     shortcut: changes.then(|| conv(input, output, 1, stride, device)),
-                    shortcut_norm: changes.then(|| BatchNormConfig::new(output).init(device)),
+                    shortcut_norm: changes.then(|| norm(output)),
                 });
                 input = output;
             }
@@ -113,7 +153,8 @@ impl ResNetConfig {
                     .init()
             }),
             blocks,
-            width: self.width * 8,
+            width: input,
+            stages,
         }
     }
 }
@@ -123,7 +164,7 @@ impl GridEncoder for ResNet {
         self.width
     }
 
-    /// `[B, C, T, H, W] -> [B, 8·width]` for views of each shape, one after the other: batch norm sees
+    /// `[B, C, T, H, W] -> [B, embedding]` for views of each shape, one after the other: batch norm sees
     /// those of a shape as a batch.
     fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2> {
         Tensor::cat(views.into_iter().map(|views| self.forward(views)).collect(), 0)
@@ -132,17 +173,23 @@ impl GridEncoder for ResNet {
     /// Dense features are the maps after the last block.
     fn features(&self, views: Tensor<5>, wants: &Wants) -> Result<Features> {
         if !wants.layers.is_empty() {
-            let reason = "resnet18 gives features after its last block alone";
+            let reason = "resnet gives features after its last block alone";
             return Err(Error::bad_value("encoder.name", reason));
         }
         let (cells, grid) = self.cells(views);
         let pooled = cells.clone().mean_dim(1).squeeze_dim::<2>(1);
         Ok(Features::pooled(pooled).with_dense(cells, grid))
     }
+
+    fn published(&self) -> Option<Box<dyn Published>> {
+        let is_bottleneck = self.blocks.first()?.conv3.is_some();
+        let is_large = self.pool.is_some();
+        Some(Box::new(PublishedResNet { stages: self.stages, is_bottleneck, is_large }))
+    }
 }
 
 impl ResNet {
-    /// `[B, C, T, H, W] -> [B, T·h·w, 8·width]`, and T, h and w.
+    /// `[B, C, T, H, W] -> [B, T·h·w, embedding]`, and T, h and w.
     fn cells(&self, views: Tensor<5>) -> (Tensor<3>, [usize; 3]) {
         let [b, c, t, h, w] = views.dims();
         let frames = if t == 1 {
@@ -155,12 +202,12 @@ impl ResNet {
         (x.reshape([b, t * h * w, width]), [t, h, w])
     }
 
-    /// `[B, C, T, H, W] -> [B, 8·width]`
+    /// `[B, C, T, H, W] -> [B, embedding]`
     fn forward(&self, views: Tensor<5>) -> Tensor<2> {
         self.cells(views).0.mean_dim(1).squeeze_dim::<2>(1)
     }
 
-    /// `[B, H, W, C] -> [B, h, w, 8·width]`, the feature maps after the last block.
+    /// `[B, H, W, C] -> [B, h, w, embedding]`, the feature maps after the last block.
     fn maps(&self, x: Tensor<4>) -> Tensor<4> {
         let (x, statistics) = convolve(&self.stem, x, &self.stem_norm);
         let norm = channel_norm(&self.stem_norm, statistics, Activation::Relu);
@@ -181,6 +228,15 @@ impl Residual {
         let norm = channel_norm(&self.norm1, statistics, Activation::Relu);
         let [stride, pad] = stride_and_pad(&self.conv2);
         let (y, statistics) = norm_conv2d(y, norm, self.conv2.weight.val(), stride, pad);
+        let (y, statistics, last) = match (&self.conv3, &self.norm3) {
+            (Some(conv), Some(last)) => {
+                let norm = channel_norm(&self.norm2, statistics, Activation::Relu);
+                let [stride, pad] = stride_and_pad(conv);
+                let (y, statistics) = norm_conv2d(y, norm, conv.weight.val(), stride, pad);
+                (y, statistics, last)
+            }
+            _ => (y, statistics, &self.norm2),
+        };
         let x = match (&self.shortcut, &self.shortcut_norm) {
             (Some(conv), Some(norm)) => {
                 let (x, statistics) = convolve(conv, x, norm);
@@ -188,18 +244,19 @@ impl Residual {
             }
             _ => x,
         };
-        batch_norm(y, channel_norm(&self.norm2, statistics, Activation::Relu), Some(x))
+        batch_norm(y, channel_norm(last, statistics, Activation::Relu), Some(x))
     }
 }
 
 encoder_of_any_grid!(ResNet);
 
-/// Registers [`ResNet`] as `resnet18`.
+/// Registers [`ResNet`] as `resnet`.
 pub struct ResNetKind;
 
 impl Component for ResNetKind {
-    const NAME: &'static str = "resnet18";
-    const ABOUT: &'static str = "ResNet-18; frames of a clip are averaged";
+    const NAME: &'static str = "resnet";
+    const ABOUT: &'static str =
+        "residual network of 18 to 152 layers; frames of a clip are averaged";
     type Config = ResNetConfig;
 
     fn docs() -> lejepa_core::config::Docs {
@@ -213,10 +270,18 @@ impl EncoderKind for ResNetKind {
         if config.width == 0 {
             return Err(Error::bad_value("encoder.width", "must be at least 1"));
         }
+        if config.stages().is_none() {
+            let reason = format!("must be 18, 34, 50, 101 or 152, got {}", config.depth);
+            return Err(Error::bad_value("encoder.depth", reason));
+        }
         let grid = views.grid();
         let plane = &grid[grid.len().saturating_sub(2)..];
         let side = plane.iter().copied().max().unwrap_or(1);
         boxed(config.init(views.channels(), side, device), grid.len())
+    }
+
+    fn recognise(published: &Arrays) -> Option<Table> {
+        PublishedResNet::recognise(published)
     }
 }
 
@@ -229,6 +294,10 @@ mod tests {
         use burn::tensor::activation::relu;
         let y = relu(block.norm1.forward(block.conv1.forward(x.clone())));
         let y = block.norm2.forward(block.conv2.forward(y));
+        let y = match (&block.conv3, &block.norm3) {
+            (Some(conv), Some(norm)) => norm.forward(conv.forward(relu(y))),
+            _ => y,
+        };
         let x = match (&block.shortcut, &block.shortcut_norm) {
             (Some(conv), Some(norm)) => norm.forward(conv.forward(x)),
             _ => x,
@@ -241,22 +310,32 @@ mod tests {
         use burn::tensor::{Distribution, Tolerance};
         use lejepa_kernels::Precision;
         let device = Device::flex().autodiff();
-        for (stride, input, output) in [(1, 5, 5), (2, 5, 7), (1, 16, 32)] {
+        let kinds = [(1, 5, 5, 0), (2, 5, 7, 0), (1, 16, 32, 0), (1, 8, 8, 3), (2, 6, 8, 5)];
+        // A bottleneck has an inner width.
+        for (stride, input, output, inner) in kinds {
             let make = || {
                 device.seed(3);
                 let conv = |a, b, kernel, stride| conv(a, b, kernel, stride, &device);
-                let norm = || BatchNormConfig::new(output).init(&device);
+                let norm = |width| BatchNormConfig::new(width).init(&device);
                 let changes = stride != 1 || input != output;
+                let (first, second) = match inner {
+                    0 => (conv(input, output, 3, stride), conv(output, output, 3, 1)),
+                    _ => (conv(input, inner, 1, 1), conv(inner, inner, 3, stride)),
+                };
+                let width = if inner == 0 { output } else { inner };
                 let block = Residual {
-                    conv1: conv(input, output, 3, stride),
-                    norm1: norm(),
-                    conv2: conv(output, output, 3, 1),
-                    norm2: norm(),
+                    conv1: first,
+                    norm1: norm(width),
+                    conv2: second,
+                    norm2: norm(width),
+                    conv3: (inner > 0).then(|| conv(inner, output, 1, 1)),
+                    norm3: (inner > 0).then(|| norm(output)),
                     shortcut: changes.then(|| conv(input, output, 1, stride)),
-                    shortcut_norm: changes.then(norm),
+                    shortcut_norm: changes.then(|| norm(output)),
                 };
                 // Weights are drawn when they are first read.
-                for conv in [Some(&block.conv1), Some(&block.conv2), block.shortcut.as_ref()] {
+                let others = [block.conv3.as_ref(), block.shortcut.as_ref()];
+                for conv in [Some(&block.conv1), Some(&block.conv2)].into_iter().chain(others) {
                     let _ = conv.map(|c| c.weight.val());
                 }
                 block
@@ -309,10 +388,18 @@ mod tests {
     }
 
     #[test]
-    fn is_resnet18() {
-        let net = ResNetConfig::default().init(3, 224, &Device::flex());
-        // 11,176,512 weights without the classifier, and 2 · 4,800 running statistics.
-        assert_eq!(net.num_params(), 11_176_512 + 9_600);
+    fn sizes_are_the_published_ones() {
+        // torchvision's counts without the classifier; running statistics are two more for each channel normed.
+        for (depth, want, normed) in [
+            (18, 11_176_512, 4_800),
+            (34, 21_284_672, 8_512),
+            (50, 23_508_032, 26_560),
+            (101, 42_500_160, 52_672),
+        ] {
+            let net =
+                ResNetConfig { depth, ..ResNetConfig::default() }.init(3, 224, &Device::flex());
+            assert_eq!(net.num_params(), want + 2 * normed, "{depth}");
+        }
     }
 
     #[test]

@@ -1,74 +1,25 @@
 //! Vision transformer (Dosovitskiy et al., arXiv 2010.11929) over any patch grid.
 
-use burn::module::Module;
+use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use lejepa_core::{
-    BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Result, ViewSpec, Wants,
+    Arrays, BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Published, Result,
+    Table, ViewSpec, Wants,
 };
 use lejepa_kernels::{
     BlockShape, Sequences, layer_norm, linear, transformer_block, transformer_block_drop_path,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
 use crate::patch::patchify;
-use crate::position::Positions;
-
-/// How patch tokens become one embedding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pool {
-    /// The mean of the patch tokens.
-    #[default]
-    Mean,
-    /// A class token prepended to the patches.
-    Cls,
-}
-
-/// Settings of a [`Vit`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VitConfig {
-    /// Width of tokens and of the embedding; a multiple of `heads`, at least 2 per grid axis.
-    pub width: usize,
-    /// Number of blocks, at least 1.
-    pub depth: usize,
-    /// Attention heads.
-    pub heads: usize,
-    /// Width of a block's hidden layer over `width`.
-    pub mlp_ratio: f64,
-    /// Patch size per grid axis, e.g. `[8, 8]`, or one number for all axes. `[]` chooses: the
-    /// largest size up to 16 that divides every view and leaves at least 6 patches an axis.
-    pub patch: Vec<usize>,
-    /// How tokens become one embedding: `mean` or `cls`.
-    pub pool: Pool,
-    /// Probability, 0 to below 1, that the last block skips a sample while training; earlier
-    /// blocks less, linearly (stochastic depth).
-    pub drop_path: f64,
-    /// Share of its patch tokens, 0 to below 1, that each view is without while training, at random;
-    /// at least 16 stay. A step takes as much less time.
-    pub drop_tokens: f64,
-}
-
-impl Default for VitConfig {
-    fn default() -> Self {
-        Self {
-            width: 96,
-            depth: 4,
-            heads: 3,
-            mlp_ratio: 4.0,
-            patch: Vec::new(),
-            pool: Pool::Mean,
-            drop_path: 0.0,
-            drop_tokens: 0.0,
-        }
-    }
-}
+use crate::position::{Interpolations, Positions};
+use crate::published_vit::PublishedVit;
+use crate::vit_config::{Pool, PositionKind, VitConfig};
 
 impl VitConfig {
     /// Builds the transformer for `channels` channels and the given patch size per grid axis
-    /// (1 to 3 axes).
+    /// (1 to 3 axes). Learned positions are those of a grid of `patches` along each axis.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -77,12 +28,27 @@ impl VitConfig {
     ///
     /// let device = Device::flex();
     /// let config = VitConfig { width: 24, depth: 1, heads: 2, ..Default::default() };
-    /// let vit = config.init(3, &[2, 4, 4], &device);
+    /// let vit = config.init(3, &[2, 4, 4], &[2, 2, 2], &device);
     /// assert_eq!(vit.encode(Tensor::<5>::zeros([2, 3, 4, 8, 8], &device)).dims(), [2, 24]);
     /// ```
-    pub fn init(&self, channels: usize, patch: &[usize], device: &Device) -> Vit {
-        let mut patch3 = [1; 3];
-        patch3[3 - patch.len().min(3)..].copy_from_slice(&patch[..patch.len().min(3)]);
+    pub fn init(
+        &self,
+        channels: usize,
+        patch: &[usize],
+        patches: &[usize],
+        device: &Device,
+    ) -> Vit {
+        let sized = self.sized();
+        sized.init_sized(channels, three(patch), three(patches), device)
+    }
+
+    fn init_sized(
+        &self,
+        channels: usize,
+        patch3: [usize; 3],
+        grid: [usize; 3],
+        device: &Device,
+    ) -> Vit {
         let hidden = ((self.width as f64 * self.mlp_ratio).round() as usize).max(1);
         let blocks = (0..self.depth)
             .map(|i| Block {
@@ -98,23 +64,25 @@ impl VitConfig {
                 drop: self.drop_path * i as f64 / (self.depth.max(2) - 1) as f64,
             })
             .collect();
-        let cls = match self.pool {
-            Pool::Mean => None,
-            Pool::Cls => Some(
-                burn::module::Initializer::Normal { mean: 0.0, std: 0.02 }
-                    .init([1, 1, self.width], device),
-            ),
+        let tokens = |count: usize| {
+            Initializer::Normal { mean: 0.0, std: 0.02 }.init([1, count, self.width], device)
         };
+        let cells = grid.iter().product();
         Vit {
             embed: LinearConfig::new(channels * patch3.iter().product::<usize>(), self.width)
                 .init(device),
-            cls,
+            cls: (self.pool == Pool::Cls).then(|| tokens(1)),
+            registers: (self.registers > 0).then(|| tokens(self.registers)),
+            places: (self.positions == PositionKind::Learned).then(|| tokens(cells)),
             blocks,
             norm: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
             patch: patch3,
             width: self.width,
             drop_tokens: self.drop_tokens,
+            grid,
+            heads: self.heads,
             positions: Positions::default(),
+            interpolations: Interpolations::default(),
         }
     }
 
@@ -145,8 +113,16 @@ impl VitConfig {
     }
 }
 
-/// What is added to the variance in a layer norm.
-const EPSILON: f64 = 1e-5;
+/// What is added to the variance in a layer norm: that of the published transformers.
+const EPSILON: f64 = 1e-6;
+
+/// Sizes along up to three axes; missing leading ones are 1.
+fn three(sizes: &[usize]) -> [usize; 3] {
+    let mut all = [1; 3];
+    let given = sizes.len().min(3);
+    all[3 - given..].copy_from_slice(&sizes[..given]);
+    all
+}
 
 fn auto_patch(grids: &[Vec<usize>], axis: usize) -> usize {
     let fits = |p: &usize| grids.iter().all(|g| g[axis].is_multiple_of(*p));
@@ -154,12 +130,15 @@ fn auto_patch(grids: &[Vec<usize>], axis: usize) -> usize {
     (1..=16).rev().filter(fits).find(|p| largest / p >= 6).unwrap_or(1)
 }
 
-/// A pre-norm vision transformer with fixed sine-cosine positions, so that views of any size that
-/// the patch divides pass through the same weights.
+/// A pre-norm vision transformer for views of any size that the patch divides: positions are fixed, or learned
+/// and interpolated.
 #[derive(Module, Debug)]
 pub struct Vit {
     embed: Linear,
-    cls: Option<burn::module::Param<Tensor<3>>>,
+    cls: Option<Param<Tensor<3>>>,
+    registers: Option<Param<Tensor<3>>>,
+    /// Learned positions of the patches of `grid`.
+    places: Option<Param<Tensor<3>>>,
     blocks: Vec<Block>,
     norm: LayerNorm,
     #[module(skip)]
@@ -169,7 +148,13 @@ pub struct Vit {
     #[module(skip)]
     drop_tokens: f64,
     #[module(skip)]
+    grid: [usize; 3],
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
     positions: Positions,
+    #[module(skip)]
+    interpolations: Interpolations,
 }
 
 #[derive(Module, Debug)]
@@ -222,7 +207,7 @@ impl GridEncoder for Vit {
         let cells = |x: Tensor<2>| {
             let x = split(x, &sequences).swap_remove(0);
             let [_, tokens, _] = x.dims();
-            let first = usize::from(self.cls.is_some());
+            let first = self.prefix();
             x.narrow(1, first, tokens - first)
         };
         let mut after = Vec::with_capacity(depth);
@@ -239,7 +224,25 @@ impl GridEncoder for Vit {
     }
 
     fn undecayed(&self) -> Vec<String> {
-        self.cls.iter().map(|_| "cls".to_string()).collect()
+        [("cls", &self.cls), ("registers", &self.registers), ("places", &self.places)]
+            .into_iter()
+            .filter_map(|(name, tokens)| tokens.as_ref().map(|_| name.to_string()))
+            .collect()
+    }
+
+    fn published(&self) -> Option<Box<dyn Published>> {
+        let [_, hidden] = self.blocks.first()?.up.weight.dims();
+        Some(Box::new(PublishedVit {
+            width: self.width,
+            depth: self.blocks.len(),
+            heads: self.heads,
+            hidden,
+            patch: self.patch,
+            grid: self.grid,
+            is_cls: self.cls.is_some(),
+            registers: self.registers.as_ref().map_or(0, |tokens| tokens.dims()[1]),
+            is_learned: self.places.is_some(),
+        }))
     }
 }
 
@@ -251,7 +254,15 @@ impl Vit {
         let [pt, ph, pw] = self.patch;
         let grid = [t / pt, h / ph, w / pw];
         let patches = patchify(views, self.patch);
-        let positions = self.positions.get(grid, self.width, &device, patches.dtype());
+        let positions = match &self.places {
+            None => self.positions.get(grid, self.width, &device, patches.dtype()),
+            Some(places) if grid == self.grid => places.val(),
+            Some(places) => {
+                let dtype = patches.dtype();
+                let weights = self.interpolations.get(self.grid, grid, &device, dtype);
+                weights.matmul(places.val())
+            }
+        };
         let (patches, positions) = match self.kept(patches.dims(), &device) {
             Some(kept) => (
                 pick(patches, kept.clone()),
@@ -260,10 +271,16 @@ impl Vit {
             None => (patches, positions),
         };
         let tokens = linear(patches, self.embed.weight.val(), bias(&self.embed)) + positions;
-        match &self.cls {
-            Some(cls) => Tensor::cat(vec![cls.val().expand([b, 1, self.width]), tokens], 1),
-            None => tokens,
-        }
+        let prefix = [&self.cls, &self.registers].into_iter().flatten();
+        let mut all: Vec<Tensor<3>> =
+            prefix.map(|tokens| tokens.val().expand([b as isize, -1, -1])).collect();
+        all.push(tokens);
+        if all.len() == 1 { all.swap_remove(0) } else { Tensor::cat(all, 1) }
+    }
+
+    /// Tokens before those of the patches.
+    fn prefix(&self) -> usize {
+        [&self.cls, &self.registers].into_iter().flatten().map(|tokens| tokens.dims()[1]).sum()
     }
 
     /// While training, which patches of each view stay, `[B, kept]`, where some are dropped.
@@ -286,7 +303,11 @@ impl Vit {
         match self.cls {
             // Layer norm is token-wise: the class token alone is enough.
             Some(_) => self.normalize(x.narrow(1, 0, 1)).squeeze_dim::<2>(1),
-            None => self.normalize(x).mean_dim(1).squeeze_dim::<2>(1),
+            None => {
+                let ([_, tokens, _], first) = (x.dims(), self.prefix());
+                let patches = x.narrow(1, first, tokens - first);
+                self.normalize(patches).mean_dim(1).squeeze_dim::<2>(1)
+            }
         }
     }
 
@@ -389,7 +410,7 @@ impl Component for VitKind {
     type Config = VitConfig;
 
     fn docs() -> lejepa_core::config::Docs {
-        lejepa_core::config::field_docs(include_str!("vit.rs"), "VitConfig")
+        lejepa_core::config::field_docs(include_str!("vit_config.rs"), "VitConfig")
     }
 }
 
@@ -397,32 +418,14 @@ impl EncoderKind for VitKind {
     fn build(config: &VitConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
         let (views, device) = (at.views, at.device);
         let axes = views.grid().len();
-        if config.depth == 0
-            || config.heads == 0
-            || !config.width.is_multiple_of(config.heads.max(1))
-        {
-            return Err(Error::bad_value(
-                "encoder.width",
-                format!(
-                    "width {} must be a multiple of heads {}, and depth {} at least 1",
-                    config.width, config.heads, config.depth
-                ),
-            ));
-        }
-        if config.width < 2 * axes {
-            return Err(Error::bad_value("encoder.width", "must be at least 2 per grid axis"));
-        }
-        if !(0.0..1.0).contains(&config.drop_path) {
-            return Err(Error::bad_value("encoder.drop_path", "must lie in 0..1"));
-        }
-        if !(0.0..1.0).contains(&config.drop_tokens) {
-            return Err(Error::bad_value("encoder.drop_tokens", "must lie in 0..1"));
-        }
-        if !(config.mlp_ratio > 0.0 && config.mlp_ratio <= 64.0) {
-            return Err(Error::bad_value("encoder.mlp_ratio", "must lie in 0..=64, above 0"));
-        }
+        config.sized().validate(axes)?;
         let patch = config.patch_for(views)?;
-        boxed(config.init(views.channels(), &patch, device), axes)
+        let patches: Vec<usize> = views.grid().iter().zip(&patch).map(|(n, p)| n / p).collect();
+        boxed(config.init(views.channels(), &patch, &patches, device), axes)
+    }
+
+    fn recognise(published: &Arrays) -> Option<Table> {
+        PublishedVit::recognise(published)
     }
 }
 

@@ -47,7 +47,7 @@ fn dropped_tokens_are_random_and_for_training_only() {
     let x = |device: &Device| Tensor::<4>::ones([2, 1, 32, 32], device);
     let device = Device::flex();
     device.seed(5);
-    let vit = config.init(1, &[4, 4], &device);
+    let vit = config.init(1, &[4, 4], &[4, 4], &device);
     let first = vit.encode(x(&device)).into_data();
     first.assert_eq(&vit.encode(x(&device)).into_data(), true);
     // 64 patches: 32 stay, others in each view and each pass.
@@ -70,7 +70,7 @@ fn dropped_tokens_are_random_and_for_training_only() {
     // A few tokens are never dropped, and nothing is by default.
     assert_eq!(vit.kept([1, 20, 16], &learning).unwrap().dims(), [1, 16]);
     assert!(vit.kept([1, 16, 16], &learning).is_none());
-    let all = VitConfig { drop_tokens: 0.0, ..config }.init(1, &[4, 4], &device);
+    let all = VitConfig { drop_tokens: 0.0, ..config }.init(1, &[4, 4], &[4, 4], &device);
     assert!(all.kept([1, 64, 16], &learning).is_none());
     // The picked tokens are those at their places.
     let tokens = Tensor::<1, Int>::arange(0..12, &device).float().reshape([2, 3, 2]);
@@ -83,7 +83,7 @@ fn dropped_tokens_are_random_and_for_training_only() {
 fn drop_path_is_for_training_only() {
     let device = Device::flex();
     let config = VitConfig { width: 24, depth: 3, heads: 2, drop_path: 0.5, ..Default::default() };
-    let vit = config.init(1, &[4], &device.clone().autodiff());
+    let vit = config.init(1, &[4], &[16], &device.clone().autodiff());
     let x = Tensor::<3>::random([4, 1, 16], Distribution::Default, &device.clone().autodiff());
     let run = |v: &Vit, x: Tensor<3>| v.encode(x).into_data();
     assert_ne!(run(&vit, x.clone()), run(&vit, x.clone()));
@@ -115,7 +115,7 @@ fn a_block_is_the_composition_of_its_layers() {
     let sequences = [of(5, 17), of(3, 6), of(1, 1)];
     let config = VitConfig { width: 24, depth: 1, heads: 2, ..Default::default() };
     device.seed(7);
-    let vit = config.init(1, &[1], &device);
+    let vit = config.init(1, &[1], &[16], &device);
     let block = &vit.blocks[0];
     let rows = sequences.iter().map(|of| of.samples * of.tokens).sum();
     let noise = || Tensor::<2>::random([rows, 24], Distribution::Default, &device);
@@ -148,7 +148,7 @@ fn views_of_several_shapes_are_embedded_as_one_shape_at_a_time() {
     let device = Device::flex();
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 24, depth: 2, heads: 2, pool, ..Default::default() };
-        let vit = config.init(3, &[4, 4], &device);
+        let vit = config.init(3, &[4, 4], &[4, 4], &device);
         let noise = |shape| Tensor::<4>::random(shape, Distribution::Default, &device);
         let (global, local) = (noise([5, 3, 16, 16]), noise([7, 3, 8, 8]));
         let apart = [vit.encode(global.clone()), vit.encode(local.clone())];
@@ -179,7 +179,7 @@ fn dense_features_are_those_that_are_pooled() {
     let x = Tensor::<4>::random([3, 2, 12, 8], Distribution::Default, &device);
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 16, depth: 3, heads: 2, pool, ..Default::default() };
-        let vit = config.init(2, &[4, 4], &device);
+        let vit = config.init(2, &[4, 4], &[4, 4], &device);
         let wants = Wants::dense().layers([2, 0]);
         let features = Encoder::<4>::features(&vit, Input::new(x.clone()), &wants).unwrap();
         assert_eq!(features.grid, [3, 2]);
@@ -207,7 +207,7 @@ fn padding_does_not_change_an_embedding() {
     let device = Device::flex();
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 16, depth: 2, heads: 2, pool, ..Default::default() };
-        let vit = config.init(2, &[4], &device);
+        let vit = config.init(2, &[4], &[16], &device);
         let noise = |length| Tensor::<3>::random([1, 2, length], Distribution::Default, &device);
         // One that fills its patches, one that ends within a patch, one longer than whole patches.
         let lengths = [8usize, 5, 14];

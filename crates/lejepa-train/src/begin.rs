@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use lejepa_core::{Arrays, Error};
+
 use crate::model::Model;
 use crate::observe::{Event, Observer};
 use crate::order::Order;
 use crate::resolved::Resolved;
 use crate::rundir::RunDir;
-use crate::{Result, checkpoint, compare};
+use crate::{Result, checkpoint, compare, foreign};
 
 /// The newest checkpoint that is whole; warns of newer ones that are damaged.
 pub(crate) fn whole_checkpoint(run: &RunDir, observer: &mut dyn Observer) -> Result<PathBuf> {
@@ -41,6 +43,11 @@ pub(crate) fn initial_weights(
     } else {
         (path.to_path_buf(), None)
     };
+    if !weights.is_dir()
+        && let Some(arrays) = foreign::read_arrays(&weights)?
+    {
+        return foreign_weights(&weights, arrays, model, observer);
+    }
     let step = step.map_or(String::new(), |s| format!(" at step {s}"));
     observer.event(Event::Note(&format!("weights   from {}{step}", weights.display())));
     if weights.is_dir() {
@@ -48,6 +55,25 @@ pub(crate) fn initial_weights(
     } else {
         checkpoint::load_weights(&weights, model)
     }
+}
+
+/// Weights of an encoder alone: of an export, or of another library.
+fn foreign_weights(
+    file: &Path,
+    arrays: Arrays,
+    mut model: Model,
+    observer: &mut dyn Observer,
+) -> Result<Model> {
+    let [encoder] = &mut model.encoders[..] else {
+        let reason = "a file of one encoder's weights cannot start several";
+        return Err(Error::bad_value("train.init", reason).into());
+    };
+    let notes = foreign::load_arrays(file, arrays, encoder)?;
+    observer.event(Event::Note(&format!("weights   of the encoder from {}", file.display())));
+    for note in notes {
+        observer.event(Event::Note(&format!("weights   {note}")));
+    }
+    Ok(model)
 }
 
 pub(crate) fn steps(resolved: &Resolved, order: &Order) -> u64 {

@@ -4,10 +4,11 @@ use burn::tensor::Device;
 use rayon::prelude::*;
 
 use crate::Result;
+use crate::begin::initial_weights;
 use crate::embed::Embeddings;
 use crate::guard::guarded;
 use crate::model::Model;
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, Observer, Silent};
 use crate::prepared::Prepared;
 use crate::probe::{ProbeKind, ProbeResult, Scores, members, probe, score};
 use crate::resolved::Resolved;
@@ -20,7 +21,9 @@ pub struct ProbeComparison {
     /// The trained encoder's result.
     #[serde(flatten)]
     pub trained: ProbeResult,
-    /// The accuracies of the encoder as it was before the first step.
+    /// The accuracies of the encoder with the weights that the run started from (`train.init`).
+    pub initial: Option<Scores>,
+    /// The accuracies of the encoder with new, random weights.
     pub untrained: Scores,
     /// The accuracies of features without an encoder
     /// ([`ViewSampler::raw_features`](lejepa_core::ViewSampler::raw_features)).
@@ -62,7 +65,7 @@ impl ProbeComparison {
     }
 }
 
-/// Probes `trained`, the same model with its initial weights, and raw features; and samples that could not be
+/// Probes `trained`, the same model with the weights it started from and with random ones, and raw features; and samples that could not be
 /// read. Nothing where probes are off or there are no labels.
 ///
 /// # Errors
@@ -82,15 +85,26 @@ pub fn compare_probes(
         observer.event(Event::Note(&prepared.plan.census.why_no_probe()));
         return Ok((Vec::new(), Vec::new()));
     }
+    observer.event(Event::Note("probing the trained encoder, an untrained one and raw features"));
     let source = prepared.source.as_ref();
     let sets = &prepared.plan.probes;
     let (after, skipped) = probe(trained, source, sets, config, device, observer)?;
     let untrained = resolved.model(device)?;
     let (before, _) = probe(&untrained, source, sets, config, device, observer)?;
     let raw = score(&raw_features(prepared), sets, config, device)?;
+    // The weights may be gone by now: a row is less than a run.
+    let from = &resolved.settings().train.init;
+    let started = (!from.is_empty())
+        .then(|| initial_weights(from, resolved, resolved.model(device)?, &mut Silent))
+        .and_then(Result::ok);
+    let mut initial = match started {
+        Some(model) => probe(&model, source, sets, config, device, observer)?.0.into_iter(),
+        None => Vec::new().into_iter(),
+    };
     let rows = after.into_iter().zip(before).zip(raw);
     let rows = rows.map(|((trained, before), raw)| ProbeComparison {
         trained,
+        initial: initial.next().map(|row| row.scores),
         untrained: before.scores,
         raw: raw.scores,
     });

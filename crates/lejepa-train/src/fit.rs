@@ -8,6 +8,7 @@ use lejepa_core::{
 
 use crate::Result;
 use crate::dotted::{at, section};
+use crate::foreign;
 use crate::resolved::{Request, Resolved};
 
 /// A configuration with the data that it was made for.
@@ -25,7 +26,7 @@ impl Request {
     /// [`Request::resolve`], with the settings that a look at the data suggests laid between the modality's
     /// recipe and the request's own. The built-in data have a recipe and are not looked at, unless a preset is
     /// named; nor are any data with `preset = "none"`. With `train.init` a run, views and model are those of that
-    /// run instead, so that its weights fit.
+    /// run instead, so that its weights fit; with published weights of others, the encoder is theirs.
     ///
     /// `is_gpu` tells whether a graphics card will train. It is asked only once the data is found, so that no
     /// driver starts for a wrong path.
@@ -56,11 +57,18 @@ impl Request {
         let source = resolved.source()?;
         let settings = resolved.settings();
         let preset = settings.preset.as_str();
-        if preset == NONE || preset == AUTO && settings.data.source == DEMO {
-            return Ok(Fitted { resolved: self.resolve(registry)?, source, choices: Vec::new() });
-        }
         let init = settings.train.init.as_str();
-        if !init.is_empty() {
+        let published = foreign::settings_of(Path::new(init), registry)?;
+        if preset == NONE || preset == AUTO && settings.data.source == DEMO {
+            let mut request = self.clone();
+            of_published(published, &mut request.advice);
+            return Ok(Fitted {
+                resolved: request.resolve(registry)?,
+                source,
+                choices: Vec::new(),
+            });
+        }
+        if !init.is_empty() && published.is_none() {
             let request = Self { advice: of_weights(init, &resolved), ..self.clone() };
             return Ok(Fitted {
                 resolved: request.resolve(registry)?,
@@ -68,9 +76,11 @@ impl Request {
                 choices: Vec::new(),
             });
         }
-        let context = SurveyContext::new(preset).on_gpu(is_gpu());
+        let context =
+            SurveyContext::new(preset).on_gpu(is_gpu()).multiple_of(patch(published.as_ref()));
         let mut request = self.clone();
         request.advice = resolved.advise(source.clone(), context)?;
+        of_published(published, &mut request.advice);
         self.keep_encoder(registry, &resolved, &mut request.advice);
         let suggested = request.resolve(registry)?;
         general(&suggested, &source, &mut request.advice);
@@ -124,6 +134,22 @@ impl Request {
         self.assignments.iter().any(assigned)
             || self.file.as_ref().is_some_and(|file| at(file, key).is_some())
     }
+}
+
+/// The size of the patches of published weights.
+fn patch(encoder: Option<&Table>) -> Option<usize> {
+    let sizes = encoder?.get("patch")?.as_array()?;
+    sizes.iter().filter_map(|size| usize::try_from(size.as_integer()?).ok()).max()
+}
+
+/// The encoder that published weights need.
+fn of_published(encoder: Option<Table>, advice: &mut Advice) {
+    let Some(encoder) = encoder else { return };
+    advice.retain(|key| !key.starts_with("encoder."));
+    for (key, value) in encoder {
+        advice.set(&format!("encoder.{key}"), value, "as the weights need it");
+    }
+    advice.set("train.lr", 2e-4, "the weights are trained already");
 }
 
 /// Views and model of the run that weights come from, which they fit; nothing for a file of weights.

@@ -353,7 +353,7 @@ impl Resolved {
             .map(|(stream, (key, entry))| {
                 let views = spec.stream(stream);
                 let at = BuildContext::new(&views, device);
-                Ok((entry.build())(&own_keys(&self.table, key), &at)?)
+                Ok((entry.build().build)(&own_keys(&self.table, key), &at)?)
             })
             .collect()
     }

@@ -299,7 +299,7 @@ mod tests {
         let registry = Registry::discover().unwrap();
         let after = |microbatches: usize| {
             let words = format!(
-                "modality=image encoder.name=resnet18 encoder.width=4 projector.hidden=16 \
+                "modality=image encoder.name=resnet encoder.width=4 projector.hidden=16 \
                  objective.slices=16 train.microbatches={microbatches}"
             );
             let assignments = words.split_whitespace().map(String::from).collect();

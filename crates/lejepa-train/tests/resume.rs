@@ -96,7 +96,7 @@ fn losses(run: &RunDir) -> Vec<u64> {
 #[test]
 fn an_interrupted_run_goes_on_to_the_same_bits() {
     let registry = registry();
-    for encoder in ["mlp", "vit", "resnet18"] {
+    for encoder in ["mlp", "vit", "resnet"] {
         let mut assignments: Vec<String> = [
             "modality=noise",
             "train.steps=12",
@@ -109,7 +109,7 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         .map(String::from)
         .into();
         assignments.push(format!("encoder.name={encoder}"));
-        assignments.push(format!("encoder.width={}", if encoder == "resnet18" { 2 } else { 12 }));
+        assignments.push(format!("encoder.width={}", if encoder == "resnet" { 2 } else { 12 }));
         if encoder == "vit" {
             assignments.push("encoder.drop_path=0.3".into());
         }

@@ -154,9 +154,13 @@ impl Sums {
     }
 }
 
-/// The nearest multiple of 4, which two halvings divide, from 8.
-fn rounded(side: usize) -> usize {
-    ((side + 2) / 4 * 4).max(8)
+/// The nearest multiple of 4, which two halvings divide, from 8; of patches of another size the largest multiple
+/// that is not above, but two at least.
+fn rounded(side: usize, multiple: Option<usize>) -> usize {
+    match multiple {
+        Some(patch) if !patch.is_power_of_two() || patch > 4 => (side / patch).max(2) * patch,
+        _ => ((side + 2) / 4 * 4).max(8),
+    }
 }
 
 pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Result<Advice> {
@@ -182,9 +186,14 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
         (true, _) => 224,
     };
     let why = format!("the median shorter side is {side} pixels");
-    let global = if small && side <= most.max(64) { rounded(side) } else { most }.max(16);
+    let wanted = if small && side <= most.max(64) { side } else { most };
+    let global = rounded(wanted.max(16), at.multiple);
     advice.set("image.global_size", global as i64, &*why);
-    advice.set("image.local_size", rounded(global / 2).max(8) as i64, "half of a global view");
+    advice.set(
+        "image.local_size",
+        rounded(global / 2, at.multiple) as i64,
+        "half of a global view",
+    );
     let (global_scale, local_scale) = match side {
         0..=48 => ([0.5, 1.0], [0.2, 0.5]),
         49..=96 => ([0.4, 1.0], [0.15, 0.4]),
@@ -249,7 +258,7 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
         advice.set("encoder.heads", 6, why);
     } else if at.is_gpu {
         let why = format!("a convolutional network learns faster from {} pictures", survey.len());
-        advice.set("encoder.name", "resnet18", why);
+        advice.set("encoder.name", "resnet", why);
     } else {
         let why = "a small convolutional network learns most in little time on a CPU";
         advice.set("encoder.name", "convnet", why);
@@ -275,6 +284,14 @@ mod tests {
         assert!(!is_grey(&halves));
         assert!((two_level(&halves) - 1.0).abs() < 1e-9);
         assert_eq!(two_level(&picture(4, |_| [7; 3])), 0.0);
+    }
+
+    #[test]
+    fn sides_are_multiples_of_patches() {
+        assert_eq!([27, 28, 30].map(|side| rounded(side, None)), [28, 28, 32]);
+        assert_eq!([64, 32, 10].map(|side| rounded(side, Some(14))), [56, 28, 28]);
+        assert_eq!([64, 30].map(|side| rounded(side, Some(16))), [64, 32]);
+        assert_eq!(rounded(27, Some(2)), 28);
     }
 
     #[test]

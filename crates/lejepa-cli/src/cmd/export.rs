@@ -1,10 +1,10 @@
 //! `lejepa export` and `lejepa embed`: what applications take from a run.
 
 use lejepa_core::Registry;
-use lejepa_train::{Embedder, NamedEmbeddings, RunDir, export};
+use lejepa_train::{Embedder, NamedEmbeddings, RunDir, export, export_timm};
 use serde_json::{Value, json};
 
-use crate::args::{Args, EmbedArgs, ExportArgs};
+use crate::args::{Args, EmbedArgs, ExportArgs, ExportFormat};
 use crate::console::Console;
 use crate::error::CliError;
 
@@ -16,7 +16,10 @@ pub(super) fn export_run(
     let run = RunDir::open(&words.run)?;
     let checkpoint = super::checkpoint(&run, &words.checkpoint)?;
     let folder = words.output.clone().unwrap_or_else(|| run.path().join("export"));
-    export(&run, &checkpoint, &folder, registry)?;
+    match words.format {
+        ExportFormat::Lejepa => export(&run, &checkpoint, &folder, registry)?,
+        ExportFormat::Timm => export_timm(&run, &checkpoint, &folder, registry)?,
+    }
     if !args.json && !args.quiet {
         println!("exported {} to {}", checkpoint.display(), folder.display());
     }

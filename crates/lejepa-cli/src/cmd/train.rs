@@ -112,7 +112,9 @@ pub(super) fn print_probes(probes: &[ProbeComparison]) {
             t.chance * 100.0
         );
         println!("               linear  (95 % interval)     k-NN  (95 % interval)");
-        let rows = [("trained", &t.scores), ("untrained", &p.untrained), ("raw features", &p.raw)];
+        let mut rows = vec![("trained", &t.scores)];
+        rows.extend(p.initial.as_ref().map(|scores| ("initial", scores)));
+        rows.extend([("untrained", &p.untrained), ("raw features", &p.raw)]);
         for (name, s) in rows {
             let cell = |value: f64, [low, high]: [f64; 2]| {
                 let (value, low, high) = (value * 100.0, low * 100.0, high * 100.0);
@@ -154,6 +156,7 @@ pub(super) fn probes_json(probes: &[ProbeComparison]) -> Value {
         let (trained, interval) = of(&p.trained.scores);
         json!({
             "trained": trained, "interval": interval,
+            "initial": p.initial.as_ref().map(|scores| of(scores).0),
             "untrained": of(&p.untrained).0, "raw": of(&p.raw).0,
         })
     };

@@ -1,0 +1,166 @@
+//! Residual networks as timm and torchvision publish them.
+
+use lejepa_core::{
+    Arrays, Error, ImportedWeights, Published, PublishedModel, Result, Table, Value,
+};
+
+use crate::published_vit::other_channels;
+
+/// A residual network's sizes.
+#[derive(Debug)]
+pub(crate) struct PublishedResNet {
+    /// Blocks of each stage.
+    pub(crate) stages: [usize; 4],
+    pub(crate) is_bottleneck: bool,
+    /// Whether the stem is that of large pictures.
+    pub(crate) is_large: bool,
+}
+
+fn refused(reason: impl Into<String>) -> Error {
+    Error::bad_value("encoder.name", reason.into())
+}
+
+/// Parameters of a batch norm here and there.
+const NORM: [(&str, &str); 4] = [
+    ("gamma", "weight"),
+    ("beta", "bias"),
+    ("running_mean", "running_mean"),
+    ("running_var", "running_var"),
+];
+
+impl PublishedResNet {
+    /// Names here and in timm of all arrays.
+    fn names(&self, own: &Arrays) -> Vec<(String, String)> {
+        let mut names = vec![("stem.weight".to_string(), "conv1.weight".to_string())];
+        let norm = |ours: &str, theirs: &str| {
+            NORM.map(|(a, b)| (format!("{ours}.{a}"), format!("{theirs}.{b}")))
+        };
+        names.extend(norm("stem_norm", "bn1"));
+        let mut block = 0;
+        for (stage, count) in self.stages.into_iter().enumerate() {
+            for i in 0..count {
+                let (ours, theirs) = (format!("blocks.{block}"), format!("layer{}.{i}", stage + 1));
+                for k in 1..=if self.is_bottleneck { 3 } else { 2 } {
+                    names.push((
+                        format!("{ours}.conv{k}.weight"),
+                        format!("{theirs}.conv{k}.weight"),
+                    ));
+                    names.extend(norm(&format!("{ours}.norm{k}"), &format!("{theirs}.bn{k}")));
+                }
+                names.push((
+                    format!("{ours}.shortcut.weight"),
+                    format!("{theirs}.downsample.0.weight"),
+                ));
+                let shortcut = format!("{ours}.shortcut_norm");
+                names.extend(norm(&shortcut, &format!("{theirs}.downsample.1")));
+                block += 1;
+            }
+        }
+        names.retain(|(ours, _)| own.contains_key(ours));
+        names
+    }
+
+    /// Layers, as the names of these networks count them.
+    fn depth(&self) -> usize {
+        2 + self.stages.iter().sum::<usize>() * if self.is_bottleneck { 3 } else { 2 }
+    }
+
+    /// The settings that weights need.
+    pub(crate) fn recognise(published: &Arrays) -> Option<Table> {
+        let arrays = unwrapped(published.clone());
+        let stem = arrays.get("conv1.weight")?;
+        let [width, _, kernel, _] = stem.shape()[..] else { return None };
+        let count = |stage: usize| {
+            (0..)
+                .take_while(|i| arrays.contains_key(&format!("layer{stage}.{i}.conv1.weight")))
+                .count()
+        };
+        let network = Self {
+            stages: [1, 2, 3, 4].map(count),
+            is_bottleneck: arrays.contains_key("layer1.0.conv3.weight"),
+            is_large: kernel > 3,
+        };
+        let mut table = Table::new();
+        let mut set = |key: &str, value: Value| table.insert(key.into(), value);
+        set("name", "resnet".into());
+        set("depth", (network.depth() as i64).into());
+        set("width", (width as i64).into());
+        set("stem", if network.is_large { "large" } else { "small" }.into());
+        Some(table)
+    }
+}
+
+/// Names without what stands for a whole model.
+fn unwrapped(arrays: Arrays) -> Arrays {
+    let strip = |name: String| {
+        let wrappers = ["module.", "_orig_mod.", "model.", "backbone.", "encoder."];
+        let mut rest = name.as_str();
+        while let Some(inner) = wrappers.iter().find_map(|start| rest.strip_prefix(start)) {
+            rest = inner;
+        }
+        rest.to_string()
+    };
+    arrays.into_iter().map(|(name, array)| (strip(name), array)).collect()
+}
+
+impl Published for PublishedResNet {
+    fn export(&self, own: &Arrays) -> Result<PublishedModel> {
+        if !self.is_large {
+            return Err(refused(
+                "timm has no residual network with the stem for small views: set encoder.stem to large",
+            ));
+        }
+        let stem = own.get("stem.weight").ok_or_else(|| refused("there is no `stem.weight`"))?;
+        let (width, channels) = (stem.shape()[0], stem.shape()[1]);
+        if width != 64 {
+            return Err(refused(format!(
+                "timm has these networks of width 64, this one has {width}"
+            )));
+        }
+        let get = |(ours, theirs): (String, String)| {
+            let array = own.get(&ours).cloned();
+            array.map(|a| (theirs, a)).ok_or_else(|| refused(format!("there is no `{ours}`")))
+        };
+        let arrays = self.names(own).into_iter().map(get).collect::<Result<_>>()?;
+        let mut arguments = Table::new();
+        arguments.insert("in_chans".into(), (channels as i64).into());
+        arguments.insert("num_classes".into(), 0.into());
+        Ok(PublishedModel { architecture: format!("resnet{}", self.depth()), arguments, arrays })
+    }
+
+    fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights> {
+        let mut foreign = unwrapped(foreign);
+        if !foreign.contains_key("layer1.0.conv1.weight") {
+            return Err(refused("the weights are those of another network than a ResNet"));
+        }
+        let mut notes = Vec::new();
+        let mut arrays = own.clone();
+        for (ours, theirs) in self.names(own) {
+            let Some(mut array) = foreign.remove(&theirs) else {
+                return Err(refused(format!("the weights have no `{theirs}`")));
+            };
+            let Some(slot) = arrays.get_mut(&ours) else { continue };
+            let channels = |shape: &[usize]| shape.get(1).copied().unwrap_or(0);
+            let (from, to) = (channels(array.shape()), channels(slot.shape()));
+            if theirs == "conv1.weight" && from != to {
+                array = other_channels(&array, to).ok_or_else(|| refused("no channels"))?;
+                notes.push(format!("the stem of {from} channels made one of {to}"));
+            }
+            if array.shape() != slot.shape() {
+                let (has, needs) = (array.shape(), slot.shape());
+                return Err(refused(format!(
+                    "`{theirs}` has the shape {has:?}, the encoder needs {needs:?}"
+                )));
+            }
+            *slot = array;
+        }
+        let is_known =
+            |name: &str| name.starts_with("fc.") || name.ends_with("num_batches_tracked");
+        let rest: Vec<&str> =
+            foreign.keys().map(String::as_str).filter(|name| !is_known(name)).collect();
+        if !rest.is_empty() {
+            notes.push(format!("not used: {}", rest.join(", ")));
+        }
+        Ok(ImportedWeights { arrays, notes })
+    }
+}

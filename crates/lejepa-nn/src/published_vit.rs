@@ -1,0 +1,506 @@
+//! Vision transformers as timm, torchvision, DINOv2 and Hugging Face publish them.
+
+use lejepa_core::{
+    Array, Arrays, Error, ImportedWeights, Published, PublishedModel, Result, Table, Value,
+};
+
+use crate::resample::{linear_inverse, resampling};
+
+/// A transformer's sizes.
+#[derive(Debug)]
+pub(crate) struct PublishedVit {
+    pub(crate) width: usize,
+    pub(crate) depth: usize,
+    pub(crate) heads: usize,
+    pub(crate) hidden: usize,
+    pub(crate) patch: [usize; 3],
+    /// Patches of a global view along each axis.
+    pub(crate) grid: [usize; 3],
+    pub(crate) is_cls: bool,
+    pub(crate) registers: usize,
+    pub(crate) is_learned: bool,
+}
+
+/// A block's parameters here and in timm, and whether it is a matrix, which timm stores transposed.
+const BLOCK: [(&str, &str, bool); 12] = [
+    ("norm1.gamma", "norm1.weight", false),
+    ("norm1.beta", "norm1.bias", false),
+    ("attention.qkv.weight", "attn.qkv.weight", true),
+    ("attention.qkv.bias", "attn.qkv.bias", false),
+    ("attention.out.weight", "attn.proj.weight", true),
+    ("attention.out.bias", "attn.proj.bias", false),
+    ("norm2.gamma", "norm2.weight", false),
+    ("norm2.beta", "norm2.bias", false),
+    ("up.weight", "mlp.fc1.weight", true),
+    ("up.bias", "mlp.fc1.bias", false),
+    ("down.weight", "mlp.fc2.weight", true),
+    ("down.bias", "mlp.fc2.bias", false),
+];
+
+/// Parameters outside the blocks, likewise.
+const NORM: [(&str, &str); 2] = [("norm.gamma", "norm.weight"), ("norm.beta", "norm.bias")];
+
+fn refused(reason: impl Into<String>) -> Error {
+    Error::bad_value("encoder.name", reason.into())
+}
+
+fn get<'a>(arrays: &'a Arrays, name: &str) -> Result<&'a Array> {
+    arrays.get(name).ok_or_else(|| refused(format!("the weights have no `{name}`")))
+}
+
+impl Published for PublishedVit {
+    fn export(&self, own: &Arrays) -> Result<PublishedModel> {
+        let [pt, ph, pw] = self.patch;
+        let [gt, gh, gw] = self.grid;
+        if pt != 1 || gt != 1 || ph == 1 {
+            return Err(refused("timm has no transformer for views of one or three axes"));
+        }
+        let mut arrays = Arrays::new();
+        let mut put = |name: String, array: Option<Array>| match array {
+            Some(array) => {
+                arrays.insert(name, array);
+                Ok(())
+            }
+            None => Err(refused(format!("`{name}` has another shape than expected"))),
+        };
+        for i in 0..self.depth {
+            for (ours, theirs, is_matrix) in BLOCK {
+                let array = get(own, &format!("blocks.{i}.{ours}"))?;
+                let array = if is_matrix { array.transposed() } else { Some(array.clone()) };
+                put(format!("blocks.{i}.{theirs}"), array)?;
+            }
+        }
+        for (ours, theirs) in NORM {
+            put(theirs.into(), Some(get(own, ours)?.clone()))?;
+        }
+        let embed = get(own, "embed.weight")?;
+        let channels = embed.shape()[0] / (ph * pw);
+        let filters = embed.transposed().and_then(|m| m.reshaped([self.width, channels, ph, pw]));
+        put("patch_embed.proj.weight".into(), filters)?;
+        put("patch_embed.proj.bias".into(), Some(get(own, "embed.bias")?.clone()))?;
+        let positions = match self.is_learned {
+            true => Some(get(own, "places")?.clone()),
+            false => {
+                let fixed = crate::position::sincos(self.grid, self.width);
+                Array::new([1, gt * gh * gw, self.width], fixed)
+            }
+        };
+        put("pos_embed".into(), positions)?;
+        if self.is_cls {
+            put("cls_token".into(), Some(get(own, "cls")?.clone()))?;
+        }
+        if self.registers > 0 {
+            put("reg_token".into(), Some(get(own, "registers")?.clone()))?;
+        }
+        let mut arguments = Table::new();
+        let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
+        let pair = |a: usize, b: usize| Value::Array(vec![(a as i64).into(), (b as i64).into()]);
+        set("img_size", pair(gh * ph, gw * pw));
+        set("patch_size", if ph == pw { (ph as i64).into() } else { pair(ph, pw) });
+        set("in_chans", (channels as i64).into());
+        set("embed_dim", (self.width as i64).into());
+        set("depth", (self.depth as i64).into());
+        set("num_heads", (self.heads as i64).into());
+        set("mlp_ratio", (self.hidden as f64 / self.width as f64).into());
+        set("class_token", self.is_cls.into());
+        set("no_embed_class", true.into());
+        set("reg_tokens", (self.registers as i64).into());
+        set("global_pool", if self.is_cls { "token" } else { "avg" }.into());
+        set("fc_norm", false.into());
+        set("num_classes", 0.into());
+        Ok(PublishedModel { architecture: self.architecture(), arguments, arrays })
+    }
+
+    fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights> {
+        let mut foreign = in_timm_names(foreign)?;
+        let mut notes = Vec::new();
+        let (depth, width) = sizes(&foreign).ok_or_else(|| {
+            refused("the weights are those of another network than a vision transformer")
+        })?;
+        if (depth, width) != (self.depth, self.width) {
+            let (ours, wide) = (self.depth, self.width);
+            return Err(refused(format!(
+                "the weights are those of {depth} blocks of width {width}, the encoder has {ours} of width {wide}"
+            )));
+        }
+        let mut arrays = own.clone();
+        for i in 0..depth {
+            fold_layer_scale(&mut foreign, i)?;
+            for (ours, theirs, is_matrix) in BLOCK {
+                let name = format!("blocks.{i}.{theirs}");
+                let taken = foreign.remove(&name);
+                let array = match (taken, theirs) {
+                    (Some(array), _) => array,
+                    (None, "attn.qkv.bias") => Array::new([3 * width], vec![0.0; 3 * width])
+                        .ok_or_else(|| refused("no bias"))?,
+                    (None, _) => return Err(refused(format!("the weights have no `{name}`"))),
+                };
+                let array = if is_matrix { array.transposed() } else { Some(array) };
+                replace(&mut arrays, &format!("blocks.{i}.{ours}"), array, &name)?;
+            }
+        }
+        for (ours, theirs) in NORM {
+            // timm norms the mean of the tokens where it pools so.
+            let pooled = theirs.replace("norm", "fc_norm");
+            let array = foreign.remove(theirs).or_else(|| {
+                if theirs.ends_with("weight") {
+                    notes.push("the norm of the mean (fc_norm) becomes one of the tokens".into());
+                }
+                foreign.remove(&pooled)
+            });
+            if array.is_none() {
+                return Err(refused(format!("the weights have no `{theirs}`")));
+            }
+            replace(&mut arrays, ours, array, theirs)?;
+        }
+        self.import_patches(&mut foreign, &mut arrays, &mut notes)?;
+        self.import_tokens(&mut foreign, &mut arrays, &mut notes)?;
+        let rest: Vec<&str> =
+            foreign.keys().map(String::as_str).filter(|name| !is_classifier(name)).collect();
+        if !rest.is_empty() {
+            notes.push(format!("not used: {}", rest.join(", ")));
+        }
+        Ok(ImportedWeights { arrays, notes })
+    }
+}
+
+/// Puts an array in the place of one of the same shape.
+fn replace(arrays: &mut Arrays, ours: &str, array: Option<Array>, theirs: &str) -> Result<()> {
+    let slot = arrays.get_mut(ours).ok_or_else(|| refused(format!("there is no `{ours}`")))?;
+    match array {
+        Some(array) if array.shape() == slot.shape() => *slot = array,
+        other => {
+            let shape = other.map(|array| array.shape().to_vec()).unwrap_or_default();
+            let expected = slot.shape();
+            return Err(refused(format!(
+                "`{theirs}` has the shape {shape:?}, the encoder needs {expected:?}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What a classifier or a pretraining task leaves in a file.
+fn is_classifier(name: &str) -> bool {
+    ["head.", "heads.", "head_dist.", "mask_token", "classifier.", "pooler.", "fc."]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
+impl PublishedVit {
+    fn architecture(&self) -> String {
+        let size = match self.width {
+            0..256 => "tiny",
+            256..512 => "small",
+            512..896 => "base",
+            896..1152 => "large",
+            1152..1344 => "huge",
+            _ => "giant",
+        };
+        match size {
+            "huge" | "giant" => format!("vit_{size}_patch14_224"),
+            _ => format!("vit_{size}_patch16_224"),
+        }
+    }
+
+    /// The patch embedding, for other channels and another patch.
+    fn import_patches(
+        &self,
+        foreign: &mut Arrays,
+        arrays: &mut Arrays,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let name = "patch_embed.proj.weight";
+        let filters = foreign.remove(name).ok_or_else(|| refused(format!("no `{name}`")))?;
+        let [_, from, h, w] = filters.shape()[..] else {
+            return Err(refused(format!("`{name}` is not that of pictures")));
+        };
+        let [pt, ph, pw] = self.patch;
+        let inputs = get(arrays, "embed.weight")?.shape()[0];
+        let to = inputs / (pt * ph * pw);
+        let mut filters = filters;
+        if from != to {
+            filters = other_channels(&filters, to).ok_or_else(|| refused("no channels"))?;
+            notes.push(format!("the patch embedding of {from} channels made one of {to}"));
+        }
+        if (h, w) != (ph, pw) {
+            filters = other_patch(&filters, [ph, pw])
+                .ok_or_else(|| refused(format!("patches of {h}×{w} cannot become {ph}×{pw}")))?;
+            notes.push(format!("patches of {h}×{w} resized to {ph}×{pw} (pseudo-inverse)"));
+        }
+        // Each frame of a tubelet has an equal share.
+        let mut values = vec![0.0; self.width * inputs];
+        let plane = ph * pw;
+        for (row, filter) in
+            values.chunks_exact_mut(inputs).zip(filters.values().chunks_exact(to * plane))
+        {
+            for (i, value) in row.iter_mut().enumerate() {
+                let (channel, cell) = (i / (pt * plane), i % plane);
+                *value = filter[channel * plane + cell] / pt as f32;
+            }
+        }
+        let matrix = Array::new([self.width, inputs], values).and_then(|m| m.transposed());
+        replace(arrays, "embed.weight", matrix, name)?;
+        let name = "patch_embed.proj.bias";
+        let bias = foreign.remove(name);
+        let none = || Array::new([self.width], vec![0.0; self.width]);
+        replace(arrays, "embed.bias", bias.or_else(none), name)
+    }
+
+    /// Class token, registers and positions.
+    fn import_tokens(
+        &self,
+        foreign: &mut Arrays,
+        arrays: &mut Arrays,
+        notes: &mut Vec<String>,
+    ) -> Result<()> {
+        let width = self.width;
+        let cls = foreign.remove("cls_token");
+        let registers = foreign.remove("reg_token");
+        let theirs = registers.as_ref().map_or(0, |r| r.values().len() / width);
+        let positions = foreign.remove("pos_embed").map(|p| p.values().to_vec());
+        let mut positions = positions.unwrap_or_default();
+        let rows = positions.len() / width;
+        // Positions of the tokens before the patches, which are those of a square.
+        let cells = (1..=rows).rev().map(|side| side * side).find(|cells| *cells <= rows);
+        let before = rows - cells.unwrap_or(0);
+        let mut prefix: Vec<f32> = positions.drain(..before * width).collect();
+        prefix.resize((1 + theirs) * width, 0.0);
+        let added = |tokens: &Array, places: &[f32]| {
+            let sum = tokens.values().iter().zip(places).map(|(a, b)| a + b).collect();
+            Array::new([1, tokens.values().len() / width, width], sum)
+        };
+        match (cls, self.is_cls) {
+            (Some(cls), true) => {
+                replace(arrays, "cls", added(&cls, &prefix), "cls_token")?;
+            }
+            (Some(_), false) => notes.push("the class token is left out (encoder.pool)".into()),
+            (None, true) => notes.push("there is no class token: it starts at random".into()),
+            (None, false) => {}
+        }
+        match (registers, self.registers) {
+            (Some(tokens), ours) if ours == theirs => {
+                replace(arrays, "registers", added(&tokens, &prefix[width..]), "reg_token")?;
+            }
+            (None, 0) => {}
+            (_, ours) => notes.push(format!(
+                "{theirs} registers, where the encoder has {ours} (encoder.registers)"
+            )),
+        }
+        let side = cells.unwrap_or(0).isqrt();
+        if !self.is_learned {
+            if side > 0 {
+                notes.push(
+                    "positions are the fixed ones, not those of the file (encoder.positions)"
+                        .into(),
+                );
+            }
+            return Ok(());
+        }
+        if side == 0 {
+            return Err(refused("the weights have no positions: set encoder.positions to sincos"));
+        }
+        let count: usize = self.grid.iter().product();
+        let weights = resampling([1, side, side], self.grid);
+        let mut places = vec![0.0f32; count * width];
+        for (place, weights) in
+            places.chunks_exact_mut(width).zip(weights.chunks_exact(side * side))
+        {
+            for (row, weight) in positions.chunks_exact(width).zip(weights) {
+                place.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
+            }
+        }
+        if self.grid != [1, side, side] {
+            let [t, h, w] = self.grid;
+            notes.push(format!("positions of {side}×{side} patches interpolated to {t}×{h}×{w}"));
+        }
+        replace(arrays, "places", Array::new([1, count, width], places), "pos_embed")
+    }
+
+    /// The settings that weights need.
+    pub(crate) fn recognise(published: &Arrays) -> Option<Table> {
+        let arrays = in_timm_names(published.clone()).ok()?;
+        let (depth, width) = sizes(&arrays)?;
+        let filters = arrays.get("patch_embed.proj.weight")?;
+        let [_, _, h, w] = filters.shape()[..] else { return None };
+        let [hidden, _] = arrays.get("blocks.0.mlp.fc1.weight")?.shape()[..] else { return None };
+        let registers = arrays.get("reg_token").map_or(0, |r| r.values().len() / width);
+        let mut table = Table::new();
+        let mut set = |key: &str, value: Value| table.insert(key.into(), value);
+        set("name", "vit".into());
+        set("width", (width as i64).into());
+        set("depth", (depth as i64).into());
+        // Not in the weights: 64 a head in all that are published but ViT-H and ViT-g.
+        let heads = if width > 1024 { 16 } else { (width / 64).max(1) };
+        set("heads", (heads as i64).into());
+        set("mlp_ratio", (hidden as f64 / width as f64).into());
+        set("patch", Value::Array(vec![(h as i64).into(), (w as i64).into()]));
+        set("pool", if arrays.contains_key("cls_token") { "cls" } else { "mean" }.into());
+        set("registers", (registers as i64).into());
+        let is_learned = arrays.contains_key("pos_embed");
+        set("positions", if is_learned { "learned" } else { "sincos" }.into());
+        Some(table)
+    }
+}
+
+/// Depth and width; `None` where this is no transformer.
+fn sizes(arrays: &Arrays) -> Option<(usize, usize)> {
+    let width = arrays.get("blocks.0.norm1.weight")?.values().len();
+    let depth =
+        (0..).take_while(|i| arrays.contains_key(&format!("blocks.{i}.norm1.weight"))).count();
+    arrays.contains_key("patch_embed.proj.weight").then_some((depth, width)).filter(|s| s.1 > 0)
+}
+
+/// Layer scale (Touvron et al., arXiv 2103.17239) multiplies what a branch adds, and so can its last layer.
+fn fold_layer_scale(arrays: &mut Arrays, block: usize) -> Result<()> {
+    for (scale, layer) in [("ls1", "attn.proj"), ("ls2", "mlp.fc2")] {
+        let Some(scale) = arrays.remove(&format!("blocks.{block}.{scale}.gamma")) else { continue };
+        for part in ["weight", "bias"] {
+            let name = format!("blocks.{block}.{layer}.{part}");
+            let array = get(arrays, &name)?;
+            let columns = array.values().len() / scale.values().len().max(1);
+            let scaled = array
+                .values()
+                .chunks(columns.max(1))
+                .zip(scale.values())
+                .flat_map(|(row, s)| row.iter().map(move |v| v * s))
+                .collect();
+            let scaled = Array::new(array.shape(), scaled);
+            let scaled =
+                scaled.ok_or_else(|| refused(format!("layer scale does not fit `{name}`")))?;
+            arrays.insert(name, scaled);
+        }
+    }
+    Ok(())
+}
+
+/// Filters `[out, C, h, w]` for another number of channels, with the same answer to a grey picture.
+pub(crate) fn other_channels(filters: &Array, to: usize) -> Option<Array> {
+    let [out, from, h, w] = filters.shape()[..] else { return None };
+    let plane = h * w;
+    let mut values = Vec::with_capacity(out * to * plane);
+    for filter in filters.values().chunks_exact((from * plane).max(1)) {
+        for channel in 0..to {
+            for cell in 0..plane {
+                let at = |c: usize| filter[c * plane + cell];
+                values.push(match to {
+                    1 => (0..from).map(at).sum(),
+                    _ => at(channel % from) * from as f32 / to as f32,
+                });
+            }
+        }
+    }
+    Array::new([out, to, h, w], values)
+}
+
+/// Filters for patches of another size, such that they answer to resized patches as before (FlexiViT; Beyer et
+/// al., arXiv 2212.08013, section 3.4).
+fn other_patch(filters: &Array, to: [usize; 2]) -> Option<Array> {
+    let [out, channels, h, w] = filters.shape()[..] else { return None };
+    // The transposed pseudo-inverse of the resizing of each axis: `[to, from]`.
+    let inverse = |from: usize, to: usize| -> Option<Vec<f64>> {
+        let back = linear_inverse(from, to)?;
+        Some(
+            (0..to)
+                .flat_map(|t| (0..from).map(move |f| (t, f)))
+                .map(|(t, f)| back[f * to + t])
+                .collect(),
+        )
+    };
+    let (rows, columns) = (inverse(h, to[0])?, inverse(w, to[1])?);
+    let mut values = Vec::with_capacity(out * channels * to[0] * to[1]);
+    for filter in filters.values().chunks_exact(h * w) {
+        for (y, x) in (0..to[0]).flat_map(|y| (0..to[1]).map(move |x| (y, x))) {
+            let mut sum = 0.0;
+            for (a, b) in (0..h).flat_map(|a| (0..w).map(move |b| (a, b))) {
+                sum += rows[y * h + a] * columns[x * w + b] * f64::from(filter[a * w + b]);
+            }
+            values.push(sum as f32);
+        }
+    }
+    Array::new([out, channels, to[0], to[1]], values)
+}
+
+/// Where other libraries' names begin that stand for a whole model.
+const WRAPPERS: [&str; 8] =
+    ["module.", "_orig_mod.", "model.", "backbone.", "teacher.", "student.", "vit.", "dinov2."];
+
+/// Names of torchvision and of Hugging Face beside those of timm and DINOv2, in parts of a name.
+const SYNONYMS: [(&str, &str); 29] = [
+    ("class_token", "cls_token"),
+    ("conv_proj.", "patch_embed.proj."),
+    ("encoder.pos_embedding", "pos_embed"),
+    ("encoder.layers.encoder_layer_", "blocks."),
+    (".ln_1.", ".norm1."),
+    (".ln_2.", ".norm2."),
+    (".self_attention.in_proj_", ".attn.qkv."),
+    (".self_attention.out_proj.", ".attn.proj."),
+    (".mlp.0.", ".mlp.fc1."),
+    (".mlp.3.", ".mlp.fc2."),
+    (".mlp.linear_1.", ".mlp.fc1."),
+    (".mlp.linear_2.", ".mlp.fc2."),
+    ("encoder.ln.", "norm."),
+    ("embeddings.cls_token", "cls_token"),
+    ("embeddings.register_tokens", "reg_token"),
+    ("embeddings.mask_token", "mask_token"),
+    ("embeddings.position_embeddings", "pos_embed"),
+    ("embeddings.patch_embeddings.projection.", "patch_embed.proj."),
+    ("encoder.layer.", "blocks."),
+    (".layernorm_before.", ".norm1."),
+    (".layernorm_after.", ".norm2."),
+    (".attention.attention.query.", ".attention.q_proj."),
+    (".attention.attention.key.", ".attention.k_proj."),
+    (".attention.attention.value.", ".attention.v_proj."),
+    (".attention.output.dense.", ".attn.proj."),
+    (".attention.o_proj.", ".attn.proj."),
+    (".intermediate.dense.", ".mlp.fc1."),
+    (".layer_scale1.lambda1", ".ls1.gamma"),
+    (".layer_scale2.lambda1", ".ls2.gamma"),
+];
+
+/// Weights by timm's names, from whichever library they are.
+fn in_timm_names(arrays: Arrays) -> Result<Arrays> {
+    let mut out = Arrays::new();
+    for (name, array) in arrays {
+        let mut name = name.as_str();
+        while let Some(rest) = WRAPPERS.iter().find_map(|start| name.strip_prefix(start)) {
+            name = rest;
+        }
+        let mut name = name.to_string();
+        for (theirs, ours) in SYNONYMS {
+            name = name.replace(theirs, ours);
+        }
+        name = match name.as_str() {
+            "register_tokens" => "reg_token".into(),
+            "layernorm.weight" => "norm.weight".into(),
+            "layernorm.bias" => "norm.bias".into(),
+            _ if name.starts_with("layers.") => name.replacen("layers.", "blocks.", 1),
+            _ if name.starts_with("blocks.") => name.replace(".output.dense.", ".mlp.fc2."),
+            _ => name,
+        };
+        out.insert(name, array);
+    }
+    if out.keys().any(|name| name.contains(".mlp.w12.") || name.contains(".mlp.weights_in.")) {
+        return Err(refused("transformers with SwiGLU are not supported"));
+    }
+    // Hugging Face keeps queries, keys and values apart.
+    for part in ["weight", "bias"] {
+        for block in 0.. {
+            let names =
+                ["q", "k", "v"].map(|kind| format!("blocks.{block}.attention.{kind}_proj.{part}"));
+            let Some(all) = names.iter().map(|name| out.get(name)).collect::<Option<Vec<_>>>()
+            else {
+                break;
+            };
+            let values: Vec<f32> = all.iter().flat_map(|a| a.values()).copied().collect();
+            let mut shape = all[0].shape().to_vec();
+            shape[0] *= 3;
+            let joined = Array::new(shape, values);
+            names.iter().for_each(|name| drop(out.remove(name)));
+            let joined =
+                joined.ok_or_else(|| refused("queries, keys and values differ in shape"))?;
+            out.insert(format!("blocks.{block}.attn.qkv.{part}"), joined);
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,144 @@
+//! Settings of a vision transformer.
+
+use lejepa_core::Result;
+use lejepa_core::config::check::{ensure, within};
+use serde::{Deserialize, Serialize};
+
+/// How patch tokens become one embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pool {
+    /// The mean of the patch tokens.
+    #[default]
+    Mean,
+    /// A class token prepended to the patches.
+    Cls,
+}
+
+/// Positions of patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionKind {
+    /// Fixed sines and cosines.
+    #[default]
+    Sincos,
+    /// A vector for each patch of a global view.
+    Learned,
+}
+
+/// Published sizes of a [`Vit`](crate::Vit): DeiT's tiny and small (arXiv 2012.12877), ViT's base, large and huge
+/// (arXiv 2010.11929), and the giant of arXiv 2106.04560.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VitSize {
+    /// As the other keys say.
+    #[default]
+    Custom,
+    /// Width 192, depth 12, 3 heads.
+    Tiny,
+    /// Width 384, depth 12, 6 heads.
+    Small,
+    /// Width 768, depth 12, 12 heads.
+    Base,
+    /// Width 1024, depth 24, 16 heads.
+    Large,
+    /// Width 1280, depth 32, 16 heads.
+    Huge,
+    /// Width 1408, depth 40, 16 heads, hidden layers of 6144.
+    Giant,
+}
+
+/// Settings of a [`Vit`](crate::Vit).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VitConfig {
+    /// A published size, which takes the place of `width`, `depth`, `heads` and `mlp_ratio`: `tiny`, `small`,
+    /// `base`, `large`, `huge`, `giant`; or `custom`.
+    pub size: VitSize,
+    /// Width of tokens and of the embedding; a multiple of `heads`, at least 2 per grid axis.
+    pub width: usize,
+    /// Number of blocks, at least 1.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of a block's hidden layer over `width`.
+    pub mlp_ratio: f64,
+    /// Patch size per grid axis, e.g. `[8, 8]`, or one number for all axes. `[]` chooses: the
+    /// largest size up to 16 that divides every view and leaves at least 6 patches an axis.
+    pub patch: Vec<usize>,
+    /// How tokens become one embedding: `mean` or `cls`.
+    pub pool: Pool,
+    /// Learned tokens beside the patches that are thrown away at the end (registers; Darcet et al.,
+    /// arXiv 2309.16588), 0 to 64.
+    pub registers: usize,
+    /// Positions of patches: `sincos`, fixed, in patches from the centre; or `learned` for the patches of a global
+    /// view, and interpolated for views of other sizes.
+    pub positions: PositionKind,
+    /// Probability, 0 to below 1, that the last block skips a sample while training; earlier
+    /// blocks less, linearly (stochastic depth).
+    pub drop_path: f64,
+    /// Share of its patch tokens, 0 to below 1, that each view is without while training, at random;
+    /// at least 16 stay. A step takes as much less time.
+    pub drop_tokens: f64,
+}
+
+impl Default for VitConfig {
+    fn default() -> Self {
+        Self {
+            size: VitSize::Custom,
+            width: 96,
+            depth: 4,
+            heads: 3,
+            mlp_ratio: 4.0,
+            patch: Vec::new(),
+            pool: Pool::Mean,
+            registers: 0,
+            positions: PositionKind::Sincos,
+            drop_path: 0.0,
+            drop_tokens: 0.0,
+        }
+    }
+}
+
+impl VitConfig {
+    /// The settings with those of [`VitConfig::size`] filled in.
+    ///
+    /// ```
+    /// use lejepa_nn::{VitConfig, VitSize};
+    ///
+    /// let small = VitConfig { size: VitSize::Small, ..VitConfig::default() }.sized();
+    /// assert_eq!((small.width, small.depth, small.heads), (384, 12, 6));
+    /// ```
+    #[must_use]
+    pub fn sized(&self) -> Self {
+        let (width, depth, heads, mlp_ratio) = match self.size {
+            VitSize::Custom => return self.clone(),
+            VitSize::Tiny => (192, 12, 3, 4.0),
+            VitSize::Small => (384, 12, 6, 4.0),
+            VitSize::Base => (768, 12, 12, 4.0),
+            VitSize::Large => (1024, 24, 16, 4.0),
+            VitSize::Huge => (1280, 32, 16, 4.0),
+            VitSize::Giant => (1408, 40, 16, 48.0 / 11.0),
+        };
+        Self { width, depth, heads, mlp_ratio, ..self.clone() }
+    }
+
+    /// Refuses values out of range.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`], which names the key.
+    pub(crate) fn validate(&self, axes: usize) -> Result<()> {
+        let (width, depth, heads) = (self.width, self.depth, self.heads);
+        let fits = depth > 0 && heads > 0 && width.is_multiple_of(heads.max(1));
+        let reason = format_args!(
+            "width {width} must be a multiple of heads {heads}, and depth {depth} at least 1"
+        );
+        ensure("encoder.width", fits, reason)?;
+        ensure("encoder.width", width >= 2 * axes, "must be at least 2 per grid axis")?;
+        ensure("encoder.drop_path", (0.0..1.0).contains(&self.drop_path), "must lie in 0..1")?;
+        ensure("encoder.drop_tokens", (0.0..1.0).contains(&self.drop_tokens), "must lie in 0..1")?;
+        let ratio = self.mlp_ratio;
+        ensure("encoder.mlp_ratio", ratio > 0.0 && ratio <= 64.0, "must lie in 0..=64, above 0")?;
+        within("encoder.registers", self.registers, 0..=64)
+    }
+}

@@ -1,0 +1,250 @@
+//! Weights of other libraries: into an encoder, and out of a run.
+
+use std::fs;
+use std::path::Path;
+
+use burn::store::{ModuleSnapshot, SafetensorsStore};
+use burn::tensor::Device;
+use lejepa_core::{Array, Arrays, BoxedEncoder, Error, Registry, Table, kind};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde_json::{Value, json};
+
+use crate::guard::catch_panics;
+use crate::resolved::Resolved;
+use crate::rundir::{RunDir, write_atomically};
+use crate::{Result, TrainError, checkpoint};
+
+/// Whether a file begins as safetensors do: the length of a header, and its brace.
+pub(crate) fn is_safetensors(start: &[u8]) -> bool {
+    let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+    length.is_some_and(|length| (2..1 << 30).contains(&length)) && start.get(8) == Some(&b'{')
+}
+
+fn corrupt(path: &Path, reason: impl ToString) -> TrainError {
+    TrainError::Corrupt { path: path.into(), reason: reason.to_string() }
+}
+
+/// The floating-point arrays of a safetensors file; `None` for another kind of file.
+pub(crate) fn read_arrays(file: &Path) -> Result<Option<Arrays>> {
+    let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
+    if !is_safetensors(&bytes) {
+        return Ok(None);
+    }
+    arrays_of(&bytes).map(Some).map_err(|reason| corrupt(file, reason))
+}
+
+fn arrays_of(bytes: &[u8]) -> Result<Arrays, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("no safetensors: {e}"))?;
+    let mut arrays = Arrays::new();
+    for (name, view) in file.iter() {
+        // Counters and the like are whole numbers.
+        let Some(values) = values(&view) else { continue };
+        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+            return Err(format!("`{name}` has a value that is {bad}"));
+        }
+        let array = Array::new(view.shape(), values);
+        arrays.insert(name.to_string(), array.ok_or_else(|| format!("`{name}` has no shape"))?);
+    }
+    Ok(arrays)
+}
+
+fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    fn all<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+        bytes.as_chunks::<N>().0.iter().map(|chunk| number(*chunk)).collect()
+    }
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F32 => Some(all(bytes, f32::from_le_bytes)),
+        Dtype::F64 => Some(all(bytes, |b| f64::from_le_bytes(b) as f32)),
+        Dtype::F16 => Some(all(bytes, |b| half::f16::from_le_bytes(b).to_f32())),
+        Dtype::BF16 => Some(all(bytes, |b| half::bf16::from_le_bytes(b).to_f32())),
+        _ => None,
+    }
+}
+
+fn bytes_of(arrays: &Arrays) -> Result<Vec<u8>, String> {
+    let raw: Vec<(&String, &[usize], Vec<u8>)> = arrays
+        .iter()
+        .map(|(name, array)| {
+            let bytes = array.values().iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, array.shape(), bytes)
+        })
+        .collect();
+    let views = raw
+        .iter()
+        .map(|(name, shape, bytes)| {
+            Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?))
+        })
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
+    views.and_then(|views| serialize(views, None)).map_err(|e| e.to_string())
+}
+
+/// An encoder's weights by their own names.
+fn arrays_of_encoder(encoder: &BoxedEncoder) -> Result<Arrays, String> {
+    let mut store = SafetensorsStore::from_bytes(None);
+    encoder.save_into(&mut store).map_err(|e| e.to_string())?;
+    arrays_of(&store.get_bytes().map_err(|e| e.to_string())?)
+}
+
+/// Loads the arrays of a safetensors file into an encoder: its own names and shapes, or those in which such
+/// encoders are published. What did not fit is in the notes.
+pub(crate) fn load_arrays(
+    file: &Path,
+    foreign: Arrays,
+    encoder: &mut BoxedEncoder,
+) -> Result<Vec<String>> {
+    let own = arrays_of_encoder(encoder).map_err(|reason| corrupt(file, reason))?;
+    let (arrays, notes) = if own.keys().eq(foreign.keys()) {
+        (foreign, Vec::new())
+    } else {
+        let published = encoder.published().ok_or_else(|| {
+            let reason = "this encoder has no published counterpart whose weights it could take";
+            TrainError::Core(Error::bad_value("encoder.name", reason))
+        })?;
+        let imported = published.import(foreign, &own)?;
+        (imported.arrays, imported.notes)
+    };
+    let bytes = bytes_of(&arrays).map_err(|reason| corrupt(file, reason))?;
+    let mut store = SafetensorsStore::from_bytes(Some(bytes));
+    let loaded = catch_panics(|| encoder.load_from(&mut store).map_err(|e| e.to_string()));
+    loaded.and_then(|result| result).map_err(|reason| corrupt(file, reason))?;
+    Ok(notes)
+}
+
+/// The settings of `[encoder]` that a file of published weights needs; `None` where it is another kind of file, or
+/// no encoder knows them.
+///
+/// # Errors
+/// [`TrainError::Corrupt`] for a damaged file.
+pub(crate) fn settings_of(file: &Path, registry: &Registry) -> Result<Option<Table>> {
+    // What is not there is said where it is needed.
+    let Some(arrays) = file.is_file().then(|| read_arrays(file)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let mut all = registry.all::<kind::Encoder>();
+    Ok(all.find_map(|item| (item.entry::<kind::Encoder>()?.build().recognise)(&arrays)))
+}
+
+/// Writes the encoder of a checkpoint to a new folder as timm has such encoders: `model.safetensors` with its
+/// names, `config.json`, and a `README.md` with a few lines of Python that use them.
+///
+/// # Errors
+/// [`TrainError::OutputExists`] where `folder` holds something; [`TrainError::Core`] for an encoder that timm does
+/// not have, or several of them.
+pub fn export_timm(
+    run: &RunDir,
+    checkpoint: &Path,
+    folder: &Path,
+    registry: &Registry,
+) -> Result<()> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(TrainError::OutputExists(folder.to_path_buf()));
+    }
+    let resolved = run.config(registry)?;
+    let model = checkpoint::load_evaluated(checkpoint, resolved.model(&Device::flex())?)?;
+    let refused = |reason: &str| TrainError::Core(Error::bad_value("encoder.name", reason));
+    let [encoder] = &model.encoders[..] else {
+        return Err(refused("several encoders cannot be one model of timm"));
+    };
+    let published = encoder
+        .published()
+        .ok_or_else(|| refused("timm has no such encoder: only vit and resnet can be exported"))?;
+    let own = arrays_of_encoder(encoder).map_err(|reason| corrupt(checkpoint, reason))?;
+    let out = published.export(&own)?;
+    let config = json!({
+        "architecture": out.architecture,
+        "num_classes": 0,
+        "num_features": encoder.dim(),
+        "model_args": out.arguments,
+        "pretrained_cfg": pretrained(&resolved),
+    });
+    fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+    let weights = bytes_of(&out.arrays).map_err(|reason| corrupt(folder, reason))?;
+    write_atomically(&folder.join("model.safetensors"), &weights)?;
+    let text = serde_json::to_string_pretty(&config).map_err(|e| corrupt(folder, e))?;
+    write_atomically(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
+    write_atomically(&folder.join("README.md"), readme(&out.architecture).as_bytes())
+}
+
+/// Size and normalisation of the input, for those who make it.
+fn pretrained(resolved: &Resolved) -> Value {
+    let shape = resolved.spec().shape();
+    let section = resolved.table().get(resolved.modality().name()).and_then(|t| t.as_table());
+    let numbers = |key: &str| -> Option<Vec<f64>> {
+        let values = section?.get(key)?.as_array()?;
+        // The last value holds for all further channels.
+        let all: Vec<f64> = values.iter().filter_map(|v| v.as_float()).collect();
+        (0..*shape.first()?).map(|c| all.get(c).or(all.last()).copied()).collect()
+    };
+    let mut pretrained = json!({
+        "input_size": shape, "num_classes": 0, "interpolation": "bilinear", "crop_pct": 1.0,
+    });
+    for key in ["mean", "std"] {
+        if let Some(values) = numbers(key) {
+            pretrained[key] = values.into();
+        }
+    }
+    pretrained
+}
+
+fn readme(architecture: &str) -> String {
+    format!(
+        "# {architecture}, pretrained with LeJEPA\n\n\
+         ```python\n\
+         import json, timm, torch\n\
+         from safetensors.torch import load_file\n\n\
+         config = json.load(open(\"config.json\"))\n\
+         model = timm.create_model(config[\"architecture\"], **config[\"model_args\"])\n\
+         model.load_state_dict(load_file(\"model.safetensors\"))\n\
+         model.eval()\n\n\
+         # Pictures of 0 to 1, [batch, channels, height, width].\n\
+         pretrained = config[\"pretrained_cfg\"]\n\
+         mean, std = (torch.tensor(pretrained[k]).view(1, -1, 1, 1) for k in (\"mean\", \"std\"))\n\
+         pictures = torch.rand(2, *pretrained[\"input_size\"])\n\
+         with torch.no_grad():\n    \
+             embeddings = model((pictures - mean) / std)\n\
+         print(embeddings.shape)\n\
+         ```\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_go_out_and_in() {
+        let arrays: Arrays = [
+            ("a".to_string(), Array::new([2, 3], vec![1.0, -2.0, 3.5, 0.0, 1e-20, 7.0]).unwrap()),
+            ("b.c".to_string(), Array::new([1], vec![4.0]).unwrap()),
+        ]
+        .into();
+        let bytes = bytes_of(&arrays).unwrap();
+        assert!(is_safetensors(&bytes));
+        assert_eq!(arrays_of(&bytes).unwrap(), arrays);
+        assert!(arrays_of(&bytes[..bytes.len() - 3]).is_err());
+        assert!(!is_safetensors(b"PK\x03\x04 a zip of pickles"));
+    }
+
+    #[test]
+    fn half_precision_is_read_and_what_is_not_finite_is_refused() {
+        let of = |dtype, bytes: &[u8]| {
+            let view = TensorView::new(dtype, vec![2], bytes).unwrap();
+            arrays_of(&serialize([("x", view)], None).unwrap())
+        };
+        let half: Vec<u8> =
+            [1.5, -2.0].iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(of(Dtype::F16, &half).unwrap()["x"].values(), [1.5, -2.0]);
+        let brain: Vec<u8> =
+            [1.5, -2.0].iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect();
+        assert_eq!(of(Dtype::BF16, &brain).unwrap()["x"].values(), [1.5, -2.0]);
+        let nan: Vec<u8> = [f32::NAN, 1.0].iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert!(of(Dtype::F32, &nan).unwrap_err().contains("NaN"));
+        assert!(of(Dtype::I64, &[0; 16]).unwrap().is_empty());
+    }
+}
+
+#[cfg(test)]
+#[path = "foreign_tests.rs"]
+mod published;
