@@ -2,9 +2,9 @@
 //!
 //! | name | encoder | views |
 //! |---|---|---|
-//! | `vit` | [`Vit`]: vision transformer over any patch grid | 1-D, 2-D, 3-D |
+//! | `vit` | [`Vit`]: vision transformer over any patch grid, of a published size or any other | 1-D, 2-D, 3-D |
 //! | `convnet` | [`ConvNet`]: small convolutional network; keeps the frequency of spectrograms, sees motion in clips | 1-D, 2-D, 3-D |
-//! | `resnet` | [`ResNet`]: residual network; frames of a clip are averaged | 1-D, 2-D, 3-D |
+//! | `resnet` | [`ResNet`]: residual network of 18 to 152 layers; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
 //! [`Predictor`] is a prediction term, [`Projector`] stands between an encoder and the loss.
@@ -40,6 +40,7 @@ mod resample;
 mod resnet;
 mod vit;
 mod vit_config;
+mod vit_names;
 
 pub use convnet::{ConvNet, ConvNetConfig, ConvNetKind, Head};
 pub use mlp::{Mlp, MlpConfig, MlpKind};

@@ -1,10 +1,8 @@
 //! Residual networks as timm and torchvision publish them.
 
-use lejepa_core::{
-    Arrays, Error, ImportedWeights, Published, PublishedModel, Result, Table, Value,
-};
+use lejepa_core::{Arrays, ImportedWeights, Published, PublishedModel, Result, Table, Value};
 
-use crate::published_vit::other_channels;
+use crate::published_vit::{other_channels, refused};
 
 /// A residual network's sizes.
 #[derive(Debug)]
@@ -14,10 +12,6 @@ pub(crate) struct PublishedResNet {
     pub(crate) is_bottleneck: bool,
     /// Whether the stem is that of large pictures.
     pub(crate) is_large: bool,
-}
-
-fn refused(reason: impl Into<String>) -> Error {
-    Error::bad_value("encoder.name", reason.into())
 }
 
 /// Parameters of a batch norm here and there.
