@@ -1,7 +1,7 @@
 //! A world model: a network predicts the embedding of what comes next from the embedding of what is there
 //! now and from an action.
 //!
-//! The world is a dot on a ring, seen as its brightness in 32 cells. An action moves the dot.
+//! The world is a digit on a strip that has no ends. An action moves the digit sideways.
 //!
 //! `cargo run --release -p lejepa --example world-model`
 
@@ -9,112 +9,67 @@ use std::f32::consts::TAU;
 use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
-use burn::nn::{Linear, LinearConfig, Relu};
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
-use lejepa::core::config::{Docs, check, field_docs};
 use lejepa::core::{
-    BoxedPrediction, Component, Dataset, Decoded, Embedded, Error, Group, Modality, NoConfig,
-    Prediction, PredictionContext, PredictionKind, Purpose, Registry, Result, Seed, Source, View,
-    ViewRng, ViewSampler, ViewSpec, Views, Window, kind, register,
+    BoxedPrediction, Embedded, Error, Group, Prediction, PredictionContext, PredictionKind, Result,
 };
-use lejepa::train::{Order, Request, RunDir, Silent, Start, checkpoint, make_batch, train};
-use serde::{Deserialize, Serialize};
+use lejepa::prelude::*;
+use lejepa::train::{Order, checkpoint, make_batch};
+use lejepa_image::{ImageConfig, ImageModality, Picture};
+use rand::RngExt;
 
-const TRANSITIONS: usize = 4096;
-const CELLS: usize = 32;
-/// How far, in radians, an action of 1 moves the dot.
-const REACH: f32 = 2.0;
-/// Transitions on which the trained model is evaluated.
+const SIDE: usize = 8;
+/// Samples on which the trained model is evaluated.
 const BATCH: usize = 512;
 
-const SETTINGS: &str = "modality=ring encoder.name=mlp encoder.width=64 encoder.depth=2 \
-    projector.hidden=64 projector.output=8 prediction.name=dynamics prediction.hidden=128 \
+const SETTINGS: &str = "modality=image views.name=moves encoder.name=mlp encoder.width=64 \
+    encoder.depth=2 projector.hidden=64 projector.output=8 prediction.name=dynamics \
     objective.slices=64 train.steps=400 train.batch=128 train.lr=0.003 probe.enabled=false";
 
-/// The modality.
-struct Ring;
+/// A digit before and after an action.
+struct Moves;
 
-/// Where the dot is, in radians, and the action, -1 to 1, that is taken there.
-struct Transition {
-    angle: f32,
-    action: f32,
+fn moved(digit: &Picture, by: usize) -> Result<View> {
+    let pixels = digit.pixels();
+    let ink = |i: usize| f32::from(pixels[i / SIDE * SIDE + (i + by) % SIDE]) / 255.0;
+    View::new([1, SIDE, SIDE], (0..SIDE * SIDE).map(ink).collect())
 }
 
-/// Random places and actions.
-struct Recorded;
-
-impl Dataset for Recorded {
-    type Item = Transition;
-
-    fn len(&self) -> usize {
-        TRANSITIONS
-    }
-
-    fn name(&self, index: usize) -> String {
-        format!("transition {index}")
-    }
-
-    fn item(&self, index: usize, _: Window<'_>) -> Result<Decoded<Transition>> {
-        // The upper 24 bits as a number from 0 to 1.
-        let uniform = |part: u64| {
-            let bits = Seed(0).derive(Purpose::Demo, &[index as u64, part]);
-            (bits >> 40) as f32 / (1u32 << 24) as f32
-        };
-        let transition = Transition { angle: TAU * uniform(0), action: 2.0 * uniform(1) - 1.0 };
-        Ok(Decoded::whole(transition, size_of::<Transition>()))
-    }
-}
-
-/// The world before and after the action.
-struct BeforeAndAfter;
-
-fn picture(angle: f32) -> Result<View> {
-    let cell = |i: usize| TAU * i as f32 / CELLS as f32;
-    let brightness = |i: usize| (8.0 * ((angle - cell(i)).cos() - 1.0)).exp();
-    View::new([1, CELLS], (0..CELLS).map(brightness).collect())
-}
-
-impl ViewSampler for BeforeAndAfter {
-    type Sample = Transition;
+impl ViewSampler for Moves {
+    type Sample = Picture;
 
     fn spec(&self) -> ViewSpec {
-        let now = Group::new("now", 1, [1, CELLS]);
-        let next = Group::new("next", 1, [1, CELLS]).target();
-        ViewSpec::new([now, next]).with_context("action", 1)
+        let now = Group::new("now", 1, [1, SIDE, SIDE]);
+        let next = Group::new("next", 1, [1, SIDE, SIDE]).target();
+        ViewSpec::new([now, next]).with_context("action", 2)
     }
 
-    fn views(&self, at: &Transition, _: &mut ViewRng) -> Result<Views> {
-        let (now, next) = (picture(at.angle)?, picture(at.angle + REACH * at.action)?);
-        Ok(Views::new(vec![vec![now], vec![next]]).with_context("action", vec![at.action]))
+    fn views(&self, digit: &Picture, rng: &mut ViewRng) -> Result<Views> {
+        let (place, by) = (rng.random_range(0..SIDE), rng.random_range(0..SIDE));
+        let (now, next) = (moved(digit, place)?, moved(digit, place + by)?);
+        // As an angle, since a move by the whole side is none.
+        let (sin, cos) = (TAU * by as f32 / SIDE as f32).sin_cos();
+        Ok(Views::new(vec![vec![now], vec![next]]).with_context("action", vec![cos, sin]))
     }
 
-    fn eval_view(&self, at: &Transition) -> Result<View> {
-        picture(at.angle)
+    fn eval_view(&self, digit: &Picture) -> Result<View> {
+        moved(digit, 0)
     }
 }
 
-impl Component for Ring {
-    const NAME: &'static str = "ring";
-    const ABOUT: &'static str = "a dot on a ring, moved by actions";
+impl Component for Moves {
+    const NAME: &'static str = "moves";
+    const ABOUT: &'static str = "a digit before and after it is moved";
     type Config = NoConfig;
 }
 
-impl Modality for Ring {
-    const EXTENSIONS: &'static [&'static str] = &[];
-    type Sample = Transition;
+impl ViewsKind for Moves {
+    type Modality = ImageModality;
 
-    fn open(_: &NoConfig, source: Source) -> Result<Box<dyn Dataset<Item = Transition>>> {
-        match source {
-            Source::Demo => Ok(Box::new(Recorded)),
-            _ => Err(Error::Data {
-                reason: "the ring has no file format".into(),
-                hint: "set data.source = \"demo\"".into(),
-            }),
-        }
-    }
-
-    fn sampler(_: &NoConfig) -> Result<Box<dyn ViewSampler<Sample = Transition>>> {
-        Ok(Box::new(BeforeAndAfter))
+    fn build(_: &NoConfig, _: &ImageConfig) -> Result<Box<dyn ViewSampler<Sample = Picture>>> {
+        Ok(Box::new(Self))
     }
 }
 
@@ -123,20 +78,6 @@ impl Modality for Ring {
 struct Dynamics {
     first: Linear,
     second: Linear,
-}
-
-/// The keys of `[prediction]`, in addition to `name`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct DynamicsConfig {
-    /// Width of the hidden layer, 1 to 4096.
-    hidden: usize,
-}
-
-impl Default for DynamicsConfig {
-    fn default() -> Self {
-        Self { hidden: 64 }
-    }
 }
 
 fn missing() -> Error {
@@ -149,7 +90,7 @@ impl Prediction for Dynamics {
         let now = at.group("now").ok_or_else(missing)?.squeeze_dim::<2>(0);
         let next = at.group("next").ok_or_else(missing)?.squeeze_dim::<2>(0);
         let action = at.context("action").ok_or_else(missing)?.clone();
-        let hidden = Relu::new().forward(self.first.forward(Tensor::cat(vec![now, action], 1)));
+        let hidden = relu(self.first.forward(Tensor::cat(vec![now, action], 1)));
         Ok((self.second.forward(hidden) - next).square().mean())
     }
 }
@@ -157,37 +98,29 @@ impl Prediction for Dynamics {
 impl Component for Dynamics {
     const NAME: &'static str = "dynamics";
     const ABOUT: &'static str = "what is next follows from what is now and the action";
-    type Config = DynamicsConfig;
-
-    fn docs() -> Docs {
-        field_docs(include_str!("world_model.rs"), "DynamicsConfig")
-    }
+    type Config = NoConfig;
 }
 
 impl PredictionKind for Dynamics {
-    fn build(config: &DynamicsConfig, at: &PredictionContext<'_>) -> Result<BoxedPrediction> {
-        check::within("prediction.hidden", config.hidden, 1..=4096)?;
-        let groups = at.views.groups();
-        let has = |name: &str| groups.iter().any(|g| g.name == name && g.count == 1);
+    fn build(_: &NoConfig, at: &PredictionContext<'_>) -> Result<BoxedPrediction> {
+        let has = |name: &str| at.views.groups().iter().any(|g| g.name == name && g.count == 1);
         let action = at.views.context().iter().find(|context| context.name == "action");
-        let Some(action) = action.filter(|_| has("now") && has("next")) else {
-            return Err(missing());
-        };
+        let action = action.filter(|_| has("now") && has("next")).ok_or_else(missing)?;
         Ok(BoxedPrediction::new(Dynamics {
-            first: LinearConfig::new(at.dim + action.width, config.hidden).init(at.device),
-            second: LinearConfig::new(config.hidden, at.dim).init(at.device),
+            first: LinearConfig::new(at.dim + action.width, 128).init(at.device),
+            second: LinearConfig::new(128, at.dim).init(at.device),
         }))
     }
 }
 
-register!(kind::Modality: Ring, kind::Prediction: Dynamics);
+register!(kind::Views: Moves, kind::Prediction: Dynamics);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let assignments = SETTINGS.split_whitespace().map(String::from).collect();
     let request = Request { assignments, ..Request::default() };
     let resolved = request.resolve(&Registry::discover()?)?;
     let folder = tempfile::tempdir()?;
-    let run = RunDir::create(&folder.path().join("run"))?;
+    let run = RunDir::create(folder.path())?;
     let (device, never) = (Device::flex(), AtomicBool::new(false));
     let outcome = train(&resolved, &device, &run, Start::New, &never, &mut Silent)?;
     let unreached = |text: &&String| text.contains("no gradient") && text.contains("prediction.");
@@ -196,26 +129,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // The checkpoint holds the predictor's weights with the others.
-    let model = resolved.model(&device)?;
-    let model = checkpoint::load_model(&checkpoint::latest(&run)?, model)?.valid();
+    let model = checkpoint::load_model(&checkpoint::latest(&run)?, resolved.model(&device)?)?;
+    let model = model.valid();
     let source = resolved.open_configured()?;
     let order = Order::new((0..source.len()).collect(), BATCH, Seed(1));
     let batch = make_batch(source.as_ref(), &order, 0, 0..BATCH)?;
     let z = model.project(resolved.spec(), model.embed_batch(&batch, &device)?);
     let loss = |actions: Vec<f32>| -> Result<f32, Box<dyn std::error::Error>> {
-        let context = [Tensor::<2>::from_data(TensorData::new(actions, [BATCH, 1]), &device)];
+        let context = [Tensor::<2>::from_data(TensorData::new(actions, [BATCH, 2]), &device)];
         let at = Embedded::new(z.clone(), resolved.spec(), &context);
         Ok(model.prediction.loss(&at)?.try_into_scalar::<f32>()?)
     };
     let actions = batch.context().first().ok_or("the batch has no actions")?;
-    let mut shuffled = actions.clone();
     // Samples are in random order, so each one gets the action of an unrelated one.
-    shuffled.rotate_left(1);
-    let (matched, shuffled_loss) = (loss(actions.clone())?, loss(shuffled)?);
-    println!("SIGReg after {} steps: {:.2}", outcome.steps, outcome.last.get("sigreg"));
-    println!("prediction loss with the true actions:     {matched:.4}");
-    println!("prediction loss with the shuffled actions: {shuffled_loss:.4}");
-    if 2.0 * matched < shuffled_loss {
+    let shuffled = loss([&actions[2..], &actions[..2]].concat())?;
+    let matched = loss(actions.clone())?;
+    println!("prediction loss {matched:.4}, with the shuffled actions {shuffled:.4}");
+    if 2.0 * matched < shuffled {
         return Ok(());
     }
     Err("the prediction does not depend on the action".into())

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use common::{json, json_on_cpu, run, small, stderr, stdout};
 use lejepa_core::Registry;
 // Linked for what it registers.
+use lejepa_audio as _;
 use lejepa_image as _;
 use lejepa_nn as _;
 use lejepa_train::{Embedder, RunDir, Silent};
@@ -165,4 +166,117 @@ fn weights_go_to_timm_and_start_a_run_again() {
     assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("bad.safetensors: no safetensors"), "{}", stderr(&refused));
     assert!(!d.path().join("bad").exists());
+}
+
+#[test]
+fn views_are_written_as_pictures_and_films() {
+    let d = tempfile::tempdir().unwrap();
+    pictures(&d.path().join("p"));
+    let out = json(d.path(), &["views", "--modality", "image", "--data", "p", "-o", "v"]);
+    assert_eq!(out["files"].as_array().map(Vec::len), Some(6));
+    assert_eq!(out["skipped"].as_array().map(Vec::len), Some(1));
+    // Views of 20 and 12 pixels, enlarged; two global ones beside each other and four local ones.
+    let sheet = image::open(d.path().join(out["files"][0].as_str().unwrap())).unwrap();
+    assert_eq!(
+        (sheet.width(), sheet.height()),
+        (4 * (12 * 8 + 4) + 4, 2 * (20 * 8 + 4) + 12 * 8 + 8)
+    );
+    // The same seed gives the same views.
+    json(d.path(), &["views", "--modality", "image", "--data", "p", "-o", "w"]);
+    for file in out["files"].as_array().unwrap() {
+        let file = Path::new(file.as_str().unwrap());
+        let other = Path::new("w").join(file.file_name().unwrap());
+        let read = |path: &Path| std::fs::read(d.path().join(path)).unwrap();
+        assert_eq!(read(file), read(&other));
+    }
+
+    // One file, by name.
+    let one = ["views", "p/1, \"x\".png", "--modality", "image", "-o", "one"];
+    assert_eq!(json(d.path(), &one)["files"].as_array().map(Vec::len), Some(1));
+    for (modality, endings) in [("audio", &["png"][..]), ("video", &["png", "gif"])] {
+        let words = ["views", "--modality", modality, "--samples", "2", "-o", modality];
+        let out = json(d.path(), &words);
+        let files = out["files"].as_array().unwrap();
+        assert_eq!(files.len(), 2 * endings.len(), "{files:?}");
+        for file in files {
+            let file = d.path().join(file.as_str().unwrap());
+            let picture = image::open(&file).unwrap().into_luma8();
+            let levels: std::collections::BTreeSet<u8> = picture.pixels().map(|p| p.0[0]).collect();
+            assert!(levels.len() > 20, "{}: {}", file.display(), levels.len());
+        }
+    }
+    let refused = |words: &[&str], code: i32, says: &str| {
+        let out = run(d.path(), words);
+        assert_eq!(out.status.code(), Some(code), "{words:?}: {}", stderr(&out));
+        assert!(stderr(&out).contains(says), "{words:?}: {}", stderr(&out));
+    };
+    refused(&["views", "--modality", "image", "--data", "p", "-o", "v"], 2, "already exists");
+    refused(&["views", "none.png", "--modality", "image", "-o", "x"], 1, "no such file");
+    assert!(!d.path().join("x").exists());
+}
+
+#[test]
+fn onnx_files_give_the_embeddings_of_their_run() {
+    let d = tempfile::tempdir().unwrap();
+    let has_runtime =
+        std::process::Command::new("python3").args(["-c", "import onnxruntime"]).output();
+    let has_runtime = has_runtime.is_ok_and(|out| out.status.success());
+    if !has_runtime {
+        eprintln!("python3 has no onnxruntime: the graphs are written, but not run");
+    }
+    let registry = Registry::discover().unwrap();
+    let vit = ["encoder.width=24", "encoder.depth=2"];
+    let cls = [&vit[..], &["encoder.pool=cls", "encoder.registers=2"]].concat();
+    for (i, (modality, encoder, settings)) in [
+        ("image", "convnet", &["encoder.width=8"][..]),
+        ("image", "resnet", &["encoder.width=4"]),
+        ("image", "resnet", &["encoder.width=4", "encoder.depth=50", "encoder.stem=large"]),
+        ("image", "vit", &vit),
+        ("image", "vit", &cls),
+        ("audio", "convnet", &["encoder.width=8", "encoder.head=frequency", "encoder.hidden=32"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("r{i}");
+        let mut words = vec!["train", "--modality", modality, "--encoder", encoder, "-o", &name];
+        words.extend(["--steps", "2", "--batch", "8", "--set", "probe.enabled=false"]);
+        settings.iter().for_each(|setting| words.extend(["--set", setting]));
+        json_on_cpu(d.path(), &words);
+        let folder = format!("x{i}");
+        json(d.path(), &["export", &name, "--format", "onnx", "-o", &folder]);
+        let folder = d.path().join(folder);
+        let card: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+
+        let run = d.path().join(&name);
+        let embedder = Embedder::open(&run, &registry, &Device::flex()).unwrap();
+        let view = embedder.source("demo").unwrap().eval_view(3).unwrap();
+        assert_eq!(card["input"]["shape"], serde_json::json!(view.shape()));
+        let embedding = embedder.embed_view(&view).unwrap();
+        let section = &card["config"][modality];
+        let first =
+            |key: &str| section[key].get(0).unwrap_or(&section[key]).as_f64().unwrap() as f32;
+        let values = view.data();
+        let plain = values.iter().map(|v| v * first("std") + first("mean"));
+        let write = |file: &str, values: Vec<f32>| {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            std::fs::write(folder.join(file), bytes).unwrap();
+        };
+        write("input", plain.collect());
+        write("output", embedding);
+        if has_runtime {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/onnx_check.py");
+            let mut python = std::process::Command::new("python3");
+            python.arg(script).args(["model.onnx", "input", "output"]).current_dir(&folder);
+            let out = python.output().unwrap();
+            assert!(out.status.success(), "{modality} {encoder}: {}{}", stdout(&out), stderr(&out));
+        }
+    }
+    // What has no graph leaves nothing behind.
+    let words = ["train", "--modality", "image", "--encoder", "mlp", "--steps", "1", "-o", "m"];
+    json_on_cpu(d.path(), &[&words[..], &["--set", "probe.enabled=false"]].concat());
+    let refused = run(d.path(), &["export", "m", "--format", "onnx", "-o", "y"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(!d.path().join("y").exists());
 }

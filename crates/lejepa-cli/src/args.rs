@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Report what a data set holds, what was taken for what, and what is left out and why
     Data(DataArgs),
+    /// Write pictures of the views that the sampler makes: contact sheets, spectrograms, films
+    Views(ViewsArgs),
     /// Go on with a run that was interrupted, from its newest checkpoint
     Resume(ResumeArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
@@ -274,9 +276,23 @@ pub(crate) struct ExportArgs {
     /// The folder to make; without it RUN/export
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// For whom: lejepa, or timm (vit and resnet, for PyTorch)
+    /// For whom: lejepa, timm (vit and resnet, for PyTorch), or onnx (convnet, vit and resnet)
     #[arg(long, value_enum, default_value = "lejepa")]
     pub(crate) format: ExportFormat,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ViewsArgs {
+    /// Files to make views of; without any, samples of --data
+    pub(crate) files: Vec<PathBuf>,
+    /// The folder to make
+    #[arg(long, short, value_name = "DIR", default_value = "views")]
+    pub(crate) output: PathBuf,
+    /// Most samples to show, evenly over the data
+    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
+    pub(crate) samples: usize,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// Layouts of an export.
@@ -286,6 +302,8 @@ pub(crate) enum ExportFormat {
     Lejepa,
     /// Names and layouts of timm
     Timm,
+    /// A graph for other runtimes
+    Onnx,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,6 +8,7 @@ mod probe;
 mod resume;
 mod show;
 mod train;
+mod views;
 
 use std::path::PathBuf;
 
@@ -52,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     let registry = Registry::discover()?;
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),
+        Command::Views(words) => views::run(args, words, &registry),
         Command::Data(words) => data::run(args, words, &registry),
         Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),

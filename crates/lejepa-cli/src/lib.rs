@@ -21,6 +21,7 @@ mod cmd;
 mod console;
 mod device;
 mod error;
+mod sheet;
 
 use std::process::ExitCode;
 

@@ -32,6 +32,8 @@ pub struct ModalityBuild {
     pub streams: &'static [&'static str],
     /// [`Modality::PRESETS`](crate::Modality::PRESETS).
     pub presets: &'static [crate::Preset],
+    /// [`Modality::DRAWS_UPWARDS`](crate::Modality::DRAWS_UPWARDS).
+    pub draws_upwards: bool,
 }
 
 impl Kind for Modality {
@@ -45,6 +47,7 @@ impl<T: ModalityTrait> Builds<T> for Modality {
         recipe: T::recipe,
         streams: T::STREAMS,
         presets: T::PRESETS,
+        draws_upwards: T::DRAWS_UPWARDS,
     };
     const BRINGS: Option<fn(Origin) -> Registration> = Some(Registration::of::<Views, OwnViews<T>>);
 }

@@ -182,7 +182,7 @@ pub use pipeline::{OpenOptions, Pipeline, SampledPipeline};
 pub use prediction::{
     BoxedPrediction, Embedded, ErasedPrediction, Prediction, PredictionContext, PredictionKind,
 };
-pub use published::{Array, Arrays, ImportedWeights, Published, PublishedModel};
+pub use published::{Array, Arrays, ImportedWeights, Normalization, Published, PublishedModel};
 pub use registry::Registry;
 pub use rng::{Purpose, Seed, ViewRng};
 pub use sampler::ViewSampler;

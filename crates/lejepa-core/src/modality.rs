@@ -86,6 +86,9 @@ pub trait Modality: Component {
     /// Presets besides `auto` and `none`, for kinds of content that need different views.
     const PRESETS: &'static [Preset] = &[];
 
+    /// Whether the rows of a view with two axes are drawn from the bottom up, as frequencies are.
+    const DRAWS_UPWARDS: bool = false;
+
     /// One decoded item.
     type Sample: Send + Sync + 'static;
 

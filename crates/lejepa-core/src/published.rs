@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use toml::Table;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// An array of 32-bit numbers, row-major.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -85,18 +85,45 @@ pub struct ImportedWeights {
     pub notes: Vec<String>,
 }
 
-/// How the weights of an encoder are called and laid out where such encoders are published.
+/// What is taken from a view and what the rest is divided by, for each channel; the last value holds for all
+/// further channels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Normalization {
+    /// The means.
+    pub mean: Vec<f64>,
+    /// The standard deviations.
+    pub std: Vec<f64>,
+}
+
+impl Normalization {
+    /// Of views that are taken as they are.
+    pub fn none() -> Self {
+        Self { mean: vec![0.0], std: vec![1.0] }
+    }
+}
+
+/// How an encoder is published for other programs: by which names its weights go, and as which graph.
 /// [`Encoder::published`](crate::Encoder::published) returns it.
 pub trait Published {
     /// The encoder's `own` weights in the published form.
     ///
     /// # Errors
-    /// [`Error::BadValue`](crate::Error::BadValue) for settings that no published architecture has.
+    /// [`Error::BadValue`] for settings that no published architecture has.
     fn export(&self, own: &Arrays) -> Result<PublishedModel>;
 
     /// Published weights as the encoder's own, of whose names and shapes `own` are.
     ///
     /// # Errors
-    /// [`Error::BadValue`](crate::Error::BadValue) where they are those of another encoder.
+    /// [`Error::BadValue`] where they are those of another encoder.
     fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights>;
+
+    /// The encoder of one view shape as a file of ONNX. Its input `view` is `[batch, shape…]` before
+    /// `normalization`, its output `embedding` is `[batch, width]`; the batch is free.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for an encoder or a shape that has no graph.
+    fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
+        let _ = (own, view, normalization);
+        Err(Error::bad_value("encoder.name", "this encoder has no ONNX graph"))
+    }
 }

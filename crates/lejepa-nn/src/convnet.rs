@@ -7,13 +7,16 @@ use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use lejepa_core::config::check::within;
 use lejepa_core::{
-    BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Result, Wants,
+    Arrays, BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, ImportedWeights,
+    Normalization, Published, PublishedModel, Result, Wants,
 };
 use lejepa_kernels::{Activation, batch_norm, linear, norm_conv2d};
 use serde::{Deserialize, Serialize};
 
 use crate::conv::{channel_norm, conv, convolve, stride_and_pad};
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
+use crate::onnx::{ConvLayer, FrequencyLayers, Network};
+use crate::published_vit::refused;
 use crate::vit::bias;
 
 /// Settings of a [`ConvNet`].
@@ -189,6 +192,67 @@ impl GridEncoder for ConvNet {
         let cells = maps.reshape([b, frames * h * w, c]);
         let mean = cells.clone().mean_dim(1).squeeze_dim::<2>(1);
         Ok(Features::pooled(mean).with_dense(cells, [frames, h, w]))
+    }
+
+    fn published(&self) -> Option<Box<dyn Published>> {
+        let stride = |layer: &Layer| layer.conv.stride[0];
+        Some(Box::new(PublishedConvNet {
+            stem_stride: stride(&self.stem),
+            stages: self
+                .stages
+                .iter()
+                .map(|stage| stage.layers.iter().map(stride).collect())
+                .collect(),
+            is_clip: self.stages.iter().any(|stage| stage.temporal.is_some()),
+            height: self.head.as_ref().map(|head| head.height),
+            width: self.width,
+        }))
+    }
+}
+
+/// A convnet for other programs: as a graph alone, since no library has such networks.
+#[derive(Debug)]
+struct PublishedConvNet {
+    stem_stride: usize,
+    /// Strides of the layers of each stage.
+    stages: Vec<Vec<usize>>,
+    is_clip: bool,
+    /// Rows that the frequency head takes.
+    height: Option<usize>,
+    width: usize,
+}
+
+impl Published for PublishedConvNet {
+    fn export(&self, _: &Arrays) -> Result<PublishedModel> {
+        Err(refused("timm has no such encoder: only vit and resnet can be exported"))
+    }
+
+    fn import(&self, _: Arrays, _: &Arrays) -> Result<ImportedWeights> {
+        Err(refused("no library has such encoders: these weights are those of another"))
+    }
+
+    fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
+        if self.is_clip {
+            return Err(refused("networks of clips do not go into ONNX"));
+        }
+        let (mut net, x) = Network::new(own, view, normalization)?;
+        let layer = |name: &str, stride| ConvLayer {
+            conv: format!("{name}.conv"),
+            norm: format!("{name}.norm"),
+            stride,
+        };
+        let y = net.convolve(&layer("stem", self.stem_stride), &x)?;
+        let mut x = net.relu(&y);
+        for (i, strides) in self.stages.iter().enumerate() {
+            for (j, stride) in strides.iter().enumerate() {
+                let y = net.convolve(&layer(&format!("stages.{i}.layers.{j}"), *stride), &x)?;
+                x = net.relu(&y);
+            }
+        }
+        match self.height {
+            Some(height) => net.by_frequency(&x, FrequencyLayers { height }, self.width),
+            None => Ok(net.mean(&x, self.width)),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod conv;
 mod convnet;
 mod grid;
 mod mlp;
+mod onnx;
 mod patch;
 mod position;
 mod predictor;

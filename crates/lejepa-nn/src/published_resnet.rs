@@ -1,7 +1,12 @@
 //! Residual networks as timm and torchvision publish them.
 
-use lejepa_core::{Arrays, ImportedWeights, Published, PublishedModel, Result, Table, Value};
+use std::collections::BTreeMap;
 
+use lejepa_core::{
+    Arrays, ImportedWeights, Normalization, Published, PublishedModel, Result, Table, Value,
+};
+
+use crate::onnx::{ConvLayer, Network};
 use crate::published_vit::{other_channels, refused};
 
 /// A residual network's sizes.
@@ -61,17 +66,16 @@ impl PublishedResNet {
 
     /// The settings that weights need.
     pub(crate) fn recognise(published: &Arrays) -> Option<Table> {
-        let arrays = unwrapped(published.clone());
-        let stem = arrays.get("conv1.weight")?;
-        let [width, _, kernel, _] = stem.shape()[..] else { return None };
+        let shapes = published.iter().map(|(name, array)| (unwrapped(name), array.shape()));
+        let shapes: BTreeMap<&str, &[usize]> = shapes.collect();
+        let &[width, _, kernel, _] = *shapes.get("conv1.weight")? else { return None };
         let count = |stage: usize| {
-            (0..)
-                .take_while(|i| arrays.contains_key(&format!("layer{stage}.{i}.conv1.weight")))
-                .count()
+            let name = |i| format!("layer{stage}.{i}.conv1.weight");
+            (0..).take_while(|i| shapes.contains_key(name(*i).as_str())).count()
         };
         let network = Self {
             stages: [1, 2, 3, 4].map(count),
-            is_bottleneck: arrays.contains_key("layer1.0.conv3.weight"),
+            is_bottleneck: shapes.contains_key("layer1.0.conv3.weight"),
             is_large: kernel > 3,
         };
         let mut table = Table::new();
@@ -84,17 +88,14 @@ impl PublishedResNet {
     }
 }
 
-/// Names without what stands for a whole model.
-fn unwrapped(arrays: Arrays) -> Arrays {
-    let strip = |name: String| {
-        let wrappers = ["module.", "_orig_mod.", "model.", "backbone.", "encoder."];
-        let mut rest = name.as_str();
-        while let Some(inner) = wrappers.iter().find_map(|start| rest.strip_prefix(start)) {
-            rest = inner;
-        }
-        rest.to_string()
-    };
-    arrays.into_iter().map(|(name, array)| (strip(name), array)).collect()
+/// A name without what stands for a whole model.
+fn unwrapped(name: &str) -> &str {
+    let wrappers = ["module.", "_orig_mod.", "model.", "backbone.", "encoder."];
+    let mut rest = name;
+    while let Some(inner) = wrappers.iter().find_map(|start| rest.strip_prefix(start)) {
+        rest = inner;
+    }
+    rest
 }
 
 impl Published for PublishedResNet {
@@ -123,7 +124,10 @@ impl Published for PublishedResNet {
     }
 
     fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights> {
-        let mut foreign = unwrapped(foreign);
+        let mut foreign: Arrays = foreign
+            .into_iter()
+            .map(|(name, array)| (unwrapped(&name).to_string(), array))
+            .collect();
         if !foreign.contains_key("layer1.0.conv1.weight") {
             return Err(refused("the weights are those of another network than a ResNet"));
         }
@@ -156,5 +160,45 @@ impl Published for PublishedResNet {
             notes.push(format!("not used: {}", rest.join(", ")));
         }
         Ok(ImportedWeights { arrays, notes })
+    }
+
+    fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
+        let layer = |conv: String, norm: String, stride| ConvLayer { conv, norm, stride };
+        let (mut net, x) = Network::new(own, view, normalization)?;
+        let stem = layer("stem".into(), "stem_norm".into(), if self.is_large { 2 } else { 1 });
+        let x = net.convolve(&stem, &x)?;
+        let mut x = net.relu(&x);
+        if self.is_large {
+            x = net.max_pool(&x);
+        }
+        let (mut block, mut dim) = (0, 0);
+        for (stage, count) in self.stages.into_iter().enumerate() {
+            for i in 0..count {
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                let last = if self.is_bottleneck { 3 } else { 2 };
+                // The layer that strides: the middle one of a bottleneck, else the first.
+                let strided = last - 1;
+                let mut y = x.clone();
+                for k in 1..=last {
+                    let stride = if k == strided { stride } else { 1 };
+                    let name = |part: &str| format!("blocks.{block}.{part}{k}");
+                    y = net.convolve(&layer(name("conv"), name("norm"), stride), &y)?;
+                    if k < last {
+                        y = net.relu(&y);
+                    }
+                }
+                let shortcut = format!("blocks.{block}.shortcut");
+                if own.contains_key(&format!("{shortcut}.weight")) {
+                    let norm = format!("{shortcut}_norm");
+                    x = net.convolve(&layer(shortcut, norm, stride), &x)?;
+                }
+                let sum = net.add(&y, &x);
+                x = net.relu(&sum);
+                let name = format!("blocks.{block}.norm{last}.gamma");
+                dim = own.get(&name).map_or(dim, |gamma| gamma.values().len());
+                block += 1;
+            }
+        }
+        Ok(net.mean(&x, dim))
     }
 }

@@ -1,11 +1,16 @@
 //! Vision transformers as timm, torchvision, DINOv2 and Hugging Face publish them.
 
+use std::collections::BTreeMap;
+
 use lejepa_core::{
-    Array, Arrays, Error, ImportedWeights, Published, PublishedModel, Result, Table, Value,
+    Array, Arrays, Error, ImportedWeights, Normalization, Published, PublishedModel, Result, Table,
+    Value,
 };
 
+use crate::onnx::Transformer;
 use crate::resample::{linear_inverse, resampling};
-use crate::vit_names::in_timm_names;
+use crate::vit::EPSILON;
+use crate::vit_names::{in_timm_names, timm_name};
 
 /// A transformer's sizes.
 #[derive(Debug)]
@@ -115,7 +120,8 @@ impl Published for PublishedVit {
     fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights> {
         let mut foreign = in_timm_names(foreign)?;
         let mut notes = Vec::new();
-        let (depth, width) = sizes(&foreign).ok_or_else(|| {
+        let shapes = foreign.iter().map(|(name, array)| (name.clone(), array.shape())).collect();
+        let (depth, width) = sizes(&shapes).ok_or_else(|| {
             refused("the weights are those of another network than a vision transformer")
         })?;
         if (depth, width) != (self.depth, self.width) {
@@ -162,6 +168,10 @@ impl Published for PublishedVit {
             notes.push(format!("not used: {}", rest.join(", ")));
         }
         Ok(ImportedWeights { arrays, notes })
+    }
+
+    fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
+        Transformer { sizes: self, epsilon: EPSILON as f32 }.graph(own, view, normalization)
     }
 }
 
@@ -320,12 +330,14 @@ impl PublishedVit {
 
     /// The settings that weights need.
     pub(crate) fn recognise(published: &Arrays) -> Option<Table> {
-        let arrays = in_timm_names(published.clone()).ok()?;
-        let (depth, width) = sizes(&arrays)?;
-        let filters = arrays.get("patch_embed.proj.weight")?;
-        let [_, _, h, w] = filters.shape()[..] else { return None };
-        let [hidden, _] = arrays.get("blocks.0.mlp.fc1.weight")?.shape()[..] else { return None };
-        let registers = arrays.get("reg_token").map_or(0, |r| r.values().len() / width);
+        // Shapes alone: weights may be gigabytes.
+        let shapes = published.iter().map(|(name, array)| (timm_name(name), array.shape()));
+        let shapes: BTreeMap<String, &[usize]> = shapes.collect();
+        let (depth, width) = sizes(&shapes)?;
+        let &[_, _, h, w] = *shapes.get("patch_embed.proj.weight")? else { return None };
+        let &[hidden, _] = *shapes.get("blocks.0.mlp.fc1.weight")? else { return None };
+        let tokens = |shape: &&[usize]| shape.iter().product::<usize>() / width;
+        let registers = shapes.get("reg_token").map_or(0, tokens);
         let mut table = Table::new();
         let mut set = |key: &str, value: Value| table.insert(key.into(), value);
         set("name", "vit".into());
@@ -336,20 +348,20 @@ impl PublishedVit {
         set("heads", (heads as i64).into());
         set("mlp_ratio", (hidden as f64 / width as f64).into());
         set("patch", Value::Array(vec![(h as i64).into(), (w as i64).into()]));
-        set("pool", if arrays.contains_key("cls_token") { "cls" } else { "mean" }.into());
+        set("pool", if shapes.contains_key("cls_token") { "cls" } else { "mean" }.into());
         set("registers", (registers as i64).into());
-        let is_learned = arrays.contains_key("pos_embed");
+        let is_learned = shapes.contains_key("pos_embed");
         set("positions", if is_learned { "learned" } else { "sincos" }.into());
         Some(table)
     }
 }
 
 /// Depth and width; `None` where this is no transformer.
-fn sizes(arrays: &Arrays) -> Option<(usize, usize)> {
-    let width = arrays.get("blocks.0.norm1.weight")?.values().len();
-    let depth =
-        (0..).take_while(|i| arrays.contains_key(&format!("blocks.{i}.norm1.weight"))).count();
-    arrays.contains_key("patch_embed.proj.weight").then_some((depth, width)).filter(|s| s.1 > 0)
+fn sizes(shapes: &BTreeMap<String, &[usize]>) -> Option<(usize, usize)> {
+    let norm = |block: usize| shapes.get(&format!("blocks.{block}.norm1.weight"));
+    let width = norm(0)?.iter().product();
+    let depth = (0..).take_while(|block| norm(*block).is_some()).count();
+    (shapes.contains_key("patch_embed.proj.weight") && width > 0).then_some((depth, width))
 }
 
 /// Layer scale (Touvron et al., arXiv 2103.17239) multiplies what a branch adds, and so can its last layer.

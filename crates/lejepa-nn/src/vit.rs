@@ -114,7 +114,7 @@ impl VitConfig {
 }
 
 /// What is added to the variance in a layer norm: that of the published transformers.
-const EPSILON: f64 = 1e-6;
+pub(crate) const EPSILON: f64 = 1e-6;
 
 /// Sizes along up to three axes; missing leading ones are 1.
 fn three(sizes: &[usize]) -> [usize; 3] {

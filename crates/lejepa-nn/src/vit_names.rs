@@ -41,28 +41,30 @@ const SYNONYMS: [(&str, &str); 29] = [
     (".layer_scale2.lambda1", ".ls2.gamma"),
 ];
 
+/// A name as timm has it; queries, keys and values of Hugging Face stay apart.
+pub(crate) fn timm_name(name: &str) -> String {
+    let mut name = name;
+    while let Some(rest) = WRAPPERS.iter().find_map(|start| name.strip_prefix(start)) {
+        name = rest;
+    }
+    let mut name = name.to_string();
+    for (theirs, ours) in SYNONYMS {
+        name = name.replace(theirs, ours);
+    }
+    match name.as_str() {
+        "register_tokens" => "reg_token".into(),
+        "layernorm.weight" => "norm.weight".into(),
+        "layernorm.bias" => "norm.bias".into(),
+        _ if name.starts_with("layers.") => name.replacen("layers.", "blocks.", 1),
+        _ if name.starts_with("blocks.") => name.replace(".output.dense.", ".mlp.fc2."),
+        _ => name,
+    }
+}
+
 /// Weights by timm's names, from whichever library they are.
 pub(crate) fn in_timm_names(arrays: Arrays) -> Result<Arrays> {
-    let mut out = Arrays::new();
-    for (name, array) in arrays {
-        let mut name = name.as_str();
-        while let Some(rest) = WRAPPERS.iter().find_map(|start| name.strip_prefix(start)) {
-            name = rest;
-        }
-        let mut name = name.to_string();
-        for (theirs, ours) in SYNONYMS {
-            name = name.replace(theirs, ours);
-        }
-        name = match name.as_str() {
-            "register_tokens" => "reg_token".into(),
-            "layernorm.weight" => "norm.weight".into(),
-            "layernorm.bias" => "norm.bias".into(),
-            _ if name.starts_with("layers.") => name.replacen("layers.", "blocks.", 1),
-            _ if name.starts_with("blocks.") => name.replace(".output.dense.", ".mlp.fc2."),
-            _ => name,
-        };
-        out.insert(name, array);
-    }
+    let mut out: Arrays =
+        arrays.into_iter().map(|(name, array)| (timm_name(&name), array)).collect();
     if out.keys().any(|name| name.contains(".mlp.w12.") || name.contains(".mlp.weights_in.")) {
         return Err(refused("transformers with SwiGLU are not supported"));
     }

@@ -76,14 +76,15 @@ impl Request {
                 choices: Vec::new(),
             });
         }
+        let is_gpu = is_gpu();
         let context =
-            SurveyContext::new(preset).on_gpu(is_gpu()).multiple_of(patch(published.as_ref()));
+            SurveyContext::new(preset).on_gpu(is_gpu).multiple_of(patch(published.as_ref()));
         let mut request = self.clone();
         request.advice = resolved.advise(source.clone(), context)?;
         of_published(published, &mut request.advice);
         self.keep_encoder(registry, &resolved, &mut request.advice);
         let suggested = request.resolve(registry)?;
-        general(&suggested, &source, &mut request.advice);
+        general(&suggested, &source, is_gpu, &mut request.advice);
         let resolved = request.resolve(registry)?;
         let mut advice = request.advice;
         // A value that the user gave, or the component it belongs to, is theirs.
@@ -177,12 +178,20 @@ fn flatten(prefix: &str, table: &Table, advice: &mut Advice) {
 }
 
 /// What follows from the number of samples, the number of views and the encoder, whatever the modality.
-fn general(resolved: &Resolved, source: &Source, advice: &mut Advice) {
+fn general(resolved: &Resolved, source: &Source, is_gpu: bool, advice: &mut Advice) {
     let Source::Blobs(store) = source else { return };
     let samples = store.len();
-    let batch = (samples / 8).clamp(32, 128) / 8 * 8;
+    // On a CPU time is short, and twice the steps are worth more than twice the batch.
+    let most = if is_gpu { 128 } else { 64 };
+    let batch = (samples / 8).clamp(32, most) / 8 * 8;
     if advice.get("train.batch").is_none() {
-        advice.set("train.batch", batch as i64, format!("{samples} samples"));
+        let reason = match is_gpu {
+            true => format!("{samples} samples"),
+            false => {
+                format!("{samples} samples; on a CPU more steps help more than a larger batch")
+            }
+        };
+        advice.set("train.batch", batch as i64, reason);
     }
     let passes = match samples {
         0..2_000 => 200.0,

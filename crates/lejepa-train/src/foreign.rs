@@ -5,7 +5,9 @@ use std::path::Path;
 
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
-use lejepa_core::{Array, Arrays, BoxedEncoder, Error, Registry, Table, kind};
+use lejepa_core::{
+    Array, Arrays, BoxedEncoder, Error, Normalization, Published, Registry, Table, kind,
+};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::{Value, json};
@@ -126,6 +128,40 @@ pub(crate) fn settings_of(file: &Path, registry: &Registry) -> Result<Option<Tab
     Ok(all.find_map(|item| (item.entry::<kind::Encoder>()?.build().recognise)(&arrays)))
 }
 
+/// An encoder of a run on its way to other programs.
+struct Outgoing {
+    resolved: Resolved,
+    encoder: BoxedEncoder,
+    own: Arrays,
+    published: Box<dyn Published>,
+}
+
+/// Reads what an export needs; nothing is written before it is known that the encoder can be exported.
+fn outgoing(
+    run: &RunDir,
+    checkpoint: &Path,
+    folder: &Path,
+    registry: &Registry,
+    refusal: &str,
+) -> Result<Outgoing> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(TrainError::OutputExists(folder.to_path_buf()));
+    }
+    let resolved = run.config(registry)?;
+    let mut model = checkpoint::load_evaluated(checkpoint, resolved.model(&Device::flex())?)?;
+    let refused = |reason: &str| TrainError::Core(Error::bad_value("encoder.name", reason));
+    let encoder = model.encoders.pop().filter(|_| model.encoders.is_empty());
+    let encoder = encoder.ok_or_else(|| refused("several encoders cannot be one model"))?;
+    let published = encoder.published().ok_or_else(|| refused(refusal))?;
+    let own = arrays_of_encoder(&encoder).map_err(|reason| corrupt(checkpoint, reason))?;
+    Ok(Outgoing { resolved, encoder, own, published })
+}
+
+fn write_json(file: &Path, value: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| corrupt(file, e))?;
+    write_atomically(file, format!("{text}\n").as_bytes())
+}
+
 /// Writes the encoder of a checkpoint to a new folder as timm has such encoders: `model.safetensors` with its
 /// names, `config.json`, and a `README.md` with a few lines of Python that use them.
 ///
@@ -138,57 +174,106 @@ pub fn export_timm(
     folder: &Path,
     registry: &Registry,
 ) -> Result<()> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(TrainError::OutputExists(folder.to_path_buf()));
-    }
-    let resolved = run.config(registry)?;
-    let model = checkpoint::load_evaluated(checkpoint, resolved.model(&Device::flex())?)?;
-    let refused = |reason: &str| TrainError::Core(Error::bad_value("encoder.name", reason));
-    let [encoder] = &model.encoders[..] else {
-        return Err(refused("several encoders cannot be one model of timm"));
-    };
-    let published = encoder
-        .published()
-        .ok_or_else(|| refused("timm has no such encoder: only vit and resnet can be exported"))?;
-    let own = arrays_of_encoder(encoder).map_err(|reason| corrupt(checkpoint, reason))?;
-    let out = published.export(&own)?;
+    let refusal = "timm has no such encoder: only vit and resnet can be exported";
+    let from = outgoing(run, checkpoint, folder, registry, refusal)?;
+    let out = from.published.export(&from.own)?;
     let config = json!({
         "architecture": out.architecture,
         "num_classes": 0,
-        "num_features": encoder.dim(),
+        "num_features": from.encoder.dim(),
         "model_args": out.arguments,
-        "pretrained_cfg": pretrained(&resolved),
+        "pretrained_cfg": pretrained(&from.resolved),
+    });
+    let weights = bytes_of(&out.arrays).map_err(|reason| corrupt(folder, reason))?;
+    fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
+    write_atomically(&folder.join("model.safetensors"), &weights)?;
+    write_json(&folder.join("config.json"), &config)?;
+    write_atomically(&folder.join("README.md"), timm_readme(&out.architecture).as_bytes())
+}
+
+/// Writes the encoder of a checkpoint to a new folder as ONNX: `model.onnx` with the normalisation of the
+/// evaluation view in the graph, `config.json`, and a `README.md` with a few lines of Python that use them.
+///
+/// # Errors
+/// [`TrainError::OutputExists`] where `folder` holds something; [`TrainError::Core`] for an encoder that has no
+/// graph, or several of them.
+pub fn export_onnx(
+    run: &RunDir,
+    checkpoint: &Path,
+    folder: &Path,
+    registry: &Registry,
+) -> Result<()> {
+    let from = outgoing(run, checkpoint, folder, registry, "this encoder has no ONNX graph")?;
+    let shape = from.resolved.spec().shape();
+    let normalization = normalization(&from.resolved).unwrap_or_else(Normalization::none);
+    let file = from.published.onnx(&from.own, &shape, &normalization)?;
+    let config = json!({
+        "lejepa": env!("CARGO_PKG_VERSION"),
+        "modality": from.resolved.modality().name(),
+        "encoder": from.resolved.encoder_names(),
+        "input": { "name": "view", "shape": shape },
+        "output": { "name": "embedding", "width": from.encoder.dim() },
+        "config": from.resolved.table(),
     });
     fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
-    let weights = bytes_of(&out.arrays).map_err(|reason| corrupt(folder, reason))?;
-    write_atomically(&folder.join("model.safetensors"), &weights)?;
-    let text = serde_json::to_string_pretty(&config).map_err(|e| corrupt(folder, e))?;
-    write_atomically(&folder.join("config.json"), format!("{text}\n").as_bytes())?;
-    write_atomically(&folder.join("README.md"), readme(&out.architecture).as_bytes())
+    write_atomically(&folder.join("model.onnx"), &file)?;
+    write_json(&folder.join("config.json"), &config)?;
+    let what = match from.resolved.modality().name() {
+        "image" => "Pixels of 0 to 1",
+        "audio" => "The natural logarithm of the mel spectrogram, as `config.json` describes it",
+        _ => "Values before mean and standard deviation of `config.json`",
+    };
+    write_atomically(&folder.join("README.md"), onnx_readme(what).as_bytes())
+}
+
+/// Mean and standard deviation that the views of a run are normalised with: `mean` and `std` of the modality's
+/// section, where it has them.
+fn normalization(resolved: &Resolved) -> Option<Normalization> {
+    let section = resolved.table().get(resolved.modality().name())?.as_table()?;
+    let numbers = |key: &str| -> Option<Vec<f64>> {
+        match section.get(key)? {
+            lejepa_core::Value::Array(all) => all.iter().map(|v| v.as_float()).collect(),
+            one => Some(vec![one.as_float()?]),
+        }
+    };
+    Some(Normalization { mean: numbers("mean")?, std: numbers("std")? })
 }
 
 /// Size and normalisation of the input, for those who make it.
 fn pretrained(resolved: &Resolved) -> Value {
     let shape = resolved.spec().shape();
-    let section = resolved.table().get(resolved.modality().name()).and_then(|t| t.as_table());
-    let numbers = |key: &str| -> Option<Vec<f64>> {
-        let values = section?.get(key)?.as_array()?;
-        // The last value holds for all further channels.
-        let all: Vec<f64> = values.iter().filter_map(|v| v.as_float()).collect();
-        (0..*shape.first()?).map(|c| all.get(c).or(all.last()).copied()).collect()
-    };
     let mut pretrained = json!({
         "input_size": shape, "num_classes": 0, "interpolation": "bilinear", "crop_pct": 1.0,
     });
-    for key in ["mean", "std"] {
-        if let Some(values) = numbers(key) {
-            pretrained[key] = values.into();
-        }
+    if let Some(Normalization { mean, std }) = normalization(resolved) {
+        let channels = shape.first().copied().unwrap_or(1);
+        let of = |all: &[f64]| -> Vec<f64> {
+            (0..channels).filter_map(|c| all.get(c).or(all.last()).copied()).collect()
+        };
+        pretrained["mean"] = of(&mean).into();
+        pretrained["std"] = of(&std).into();
     }
     pretrained
 }
 
-fn readme(architecture: &str) -> String {
+fn onnx_readme(input: &str) -> String {
+    format!(
+        "# An encoder pretrained with LeJEPA, as ONNX\n\n\
+         `view` is `[batch, channels, ...]` of 32-bit floats: {}. Normalisation is in the graph; `embedding` is\n\
+         `[batch, width]`.\n\n\
+         ```python\n\
+         import json, numpy, onnxruntime\n\n\
+         config = json.load(open(\"config.json\"))\n\
+         session = onnxruntime.InferenceSession(\"model.onnx\")\n\
+         views = numpy.random.rand(2, *config[\"input\"][\"shape\"]).astype(\"float32\")\n\
+         embeddings = session.run([\"embedding\"], {{\"view\": views}})[0]\n\
+         print(embeddings.shape)\n\
+         ```\n",
+        input
+    )
+}
+
+fn timm_readme(architecture: &str) -> String {
     format!(
         "# {architecture}, pretrained with LeJEPA\n\n\
          ```python\n\

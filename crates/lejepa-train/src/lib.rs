@@ -88,7 +88,7 @@ pub use config::Settings;
 pub use error::{Result, TrainError};
 pub use export::{Embedder, NamedEmbeddings, export};
 pub use fit::Fitted;
-pub use foreign::export_timm;
+pub use foreign::{export_onnx, export_timm};
 pub use group::{Alone, Group, Threads};
 pub use guard::is_guarded;
 pub use loader::{Loader, make_batch};

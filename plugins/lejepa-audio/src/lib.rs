@@ -63,6 +63,8 @@ impl Modality for AudioModality {
         "m4a", "m4b", "m4r", "mp4a", "aac", "aif", "aiff", "aifc", "caf", "mka", "weba",
     ];
 
+    const DRAWS_UPWARDS: bool = true;
+
     const PRESETS: &'static [Preset] = advise::PRESETS;
 
     type Sample = Waveform;

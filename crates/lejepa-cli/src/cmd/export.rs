@@ -1,7 +1,7 @@
 //! `lejepa export` and `lejepa embed`: what applications take from a run.
 
 use lejepa_core::Registry;
-use lejepa_train::{Embedder, NamedEmbeddings, RunDir, export, export_timm};
+use lejepa_train::{Embedder, NamedEmbeddings, RunDir, export, export_onnx, export_timm};
 use serde_json::{Value, json};
 
 use crate::args::{Args, EmbedArgs, ExportArgs, ExportFormat};
@@ -19,6 +19,7 @@ pub(super) fn export_run(
     match words.format {
         ExportFormat::Lejepa => export(&run, &checkpoint, &folder, registry)?,
         ExportFormat::Timm => export_timm(&run, &checkpoint, &folder, registry)?,
+        ExportFormat::Onnx => export_onnx(&run, &checkpoint, &folder, registry)?,
     }
     if !args.json && !args.quiet {
         println!("exported {} to {}", checkpoint.display(), folder.display());
