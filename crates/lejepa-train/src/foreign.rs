@@ -27,9 +27,17 @@ fn corrupt(path: &Path, reason: impl ToString) -> TrainError {
     TrainError::Corrupt { path: path.into(), reason: reason.to_string() }
 }
 
-/// The floating-point arrays of a safetensors file; `None` for another kind of file.
+/// The floating-point arrays of a safetensors file; `None` for another kind of file, but an error for a pickle.
 pub(crate) fn read_arrays(file: &Path) -> Result<Option<Arrays>> {
     let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
+    // A zip of pickles, or a pickle: code that would have to be run.
+    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
+        return Err(TrainError::Core(Error::path(
+            file,
+            "these weights are pickled, which cannot be read safely",
+            "save them with safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")",
+        )));
+    }
     if !is_safetensors(&bytes) {
         return Ok(None);
     }
@@ -310,6 +318,13 @@ mod tests {
         assert_eq!(arrays_of(&bytes).unwrap(), arrays);
         assert!(arrays_of(&bytes[..bytes.len() - 3]).is_err());
         assert!(!is_safetensors(b"PK\x03\x04 a zip of pickles"));
+        let d = tempfile::tempdir().unwrap();
+        let file = d.path().join("model.pth");
+        fs::write(&file, b"PK\x03\x04 a zip of pickles").unwrap();
+        let error = read_arrays(&file).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("save_file")), "{error}");
+        fs::write(&file, b"weights of our own").unwrap();
+        assert!(read_arrays(&file).unwrap().is_none());
     }
 
     #[test]

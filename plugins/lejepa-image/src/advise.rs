@@ -235,6 +235,7 @@ pub(crate) fn advise(config: &ImageConfig, survey: &Survey<'_, Picture>) -> Resu
         "flat" => {
             advice.set("image.hue", 0.5, &*what);
             advice.set("image.grey", 0.3, &*what);
+            advice.set("image.solarize", 0.0, &*what);
             advice.set("image.rotate", 15.0, what);
         }
         "scientific" => {
