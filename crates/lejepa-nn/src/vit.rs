@@ -92,6 +92,7 @@ impl VitConfig {
         let patch = match self.patch.len() {
             0 => (0..axes).map(|a| auto_patch(&all, a)).collect(),
             1 => vec![self.patch[0]; axes],
+            2 if axes == 3 => vec![1, self.patch[0], self.patch[1]],
             n if n == axes => self.patch.clone(),
             n => {
                 return Err(Error::bad_value(

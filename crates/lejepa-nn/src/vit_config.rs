@@ -63,8 +63,9 @@ pub struct VitConfig {
     pub heads: usize,
     /// Width of a block's hidden layer over `width`.
     pub mlp_ratio: f64,
-    /// Patch size per grid axis, e.g. `[8, 8]`, or one number for all axes. `[]` chooses: the
-    /// largest size up to 16 that divides every view and leaves at least 6 patches an axis.
+    /// Patch size per grid axis, e.g. `[8, 8]`, or one number for all axes; two for clips are those of single
+    /// frames. `[]` chooses: the largest size up to 16 that divides every view and leaves at least 6 patches an
+    /// axis.
     pub patch: Vec<usize>,
     /// How tokens become one embedding: `mean` or `cls`.
     pub pool: Pool,

@@ -194,6 +194,20 @@ fn other_grids_patches_and_channels_are_adapted_and_told() {
     settings.insert("patch".into(), lejepa_core::Value::Array(vec![4.into()]));
     let (notes, _) = load(&settings, 32, 3);
     assert!(notes[0].contains("6×6 patches interpolated"), "{notes:?}");
+    // A clip is seen frame by frame, with the same positions in each.
+    let views = ViewSpec::multi_crop(2, [3, 4, 24, 24], 0, [3, 4, 24, 24]);
+    let registry = Registry::discover().unwrap();
+    let vit = registry.find::<kind::Encoder>("vit", None).unwrap();
+    let mut own = case.settings();
+    own.remove("name");
+    let device = Device::flex();
+    let mut encoder = (vit.build().build)(&own, &BuildContext::new(&views, &device)).unwrap();
+    let notes = load_arrays("x".as_ref(), case.arrays(), &mut encoder).unwrap();
+    assert!(notes[0].contains("interpolated to 4×6×6"), "{notes:?}");
+    let clip = Tensor::ones([1, 3 * 4 * 24 * 24], &device);
+    // Attention to four times the same tokens is attention to them once.
+    let still = encoder.encode(clip, &[3, 4, 24, 24]).unwrap().try_into_vec_as::<f32>().unwrap();
+    assert!(difference(&still, &whole) < 0.2);
     // Another depth is another network.
     settings.insert("depth".into(), 3.into());
     let mut encoder = case.encoder(&settings, 24, 3);
