@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conv::{channel_norm, conv, convolve, stride_and_pad};
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
-use crate::onnx::{ConvLayer, FrequencyLayers, Network};
+use crate::onnx::{ConvLayer, Network};
 use crate::published_vit::refused;
 use crate::vit::bias;
 
@@ -250,7 +250,7 @@ impl Published for PublishedConvNet {
             }
         }
         match self.height {
-            Some(height) => net.by_frequency(&x, FrequencyLayers { height }, self.width),
+            Some(height) => net.by_frequency(&x, height, self.width),
             None => Ok(net.mean(&x, self.width)),
         }
     }

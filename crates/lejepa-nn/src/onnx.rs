@@ -3,7 +3,7 @@
 mod convolutions;
 mod transformer;
 
-pub(crate) use convolutions::{ConvLayer, FrequencyLayers, Network};
+pub(crate) use convolutions::{ConvLayer, Network};
 pub(crate) use transformer::Transformer;
 
 use lejepa_core::{Array, Arrays, Normalization, Result};

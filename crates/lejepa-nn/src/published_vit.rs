@@ -9,7 +9,6 @@ use lejepa_core::{
 
 use crate::onnx::Transformer;
 use crate::resample::{linear_inverse, resampling};
-use crate::vit::EPSILON;
 use crate::vit_names::{in_timm_names, timm_name};
 
 /// A transformer's sizes.
@@ -171,7 +170,7 @@ impl Published for PublishedVit {
     }
 
     fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
-        Transformer { sizes: self, epsilon: EPSILON as f32 }.graph(own, view, normalization)
+        Transformer { sizes: self }.graph(own, view, normalization)
     }
 }
 

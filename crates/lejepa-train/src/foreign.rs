@@ -1,6 +1,7 @@
 //! Weights of other libraries: into an encoder, and out of a run.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use burn::store::{ModuleSnapshot, SafetensorsStore};
@@ -29,18 +30,22 @@ fn corrupt(path: &Path, reason: impl ToString) -> TrainError {
 
 /// The floating-point arrays of a safetensors file; `None` for another kind of file, but an error for a pickle.
 pub(crate) fn read_arrays(file: &Path) -> Result<Option<Arrays>> {
-    let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
+    // Weights of our own are not read twice.
+    let mut start = Vec::new();
+    let opened = fs::File::open(file).map_err(TrainError::io("read", file))?;
+    opened.take(9).read_to_end(&mut start).map_err(TrainError::io("read", file))?;
     // A zip of pickles, or a pickle: code that would have to be run.
-    if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02") {
+    if start.starts_with(b"PK\x03\x04") || start.starts_with(b"\x80\x02") {
         return Err(TrainError::Core(Error::path(
             file,
             "these weights are pickled, which cannot be read safely",
             "save them with safetensors.torch.save_file(model.state_dict(), \"model.safetensors\")",
         )));
     }
-    if !is_safetensors(&bytes) {
+    if !is_safetensors(&start) {
         return Ok(None);
     }
+    let bytes = fs::read(file).map_err(TrainError::io("read", file))?;
     arrays_of(&bytes).map(Some).map_err(|reason| corrupt(file, reason))
 }
 

@@ -16,13 +16,6 @@ pub(crate) struct ConvLayer {
     pub(crate) stride: usize,
 }
 
-/// What stands behind the convolutions of a spectrogram's network.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FrequencyLayers {
-    /// Rows of the last maps.
-    pub(crate) height: usize,
-}
-
 /// A network under construction.
 pub(crate) struct Network<'a> {
     graph: Graph,
@@ -105,16 +98,11 @@ impl<'a> Network<'a> {
         self.graph.finish(&mean, self.view, dim)
     }
 
-    /// Rows as channels, two layers at each time step, mean plus maximum over time; and the file.
-    pub(crate) fn by_frequency(
-        mut self,
-        x: &str,
-        layers: FrequencyLayers,
-        dim: usize,
-    ) -> Result<Vec<u8>> {
+    /// The `height` rows of the last maps as channels, two layers at each time step, mean plus maximum over time; and the file.
+    pub(crate) fn by_frequency(mut self, x: &str, height: usize, dim: usize) -> Result<Vec<u8>> {
         let first = get(self.own, "head.first.weight")?;
         let inputs = first.shape()[0];
-        if layers.height == 0 || !inputs.is_multiple_of(layers.height) {
+        if height == 0 || !inputs.is_multiple_of(height) {
             return Err(refused("`head.first.weight` has another shape"));
         }
         let g = &mut self.graph;

@@ -5,11 +5,11 @@ use lejepa_core::{Array, Arrays, Normalization, Result};
 use super::{Attr, Graph, Name, get};
 use crate::position::sincos;
 use crate::published_vit::{PublishedVit, refused};
+use crate::vit::EPSILON;
 
 /// A transformer for pictures of one size.
 pub(crate) struct Transformer<'a> {
     pub(crate) sizes: &'a PublishedVit,
-    pub(crate) epsilon: f32,
 }
 
 impl Transformer<'_> {
@@ -83,7 +83,7 @@ impl Transformer<'_> {
     fn norm(&self, g: &mut Graph, own: &Arrays, name: &str, x: &str) -> Result<Name> {
         let scale = g.constant(get(own, &format!("{name}.gamma"))?);
         let shift = g.constant(get(own, &format!("{name}.beta"))?);
-        let attributes = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(self.epsilon))];
+        let attributes = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(EPSILON as f32))];
         Ok(g.node("LayerNormalization", &[x, &scale, &shift], &attributes))
     }
 
