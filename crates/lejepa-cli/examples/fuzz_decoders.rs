@@ -29,7 +29,7 @@ mod allocator;
 type Failure = Box<dyn std::error::Error>;
 
 /// Formats with their modality.
-const FORMATS: [(&str, &str); 14] = [
+const FORMATS: [(&str, &str); 16] = [
     ("jpg", "image"),
     ("png", "image"),
     ("tif", "image"),
@@ -41,6 +41,8 @@ const FORMATS: [(&str, &str); 14] = [
     ("ogg", "audio"),
     ("opus", "audio"),
     ("m4a", "audio"),
+    ("aac", "audio"),
+    ("wma", "audio"),
     ("mp4", "video"),
     ("mkv", "video"),
     ("webm", "video"),
@@ -82,6 +84,7 @@ fn main() -> Result<(), Failure> {
     std::panic::set_hook(Box::new(|_| {}));
     let (began, total) = (Instant::now(), Duration::from_secs_f64(60.0 * minutes));
     let (mut tried, mut read, mut panics, mut slowest) = (0u64, 0u64, 0u64, Duration::ZERO);
+    let mut heaviest = 0;
     while began.elapsed() < total {
         let mut rng = Seed(seed).rng(Purpose::Demo, &[tried]);
         let bytes = damage(&seeds, &mut rng);
@@ -92,8 +95,13 @@ fn main() -> Result<(), Failure> {
         let result =
             catch_unwind(AssertUnwindSafe(|| source.checked_views(0, &companions, &mut rng)));
         watch.reading.store(0, Ordering::Relaxed);
-        slowest = slowest.max(from.elapsed());
+        let took = from.elapsed();
+        slowest = slowest.max(took);
         tried += 1;
+        if took > SLOW || peak() > MEMORY.max(heaviest) {
+            heaviest = peak();
+            std::fs::copy(&file, &kept)?;
+        }
         match result {
             Ok(Ok(_)) => read += 1,
             Ok(Err(_)) => {}
@@ -196,7 +204,13 @@ fn encode(format: &str, folder: &Path) -> Result<Vec<Vec<u8>>, Failure> {
         "flac" => vec![command("a", "-c:a flac")?],
         "ogg" => vec![command("a", "-c:a libvorbis")?, command("b", "-c:a flac")?],
         "opus" => vec![command("a", "-c:a libopus")?],
-        "m4a" => vec![command("a", "-c:a aac")?, command("b", "-c:a alac")?],
+        "m4a" => vec![
+            command("a", "-c:a aac")?,
+            command("b", "-c:a alac")?,
+            command("c", "-ac 6 -c:a aac")?,
+        ],
+        "aac" => vec![command("a", "-c:a aac")?, command("b", "-ac 6 -c:a aac")?],
+        "wma" => vec![command("a", "-c:a wmav2")?, command("b", "-c:a wmav1")?],
         "webm" => vec![command("a", "-c:v libvpx -g 20")?],
         "mp4" => {
             vec![command("a", "-c:v libx264 -pix_fmt yuv420p -g 20")?, command("b", "-c:v mpeg4")?]

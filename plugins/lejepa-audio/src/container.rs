@@ -15,7 +15,19 @@ pub(crate) fn is_known(start: &[u8]) -> bool {
     // The sync word of an MPEG frame of layer III.
     let mp3 = matches!(start, [0xff, b, ..] if b & 0xe6 == 0xe2);
     let ogg = at(0, b"OggS") && !start.windows(7).any(|w| w == b"\x80theora");
-    waves || aiff || m4a || mp3 || ogg || [&b"fLaC"[..], b"ID3", b"caff"].iter().any(|m| at(0, m))
+    // FLAC, MP3 with a tag, CAF; WMA, AMR, WavPack, Monkey's Audio, True Audio, Sun audio by FFmpeg.
+    let magics: [&[u8]; 9] = [
+        b"fLaC",
+        b"ID3",
+        b"caff",
+        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+        b"#!AMR",
+        b"wvpk",
+        b"MAC ",
+        b"TTA1",
+        b".snd",
+    ];
+    waves || aiff || m4a || mp3 || ogg || magics.iter().any(|magic| at(0, magic))
 }
 
 /// A file as a demuxer should see it: a header of our own before a range of the file.

@@ -39,8 +39,42 @@ pub(crate) fn decode(
 ) -> Result<Decoded<Waveform>, String> {
     // A panic in a decoder must not end a training run. They happen: on a damaged codebook the Vorbis
     // header reader of symphonia-format-ogg 0.6.1 fails an assertion.
-    catch_unwind(AssertUnwindSafe(|| segment(blob, limits, window)))
+    catch_unwind(AssertUnwindSafe(|| segment_by_any(blob, limits, window)))
         .unwrap_or_else(|_| Err("the decoder panicked on this file".into()))
+}
+
+/// An open recording, of which a segment can be read.
+pub(crate) trait Source<'a>: Sized {
+    fn open(blob: &'a Blob<'a>) -> Result<Self, String>;
+
+    /// Sample rate that positions are counted in.
+    fn rate(&self) -> u32;
+
+    /// Length in samples, where the header knows it and it is more than `least`.
+    fn length_above(&self, least: usize) -> Result<Option<usize>, String>;
+
+    /// The true length in samples. Reads to the end.
+    fn measure(&mut self) -> usize;
+
+    /// At most `keep` samples from `start` on. A truncated or damaged recording gives what comes before the
+    /// damage. Without `seek`, or in a format that cannot seek exactly, everything before `start` is decoded
+    /// and dropped.
+    fn read(&mut self, start: usize, keep: usize, seek: bool) -> Result<Segment, String>;
+}
+
+/// By symphonia, and by FFmpeg where that cannot.
+fn segment_by_any<'a>(
+    blob: &'a Blob<'a>,
+    limits: Limits,
+    mut window: Window<'_>,
+) -> Result<Decoded<Waveform>, String> {
+    let decoded = segment::<Recording<'a>>(blob, limits, &mut window);
+    #[cfg(feature = "ffmpeg")]
+    let decoded = decoded.or_else(|reason| {
+        segment::<crate::ffmpeg::FfmpegRecording>(blob, limits, &mut window)
+            .map_err(|other| format!("{reason}; {other}"))
+    });
+    decoded
 }
 
 /// A segment, not mixed down yet.
@@ -56,12 +90,12 @@ impl Segment {
     }
 }
 
-fn segment(
-    blob: &Blob<'_>,
+fn segment<'a, S: Source<'a>>(
+    blob: &'a Blob<'a>,
     limits: Limits,
-    mut window: Window<'_>,
+    window: &mut Window<'_>,
 ) -> Result<Decoded<Waveform>, String> {
-    let mut file = Recording::open(blob)?;
+    let mut file = S::open(blob)?;
     let keep = (limits.seconds * f64::from(file.rate())).ceil() as usize;
     let (frames, segment) = match file.length_above(keep)? {
         Some(frames) => {
@@ -69,7 +103,7 @@ fn segment(
             if segment.len() < keep {
                 // The header claims more than there is. Unless the true length is measured, the window
                 // would decide whether the recording is decoded whole.
-                measured(blob, keep, &mut window)?
+                measured::<S>(blob, keep, window)?
             } else {
                 (frames, segment)
             }
@@ -80,7 +114,7 @@ fn segment(
             if segment.len() <= keep {
                 (segment.len(), segment)
             } else {
-                measured(blob, keep, &mut window)?
+                measured::<S>(blob, keep, window)?
             }
         }
     };
@@ -100,14 +134,14 @@ fn segment(
 }
 
 /// A segment of a recording whose header does not know its length: that of its packets counts.
-fn measured(
-    blob: &Blob<'_>,
+fn measured<'a, S: Source<'a>>(
+    blob: &'a Blob<'a>,
     keep: usize,
     window: &mut Window<'_>,
 ) -> Result<(usize, Segment), String> {
-    let frames = Recording::open(blob)?.measure();
+    let frames = S::open(blob)?.measure();
     let start = if frames > keep { window.start(frames, keep) } else { 0 };
-    Ok((frames, Recording::open(blob)?.read(start, keep, false)?))
+    Ok((frames, S::open(blob)?.read(start, keep, false)?))
 }
 
 /// One channel of several, and what there is to say about it.

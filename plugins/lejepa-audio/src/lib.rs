@@ -10,13 +10,14 @@
 //! | [`AudioSampler`] | views: a random segment with changes of speed, gain, noise and masking |
 //! | `decode.rs` | encoded audio to waveforms, with sample-exact access to a segment of a long recording |
 //! | `recording.rs`, `container.rs`, `opus.rs` | reading of any container, whatever its header claims |
+//! | `ffmpeg.rs` | with the feature `ffmpeg`, what symphonia does not read |
 //! | `mel.rs` | waveforms to log-mel spectrograms |
 //! | `demo.rs` | synthetic sounds of ten classes ([`SOUNDS`]) |
 //!
 //! Of a recording longer than [`AudioConfig::whole_seconds`], training decodes a random segment each time
 //! and evaluation the middle. Shorter ones are decoded whole and may be cached.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod advise;
@@ -24,6 +25,8 @@ mod config;
 mod container;
 mod decode;
 mod demo;
+#[cfg(feature = "ffmpeg")]
+mod ffmpeg;
 mod mel;
 mod opus;
 mod recording;
@@ -48,6 +51,9 @@ register!(kind::Modality: AudioModality);
 
 impl Component for AudioModality {
     const NAME: &'static str = "audio";
+    #[cfg(feature = "ffmpeg")]
+    const ABOUT: &'static str = "audio: WAV, FLAC, MP3, Ogg Vorbis, Opus, AAC, ALAC, AIFF, CAF, Matroska, what FFmpeg reads";
+    #[cfg(not(feature = "ffmpeg"))]
     const ABOUT: &'static str =
         "audio: WAV, FLAC, MP3, Ogg Vorbis, Opus, AAC, ALAC, AIFF, CAF, Matroska";
     type Config = AudioConfig;
@@ -61,6 +67,9 @@ impl Modality for AudioModality {
     const EXTENSIONS: &'static [&'static str] = &[
         "wav", "wave", "bwf", "rf64", "flac", "mp3", "mp2", "mp1", "mpga", "ogg", "oga", "opus",
         "m4a", "m4b", "m4r", "mp4a", "aac", "aif", "aiff", "aifc", "caf", "mka", "weba",
+        // Those that FFmpeg reads; without it each is told as what cannot be decoded.
+        "wma", "amr", "awb", "3ga", "ac3", "eac3", "dts", "wv", "ape", "tta", "tak", "mpc", "dsf",
+        "dff", "au", "snd", "w64", "voc", "spx", "ra",
     ];
 
     const DRAWS_UPWARDS: bool = true;

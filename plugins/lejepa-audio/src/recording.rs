@@ -16,7 +16,7 @@ use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Time, TimeBase, Timestamp};
 
 use crate::container::{self, Spliced};
-use crate::decode::Segment;
+use crate::decode::{Segment, Source};
 use crate::opus::OpusDecoder;
 
 /// Sample rates that are accepted. A header with another one is damaged, and a resampler for it could
@@ -33,7 +33,7 @@ const RUN_UP: f64 = 0.75;
 const SEEKABLE: &[&str] = &["wave", "aiff", "flac", "mp3", "ogg"];
 
 /// Consecutive damaged packets after which the rest of a recording is given up.
-const MAX_BROKEN: usize = 64;
+pub(crate) const MAX_BROKEN: usize = 64;
 
 static CODECS: LazyLock<CodecRegistry> = LazyLock::new(|| {
     let mut codecs = CodecRegistry::new();
@@ -94,8 +94,8 @@ struct Opened {
     delay: Option<usize>,
 }
 
-impl<'a> Recording<'a> {
-    pub(crate) fn open(blob: &'a Blob<'a>) -> Result<Self, String> {
+impl<'a> Source<'a> for Recording<'a> {
+    fn open(blob: &'a Blob<'a>) -> Result<Self, String> {
         let say = |e: io::Error| e.to_string();
         let length = blob.len().map_err(say)?;
         let spliced = container::mended(blob.open().map_err(say)?, length).map_err(say)?;
@@ -136,14 +136,12 @@ impl<'a> Recording<'a> {
         })
     }
 
-    /// Samples per second that positions and lengths are counted in.
-    pub(crate) fn rate(&self) -> u32 {
+    fn rate(&self) -> u32 {
         self.rate
     }
 
-    /// Length in samples, where the header knows it and it is more than `least`. A shorter one is found by
-    /// reading, without a walk over the pages of an Ogg file.
-    pub(crate) fn length_above(&self, least: usize) -> Result<Option<usize>, String> {
+    fn length_above(&self, least: usize) -> Result<Option<usize>, String> {
+        // A shorter one is found by reading, without a walk over the pages of an Ogg file.
         let Some(total) = self.total.filter(|&total| total > least && self.is_exact) else {
             return Ok(None);
         };
@@ -152,64 +150,8 @@ impl<'a> Recording<'a> {
         Ok((!is_chained).then_some(total))
     }
 
-    /// A time stamp in samples.
-    fn frames_at(&self, stamp: Timestamp) -> Option<i64> {
-        let seconds = self.time_base?.calc_time(stamp)?.as_secs_f64();
-        Some((seconds * f64::from(self.rate)).round() as i64)
-    }
-
-    /// The next packet of the track. In a chained file the next part has a track of its own.
-    fn next_packet(&mut self) -> Result<Option<Packet>, Error> {
-        loop {
-            match self.reader.next_packet() {
-                Ok(Some(mut packet)) if packet.track_id == self.track => {
-                    // symphonia 0.6.1 leaves what it trims of MPEG in the duration.
-                    if self.is_mpeg {
-                        if !self.is_exact {
-                            packet.trim_end = Duration::ZERO;
-                        }
-                        let trimmed = packet.trim_start.saturating_add(packet.trim_end);
-                        packet.dur = packet.dur.saturating_sub(trimmed);
-                    }
-                    self.drop_delay(&mut packet);
-                    return Ok(Some(packet));
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => return Ok(None),
-                Err(Error::ResetRequired) => {
-                    let Ok(track) = audio_track(self.reader.as_ref()) else { return Ok(None) };
-                    // Only Ogg has such parts.
-                    let Ok(opened) = open_track(track, true) else { return Ok(None) };
-                    (self.track, self.time_base) = (track.id, track.time_base);
-                    (self.decoder, self.rate) = (opened.decoder, opened.rate);
-                    self.delay = opened.delay;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Marks what comes before the first sample of the recording to be dropped.
-    fn drop_delay(&self, packet: &mut Packet) {
-        let (Some(delay), Some(base)) = (self.delay, self.time_base) else { return };
-        let early = delay as i64 - self.frames_at(packet.pts).unwrap_or(0);
-        if early <= 0 {
-            return;
-        }
-        // The time base of Matroska is coarser than samples.
-        let ticks = |frames: i64| {
-            let seconds = frames as f64 / f64::from(self.rate);
-            let time = Time::try_from_secs_f64(seconds)?;
-            base.calc_timestamp(time)
-        };
-        let ticks = ticks(early).map_or(0, |t| t.get().max(0) as u64);
-        packet.dur = packet.dur.saturating_sub(Duration::from(ticks));
-        packet.trim_start = packet.trim_start.saturating_add(Duration::from(early as u64));
-    }
-
-    /// The true length in samples, from the time stamps of all packets. Reads to the end but decodes
-    /// nothing.
-    pub(crate) fn measure(&mut self) -> usize {
+    /// From the time stamps of all packets: nothing is decoded.
+    fn measure(&mut self) -> usize {
         let (mut total, mut last) = (0usize, 0);
         while let Ok(Some(packet)) = self.next_packet() {
             let length = i64::try_from(packet.dur.get()).unwrap_or(0);
@@ -222,15 +164,7 @@ impl<'a> Recording<'a> {
         if total == 0 { last } else { total }
     }
 
-    /// At most `keep` samples from `start` on. A truncated or damaged recording gives what comes before the
-    /// damage. Without `seek`, or in a format that cannot seek exactly, everything before `start` is decoded
-    /// and dropped.
-    pub(crate) fn read(
-        &mut self,
-        start: usize,
-        keep: usize,
-        seek: bool,
-    ) -> Result<Segment, String> {
+    fn read(&mut self, start: usize, keep: usize, seek: bool) -> Result<Segment, String> {
         let mut out = Segment { planes: Vec::new(), rate: self.rate };
         let mut planes: Vec<Vec<f32>> = Vec::new();
         // Position of the next decoded sample; after a seek only the time stamp of a packet gives it.
@@ -318,6 +252,63 @@ impl<'a> Recording<'a> {
     }
 }
 
+impl Recording<'_> {
+    /// A time stamp in samples.
+    fn frames_at(&self, stamp: Timestamp) -> Option<i64> {
+        let seconds = self.time_base?.calc_time(stamp)?.as_secs_f64();
+        Some((seconds * f64::from(self.rate)).round() as i64)
+    }
+
+    /// The next packet of the track. In a chained file the next part has a track of its own.
+    fn next_packet(&mut self) -> Result<Option<Packet>, Error> {
+        loop {
+            match self.reader.next_packet() {
+                Ok(Some(mut packet)) if packet.track_id == self.track => {
+                    // symphonia 0.6.1 leaves what it trims of MPEG in the duration.
+                    if self.is_mpeg {
+                        if !self.is_exact {
+                            packet.trim_end = Duration::ZERO;
+                        }
+                        let trimmed = packet.trim_start.saturating_add(packet.trim_end);
+                        packet.dur = packet.dur.saturating_sub(trimmed);
+                    }
+                    self.drop_delay(&mut packet);
+                    return Ok(Some(packet));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(None),
+                Err(Error::ResetRequired) => {
+                    let Ok(track) = audio_track(self.reader.as_ref()) else { return Ok(None) };
+                    // Only Ogg has such parts.
+                    let Ok(opened) = open_track(track, true) else { return Ok(None) };
+                    (self.track, self.time_base) = (track.id, track.time_base);
+                    (self.decoder, self.rate) = (opened.decoder, opened.rate);
+                    self.delay = opened.delay;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Marks what comes before the first sample of the recording to be dropped.
+    fn drop_delay(&self, packet: &mut Packet) {
+        let (Some(delay), Some(base)) = (self.delay, self.time_base) else { return };
+        let early = delay as i64 - self.frames_at(packet.pts).unwrap_or(0);
+        if early <= 0 {
+            return;
+        }
+        // The time base of Matroska is coarser than samples.
+        let ticks = |frames: i64| {
+            let seconds = frames as f64 / f64::from(self.rate);
+            let time = Time::try_from_secs_f64(seconds)?;
+            base.calc_timestamp(time)
+        };
+        let ticks = ticks(early).map_or(0, |t| t.get().max(0) as u64);
+        packet.dur = packet.dur.saturating_sub(Duration::from(ticks));
+        packet.trim_start = packet.trim_start.saturating_add(Duration::from(early as u64));
+    }
+}
+
 fn audio_track<'t>(reader: &'t (dyn FormatReader + '_)) -> Result<&'t Track, String> {
     Ok(reader
         .first_track_known_codec(TrackType::Audio)
@@ -357,7 +348,7 @@ fn open_track(track: &Track, is_ogg: bool) -> Result<Opened, String> {
     Ok(Opened { decoder, rate, total, delay })
 }
 
-fn check_rate(rate: u32) -> Result<(), String> {
+pub(crate) fn check_rate(rate: u32) -> Result<(), String> {
     if RATES.contains(&rate) {
         return Ok(());
     }
