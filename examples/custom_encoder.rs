@@ -2,8 +2,6 @@
 //!
 //! `cargo run --release -p lejepa --example custom-encoder`
 
-use std::sync::atomic::AtomicBool;
-
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig, Relu};
 use burn::tensor::{Device, Tensor};
@@ -11,8 +9,8 @@ use lejepa::core::config::{Docs, check, field_docs};
 use lejepa::core::{
     BoxedEncoder, BuildContext, Component, Encoder, EncoderKind, Result, kind, register,
 };
-use lejepa::prelude::{Registry, Request, RunDir, train};
-use lejepa::train::{Silent, Start};
+use lejepa::prelude::{Registry, Request, RunDir, Trainer};
+use lejepa::train::Start;
 // Linked to register the modality `image`.
 use lejepa_image as _;
 use serde::{Deserialize, Serialize};
@@ -98,8 +96,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let resolved = request.resolve(&Registry::discover()?)?;
     let folder = tempfile::tempdir()?;
     let run = RunDir::create(&folder.path().join("run"))?;
-    let never = AtomicBool::new(false);
-    let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+    let outcome = Trainer::new(&resolved, &Device::flex()).run(&run, Start::New)?;
     for probe in &outcome.probes {
         println!(
             "{}: k-NN {:.3} trained, {:.3} untrained",

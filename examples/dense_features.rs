@@ -3,12 +3,11 @@
 //! `cargo run --release -p lejepa --example dense-features [FILE]`
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use image::{Rgb, RgbImage};
 use lejepa::core::{MAIN_STREAM, Wants};
-use lejepa::prelude::{Embedder, Registry, Request, RunDir, Silent, Start, train};
+use lejepa::prelude::{Embedder, Registry, Request, RunDir, Start, Trainer};
 // Linked to register the modality `image`.
 use lejepa_image as _;
 
@@ -53,18 +52,13 @@ fn channels(rows: Tensor<2>) -> lejepa::train::Result<Vec<Vec<u8>>> {
     Ok(channels)
 }
 
-fn ensure(ok: bool, what: &str) -> Result<(), String> {
-    if ok { Ok(()) } else { Err(what.to_string()) }
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = Registry::discover()?;
-    let assignments = SETTINGS.split_whitespace().map(String::from).collect();
-    let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    let resolved = Request::parse(SETTINGS).resolve(&registry)?;
     let folder = tempfile::tempdir()?;
     let run = RunDir::create(folder.path())?;
-    let (device, never) = (Device::flex(), AtomicBool::new(false));
-    train(&resolved, &device, &run, Start::New, &never, &mut Silent)?;
+    let device = Device::flex();
+    Trainer::new(&resolved, &device).run(&run, Start::New)?;
 
     let embedder = Embedder::open(run.path(), &registry, &device)?;
     let source = embedder.source("demo")?;
@@ -73,13 +67,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for digit in 0..10 {
         let view = source.eval_view(digit)?;
         let features = embedder.features(&view, MAIN_STREAM, &Wants::dense())?;
-        ensure(features.grid == [CELLS, CELLS], "the grid is not that of the patches")?;
+        assert!(features.grid == [CELLS, CELLS], "the grid is not that of the patches");
         let dense = features.dense.ok_or("there are no dense features")?;
-        ensure(dense.dims() == [1, CELLS * CELLS, WIDTH], "the cells are not of the grid")?;
+        assert!(dense.dims() == [1, CELLS * CELLS, WIDTH], "the cells are not of the grid");
         cells.extend(dense.try_into_vec_as::<f32>()?);
         let pooled = features.pooled.try_into_vec_as::<f32>()?;
         let same = apart(&embedder.embed_view(&view)?, &pooled) < 1e-4;
-        ensure(same, "the pooled features are not the embedding")?;
+        assert!(same, "the pooled features are not the embedding");
         pictures.extend(levels(&view.data()));
     }
 
@@ -90,7 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let between = each().zip(others.chunks_exact(WIDTH)).map(|(cell, other)| apart(cell, other));
     let between = between.fold(0.0, f32::max);
     println!("cells differ by up to {within:.2} of their norm, at one place by {between:.2}");
-    ensure(within > 0.01 && between > 0.01, "the cells are alike")?;
+    assert!(within > 0.01 && between > 0.01, "the cells are alike");
 
     // Pictures above, their cells below.
     let rows = Tensor::<1>::from_floats(cells.as_slice(), &device).reshape([-1, WIDTH as i64]);
@@ -108,7 +102,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let file = file.unwrap_or_else(|| std::env::temp_dir().join("dense-features.png"));
     out.save(&file)?;
     let read = image::open(&file)?;
-    ensure((read.width(), read.height()) == out.dimensions(), "the file has another size")?;
+    assert!((read.width(), read.height()) == out.dimensions(), "the file has another size");
     println!("written to {}", file.display());
     Ok(())
 }

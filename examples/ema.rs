@@ -11,7 +11,7 @@ use lejepa::core::Registry;
 use lejepa::train::embed::embed;
 use lejepa::train::{
     Embedder, Event, Model, Observer, Request, Resolved, Result, RunDir, Silent, Start, TrainError,
-    checkpoint, train,
+    Trainer, checkpoint,
 };
 // Linked to register the modality `image`.
 use lejepa_image as _;
@@ -59,52 +59,51 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
     !a.is_empty() && a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
 }
 
-fn ensure(ok: bool, what: &str) -> Result<(), String> {
-    if ok { Ok(()) } else { Err(what.to_string()) }
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = Registry::discover()?;
-    let assignments = SETTINGS.split_whitespace().map(String::from).collect();
-    let resolved = Request { assignments, ..Request::default() }.resolve(&registry)?;
+    let resolved = Request::parse(SETTINGS).resolve(&registry)?;
     let folder = tempfile::tempdir()?;
-    let (device, never) = (Device::flex(), AtomicBool::new(false));
+    let device = Device::flex();
     let whole = RunDir::create(&folder.path().join("whole"))?;
-    train(&resolved, &device, &whole, Start::New, &never, &mut Silent)?;
+    Trainer::new(&resolved, &device).run(&whole, Start::New)?;
 
     let cut = RunDir::create(&folder.path().join("cut"))?;
     let interrupt = AtomicBool::new(false);
     let mut observer = InterruptAfter(resolved.settings().train.steps / 2, &interrupt);
-    match train(&resolved, &device, &cut, Start::New, &interrupt, &mut observer) {
+    match Trainer::new(&resolved, &device)
+        .stop(&interrupt)
+        .observer(&mut observer)
+        .run(&cut, Start::New)
+    {
         Err(TrainError::Interrupted { step, .. }) => println!("interrupted after step {step}"),
         Err(other) => return Err(other.into()),
         Ok(_) => return Err("the run was not interrupted".into()),
     }
-    train(&resolved, &device, &cut, Start::Resume, &never, &mut Silent)?;
+    Trainer::new(&resolved, &device).run(&cut, Start::Resume)?;
 
     let (trained, averaged) =
         (load(&whole, "model.bpk", &resolved)?, load(&whole, "evaluated.bpk", &resolved)?);
     let (weights, average) = (numbers(&trained)?, numbers(&averaged)?);
     let resumed = [load(&cut, "model.bpk", &resolved)?, load(&cut, "evaluated.bpk", &resolved)?];
     let [weights_cut, average_cut] = [numbers(&resumed[0])?, numbers(&resumed[1])?];
-    ensure(same_bits(&weights, &weights_cut), "the trained weights differ after resuming")?;
-    ensure(same_bits(&average, &average_cut), "the average differs after resuming")?;
+    assert!(same_bits(&weights, &weights_cut), "the trained weights differ after resuming");
+    assert!(same_bits(&average, &average_cut), "the average differs after resuming");
     let distance = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
     let apart = weights.iter().zip(&average).map(distance).sum::<f64>().sqrt();
     println!("{} numbers, equal to the bit after resuming", weights.len());
     println!("distance of the average from the trained weights: {apart:.4}");
-    ensure(apart > 0.0, "the average is the trained weights")?;
+    assert!(apart > 0.0, "the average is the trained weights");
 
     // An embedder uses the average.
     let embedded = Embedder::open(whole.path(), &registry, &device)?.embed("demo", &mut Silent)?;
     let again = Embedder::open(cut.path(), &registry, &device)?.embed("demo", &mut Silent)?;
-    ensure(same_bits(&embedded.values, &again.values), "the embeddings differ after resuming")?;
+    assert!(same_bits(&embedded.values, &again.values), "the embeddings differ after resuming");
     let source = resolved.open_configured()?;
     let all: Vec<usize> = (0..source.len()).collect();
     let by_average = embed(&averaged, source.as_ref(), &all, &device, &mut Silent)?;
     let by_trained = embed(&trained, source.as_ref(), &all, &device, &mut Silent)?;
-    ensure(same_bits(&embedded.values, &by_average.values), "the average was not used")?;
-    ensure(!same_bits(&embedded.values, &by_trained.values), "the trained weights were used")?;
+    assert!(same_bits(&embedded.values, &by_average.values), "the average was not used");
+    assert!(!same_bits(&embedded.values, &by_trained.values), "the trained weights were used");
     println!("{} embeddings, all by the average", embedded.names.len());
     Ok(())
 }

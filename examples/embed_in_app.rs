@@ -4,10 +4,9 @@
 //! trains a small encoder on the built-in digits.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use lejepa::prelude::{Registry, Request, RunDir, train};
+use lejepa::prelude::{Registry, Request, RunDir, Trainer};
 use lejepa::train::{Embedder, Silent, Start, checkpoint, export};
 // Linked to register the modality `image`.
 use lejepa_image as _;
@@ -55,8 +54,8 @@ fn train_one(folder: PathBuf, registry: &Registry) -> Result<PathBuf, Box<dyn st
     let request =
         Request { assignments: assignments.map(String::from).into(), ..Request::default() };
     let run = RunDir::create(&folder)?;
-    let (resolved, never) = (request.resolve(registry)?, AtomicBool::new(false));
-    train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+    let resolved = request.resolve(registry)?;
+    Trainer::new(&resolved, &Device::flex()).run(&run, Start::New)?;
     let exported = folder.join("export");
     export(&run, &checkpoint::latest(&run)?, &exported, registry)?;
     Ok(exported)

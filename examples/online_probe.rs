@@ -2,11 +2,9 @@
 //!
 //! `cargo run --release -p lejepa --example online-probe`
 
-use std::sync::atomic::AtomicBool;
-
 use burn::tensor::Device;
 use lejepa::core::Registry;
-use lejepa::train::{Event, Observer, Request, RunDir, Start, train};
+use lejepa::train::{Event, Observer, Request, RunDir, Start, Trainer};
 // Linked to register the modality `image`.
 use lejepa_image as _;
 
@@ -69,14 +67,11 @@ impl Observer for Curves {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let assignments = SETTINGS.split_whitespace().map(String::from).collect();
-    let request = Request { assignments, ..Request::default() };
-    let resolved = request.resolve(&Registry::discover()?)?;
+    let resolved = Request::parse(SETTINGS).resolve(&Registry::discover()?)?;
     let folder = tempfile::tempdir()?;
     let run = RunDir::create(&folder.path().join("run"))?;
-    let never = AtomicBool::new(false);
     let mut curves = Curves(["probe_linear", "probe_knn"].map(Curve::new));
-    train(&resolved, &Device::flex(), &run, Start::New, &never, &mut curves)?;
+    Trainer::new(&resolved, &Device::flex()).observer(&mut curves).run(&run, Start::New)?;
 
     // What the observer saw is what `metrics.jsonl` holds.
     let saved = run.last_metrics().ok_or("metrics.jsonl is empty")?;

@@ -2,8 +2,6 @@
 //!
 //! `cargo run --release -p lejepa --example own-optimizer`
 
-use std::sync::atomic::AtomicBool;
-
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
 use burn::optim::{LionConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
@@ -98,29 +96,23 @@ fn numbers(module: &impl Module) -> Result<Vec<f32>> {
     Ok(Tensor::cat(flat.0, 0).try_into_vec_as::<f32>()?)
 }
 
-fn ensure(ok: bool, what: &str) -> Result<(), String> {
-    if ok { Ok(()) } else { Err(what.to_string()) }
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let assignments = SETTINGS.split_whitespace().map(String::from).collect();
-    let request = Request { assignments, ..Request::default() };
-    let resolved = request.resolve(&Registry::discover()?)?;
+    let resolved = Request::parse(SETTINGS).resolve(&Registry::discover()?)?;
     let folder = tempfile::tempdir()?;
     let run = RunDir::create(folder.path())?;
-    let (device, never) = (Device::flex(), AtomicBool::new(false));
-    train(&resolved, &device, &run, Start::New, &never, &mut Silent)?;
+    let device = Device::flex();
+    Trainer::new(&resolved, &device).run(&run, Start::New)?;
     let log = std::fs::read_to_string(run.metrics_file())?;
     let log = log.lines().map(serde_json::from_str).collect::<Result<Vec<StepMetrics>, _>>()?;
-    ensure(log.len() == 100, "not every step was logged")?;
-    ensure(log[99].get("loss") < log[0].get("loss"), "the loss did not fall")?;
+    assert!(log.len() == 100, "not every step was logged");
+    assert!(log[99].get("loss") < log[0].get("loss"), "the loss did not fall");
 
     // 20 steps up to the peak, 40 at the peak, 40 down.
     let peak = resolved.settings().train.lr;
     let planned = [(1, 0.05), (10, 0.5), (20, 1.0), (21, 1.0), (61, 1.0), (81, 0.5), (100, 0.025)];
     for (step, factor) in planned {
         let off = (log[step - 1].get("lr") - factor * peak).abs();
-        ensure(off < 1e-9 * peak, "the learning rate is not that of the schedule")?;
+        assert!(off < 1e-9 * peak, "the learning rate is not that of the schedule");
     }
 
     // Without weight decay Lion moves each parameter by the learning rate, up or down.
@@ -137,6 +129,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let not_at_all = moves().filter(|x| *x == 0.0).count();
     println!("one update: {by_lr} parameters moved by {peak}, {not_at_all} not at all");
     let all = by_lr + not_at_all == before.len();
-    ensure(all && by_lr > not_at_all, "parameters moved otherwise than by Lion")?;
+    assert!(all && by_lr > not_at_all, "parameters moved otherwise than by Lion");
     Ok(())
 }

@@ -2,8 +2,6 @@
 //!
 //! `cargo run --release -p lejepa --example stop-callback`
 
-use std::sync::atomic::AtomicBool;
-
 use burn::tensor::Device;
 use lejepa::core::Error;
 use lejepa::core::config::{Docs, check, field_docs};
@@ -103,21 +101,15 @@ impl Callback for Plateau {
 
 register!(Callbacks: Plateau);
 
-fn ensure(ok: bool, what: &str) -> Result<(), String> {
-    if ok { Ok(()) } else { Err(what.to_string()) }
-}
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let assignments = SETTINGS.split_whitespace().map(String::from).collect();
-    let request = Request { assignments, ..Request::default() };
-    let resolved = request.resolve(&Registry::discover()?)?;
+    let resolved = Request::parse(SETTINGS).resolve(&Registry::discover()?)?;
     let folder = tempfile::tempdir()?;
     let run = RunDir::create(folder.path())?;
-    let (device, never) = (Device::flex(), AtomicBool::new(false));
-    let ended = train(&resolved, &device, &run, Start::New, &never, &mut Silent)?;
+    let device = Device::flex();
+    let ended = Trainer::new(&resolved, &device).run(&run, Start::New)?;
     let most = resolved.settings().train.steps;
     println!("ended after {} of {most} steps", ended.steps);
-    ensure(ended.steps < most, "the run did not end early")?;
+    assert!(ended.steps < most, "the run did not end early");
 
     // The scalar is in the log, the state in the checkpoint; both are of the last step.
     let smooth = run.last_metrics().ok_or("metrics.jsonl is empty")?.get("smooth_loss");
@@ -125,13 +117,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let state = checkpoint::load_callback(&latest, Plateau::NAME)?;
     let state = state.ok_or("the checkpoint has no state of the callback")?;
     let state: State = serde_json::from_slice(&state)?;
-    ensure(state.smooth == Some(smooth), "the state is not that of the last step")?;
+    assert!(state.smooth == Some(smooth), "the state is not that of the last step");
 
     // As if it had been killed before that checkpoint, the run takes the state up from the one before.
     std::fs::remove_dir_all(latest)?;
-    let resumed = train(&resolved, &device, &run, Start::Resume, &never, &mut Silent)?;
-    ensure(resumed.steps == ended.steps, "the resumed run ended at another step")?;
+    let resumed = Trainer::new(&resolved, &device).run(&run, Start::Resume)?;
+    assert!(resumed.steps == ended.steps, "the resumed run ended at another step");
     let same = resumed.last.get("smooth_loss").to_bits() == smooth.to_bits();
-    ensure(same, "the resumed run has another smoothed loss")?;
+    assert!(same, "the resumed run has another smoothed loss");
     Ok(())
 }

@@ -88,9 +88,7 @@ fn bits(all: &[Vec<f32>]) -> Vec<u32> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let assignments = SETTINGS.split_whitespace().map(String::from).collect();
-    let request = Request { assignments, ..Request::default() };
-    let resolved = request.resolve(&Registry::discover()?)?;
+    let resolved = Request::parse(SETTINGS).resolve(&Registry::discover()?)?;
     let device = Device::flex();
     let source = resolved.open_configured()?;
     let order = Order::new((0..source.len()).collect(), BATCH, Seed(0));

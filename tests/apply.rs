@@ -233,6 +233,12 @@ fn onnx_files_give_the_embeddings_of_their_run() {
         ("image", "resnet", &["encoder.width=4", "encoder.depth=50", "encoder.stem=large"]),
         ("image", "vit", &vit),
         ("image", "vit", &cls),
+        ("image", "convnext", &["encoder.width=4", "encoder.depths=[1, 1, 2, 1]"]),
+        (
+            "image",
+            "convnext",
+            &["encoder.width=4", "encoder.depths=[1, 1, 2, 1]", "encoder.version=1"],
+        ),
         ("audio", "convnet", &["encoder.width=8", "encoder.head=frequency", "encoder.hidden=32"]),
     ]
     .into_iter()

@@ -41,9 +41,40 @@ fn the_binary_links_exactly_the_official_plugins() {
         rows.iter().map(|r| r["name"].as_str().unwrap().to_string()).collect()
     };
     assert_eq!(names("modalities"), ["audio", "image", "video"]);
-    assert_eq!(names("encoders"), ["convnet", "mlp", "resnet", "vit"]);
+    assert_eq!(names("encoders"), ["convnet", "convnext", "mlp", "resnet", "vit"]);
     let text = stdout(&lejepa(d.path(), &["modalities"]));
     assert!(text.contains("lejepa-audio 0.1.0"), "{text}");
+}
+
+#[test]
+fn encoders_of_published_sizes_have_published_figures() {
+    let d = tempfile::tempdir().unwrap();
+    let out = lejepa(d.path(), &["encoders", "--all", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(stdout(&out).trim()).unwrap();
+    let sizes = value["sizes"].as_array().unwrap();
+    // Parameters by timm 1.0.31 without classifiers, GMACs as in the papers and in timm's tables. The position that
+    // timm adds to a class token is part of the token here, and a ResNet's running statistics are counted.
+    for (name, parameters, macs) in [
+        ("vit_tiny_patch16", 5_524_416 - 192, 1.26),
+        ("vit_small_patch16", 21_665_664 - 384, 4.61),
+        ("vit_base_patch16", 85_798_656 - 768, 17.58),
+        ("vit_large_patch16", 303_301_632 - 1024, 61.60),
+        ("vit_huge_patch14", 630_764_800 - 1280, 167.40),
+        ("resnet18", 11_176_512 + 2 * 4_800, 1.82),
+        ("resnet50", 23_508_032 + 2 * 26_560, 4.11),
+        ("resnet101", 42_500_160 + 2 * 52_672, 7.83),
+        ("convnext_tiny", 27_820_128, 4.47),
+        ("convnext_large", 196_230_336, 34.40),
+        ("convnextv2_atto", 3_387_400, 0.55),
+        ("convnextv2_huge", 657_472_640, 115.0),
+    ] {
+        let found = sizes.iter().find(|size| size["name"] == name).unwrap();
+        assert_eq!(found["parameters"], parameters, "{name}");
+        let counted = found["multiply_adds"].as_f64().unwrap() / 1e9;
+        assert!((counted / macs - 1.0).abs() < 0.02, "{name}: {counted}");
+    }
+    let text = stdout(&lejepa(d.path(), &["encoders", "--all"]));
+    assert!(text.contains("resnet encoder.depth=50 encoder.stem=large"), "{text}");
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn every_key_refuses_a_bad_value_before_anything_is_made() {
     let mut done = std::collections::BTreeSet::new();
     let mut unchecked = Vec::new();
     for modality in ["image", "audio", "video"] {
-        for encoder in ["vit", "mlp", "resnet"] {
+        for encoder in ["vit", "mlp", "resnet", "convnext"] {
             let chosen = ["--modality", modality, "--encoder", encoder];
             let words = [&["config", "show", "--json"], &chosen[..]].concat();
             let out = run(d.path(), &words);

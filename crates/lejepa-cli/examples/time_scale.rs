@@ -4,7 +4,6 @@
 //! row: seconds from the start of the process to the first step, the median milliseconds of a step, and the
 //! most memory that the process took. Nothing is cached, so that every sample is made anew in both cases.
 
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
@@ -13,7 +12,7 @@ use lejepa_core::{
     ViewRng, ViewSampler, ViewSpec, Views, Window, kind, register,
 };
 use lejepa_nn as _;
-use lejepa_train::{Event, Observer, Request, RunDir, Start, train};
+use lejepa_train::{Event, Observer, Request, RunDir, Start, Trainer};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -133,8 +132,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let resolved = Request { assignments, ..Request::default() }.resolve(&Registry::discover()?)?;
     let folder = tempfile::tempdir()?;
     let run = RunDir::create(&folder.path().join("run"))?;
-    let never = AtomicBool::new(false);
-    train(&resolved, &Device::flex(), &run, Start::New, &never, &mut clock)?;
+    Trainer::new(&resolved, &Device::flex()).observer(&mut clock).run(&run, Start::New)?;
     let mut times: Vec<f64> =
         clock.steps.windows(2).map(|w| (w[1] - w[0]).as_secs_f64() * 1e3).collect();
     times.sort_by(f64::total_cmp);

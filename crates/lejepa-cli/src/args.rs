@@ -52,7 +52,11 @@ pub(crate) enum Command {
     /// List the kinds of data this binary can train on
     Modalities,
     /// List the encoders this binary can train
-    Encoders,
+    Encoders {
+        /// Every published size, with parameters and multiply-adds for a view of 3×224×224
+        #[arg(long)]
+        all: bool,
+    },
     /// List the statistics that SIGReg can use: `--set statistic.name=NAME`
     Statistics,
     /// List the components of any kind that this binary has

@@ -60,7 +60,8 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Export(words) => export::export_run(args, words, &registry),
         Command::Embed(words) => export::embed(args, words, &registry),
         Command::Modalities => Ok(list::list(args, ListKind::Modality, &registry)),
-        Command::Encoders => Ok(list::list(args, ListKind::Encoder, &registry)),
+        Command::Encoders { all: true } => list::sizes(args, &registry),
+        Command::Encoders { all: false } => Ok(list::list(args, ListKind::Encoder, &registry)),
         Command::Statistics => Ok(list::list(args, ListKind::Statistic, &registry)),
         Command::List { kind } => Ok(list::list(args, *kind, &registry)),
         Command::Config { command: ConfigCommand::Show(config) } => {

@@ -163,6 +163,9 @@ pub trait EncoderKind: Component {
     /// The only modality this encoder is for; `None` where any grid will do.
     const MODALITY: Option<&'static str> = None;
 
+    /// Sizes under the names that they are published by, each with its settings as `key=value` words.
+    const SIZES: &'static [(&'static str, &'static str)] = &[];
+
     /// Builds the encoder for the views of one stream.
     ///
     /// # Errors

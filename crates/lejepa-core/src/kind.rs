@@ -111,12 +111,14 @@ pub struct EncoderBuild {
     pub build: fn(&Table, &BuildContext<'_>) -> Result<BoxedEncoder>,
     /// [`EncoderKind::recognise`].
     pub recognise: fn(&Arrays) -> Option<Table>,
+    /// [`EncoderKind::SIZES`].
+    pub sizes: &'static [(&'static str, &'static str)],
 }
 
 impl<T: EncoderKind> Builds<T> for Encoder {
     const SCOPE: Option<&'static str> = T::MODALITY;
     const BUILD: &'static Self::Build =
-        &EncoderBuild { build: build_encoder::<T>, recognise: T::recognise };
+        &EncoderBuild { build: build_encoder::<T>, recognise: T::recognise, sizes: T::SIZES };
 }
 
 fn build_encoder<T: EncoderKind>(own: &Table, at: &BuildContext<'_>) -> Result<BoxedEncoder> {

@@ -117,6 +117,13 @@ pub trait Published {
     /// [`Error::BadValue`] where they are those of another encoder.
     fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights>;
 
+    /// Multiply-adds of embedding one view of this shape, in matrix products and convolutions, as publications
+    /// count them; `None` where it is not known.
+    fn multiply_adds(&self, view: &[usize]) -> Option<u64> {
+        let _ = view;
+        None
+    }
+
     /// The encoder of one view shape as a file of ONNX. Its input `view` is `[batch, shape…]` before
     /// `normalization`, its output `embedding` is `[batch, width]`; the batch is free.
     ///

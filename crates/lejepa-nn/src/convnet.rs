@@ -224,7 +224,7 @@ struct PublishedConvNet {
 
 impl Published for PublishedConvNet {
     fn export(&self, _: &Arrays) -> Result<PublishedModel> {
-        Err(refused("timm has no such encoder: only vit and resnet can be exported"))
+        Err(refused("timm has no such encoder: only vit, resnet and convnext can be exported"))
     }
 
     fn import(&self, _: Arrays, _: &Arrays) -> Result<ImportedWeights> {

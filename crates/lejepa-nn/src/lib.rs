@@ -5,6 +5,7 @@
 //! | `vit` | [`Vit`]: vision transformer over any patch grid, of a published size or any other | 1-D, 2-D, 3-D |
 //! | `convnet` | [`ConvNet`]: small convolutional network; keeps the frequency of spectrograms, sees motion in clips | 1-D, 2-D, 3-D |
 //! | `resnet` | [`ResNet`]: residual network of 18 to 152 layers; frames of a clip are averaged | 1-D, 2-D, 3-D |
+//! | `convnext` | [`ConvNext`]: ConvNeXt V1 and V2, atto to huge; frames of a clip are averaged | 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
 //! [`Predictor`] is a prediction term, [`Projector`] stands between an encoder and the loss.
@@ -28,6 +29,7 @@
 
 mod conv;
 mod convnet;
+mod convnext;
 mod grid;
 mod mlp;
 mod onnx;
@@ -35,6 +37,7 @@ mod patch;
 mod position;
 mod predictor;
 mod projector;
+mod published_convnext;
 mod published_resnet;
 mod published_vit;
 mod resample;
@@ -44,6 +47,7 @@ mod vit_config;
 mod vit_names;
 
 pub use convnet::{ConvNet, ConvNetConfig, ConvNetKind, Head};
+pub use convnext::{ConvNext, ConvNextConfig, ConvNextKind, ConvNextSize};
 pub use mlp::{Mlp, MlpConfig, MlpKind};
 pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
@@ -54,5 +58,5 @@ pub use vit_config::{Pool, PositionKind, VitConfig, VitSize};
 use lejepa_core::{kind, register};
 
 register!(kind::Encoder: VitKind, kind::Encoder: ConvNetKind,
-    kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
+    kind::Encoder: ConvNextKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
     kind::Prediction: Predictor);

@@ -1,8 +1,10 @@
 //! Encoders as ONNX graphs (opset 17), for other runtimes.
 
+mod convnext;
 mod convolutions;
 mod transformer;
 
+pub(crate) use convnext::convnext;
 pub(crate) use convolutions::{ConvLayer, Network};
 pub(crate) use transformer::Transformer;
 
@@ -267,4 +269,21 @@ impl Graph {
 /// An array by its name.
 pub(crate) fn get<'a>(own: &'a Arrays, name: &str) -> Result<&'a Array> {
     own.get(name).ok_or_else(|| refused(format!("the weights have no `{name}`")))
+}
+
+fn layer_norm(g: &mut Graph, own: &Arrays, name: &str, x: &str, epsilon: f64) -> Result<Name> {
+    let scale = g.constant(get(own, &format!("{name}.gamma"))?);
+    let shift = g.constant(get(own, &format!("{name}.beta"))?);
+    let attributes = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(epsilon as f32))];
+    Ok(g.node("LayerNormalization", &[x, &scale, &shift], &attributes))
+}
+
+/// u·Φ(u), which opset 17 has no operation for.
+fn gelu(g: &mut Graph, x: &str) -> Name {
+    let [root, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(|n| g.number(n));
+    let scaled = g.node("Div", &[x, &root], &[]);
+    let erf = g.node("Erf", &[&scaled], &[]);
+    let sum = g.node("Add", &[&erf, &one], &[]);
+    let half = g.node("Mul", &[x, &half], &[]);
+    g.node("Mul", &[&half, &sum], &[])
 }

@@ -15,6 +15,8 @@ pub(crate) struct PublishedResNet {
     /// Blocks of each stage.
     pub(crate) stages: [usize; 4],
     pub(crate) is_bottleneck: bool,
+    /// Channels of the first stage.
+    pub(crate) width: usize,
     /// Whether the stem is that of large pictures.
     pub(crate) is_large: bool,
 }
@@ -76,6 +78,7 @@ impl PublishedResNet {
         let network = Self {
             stages: [1, 2, 3, 4].map(count),
             is_bottleneck: shapes.contains_key("layer1.0.conv3.weight"),
+            width,
             is_large: kernel > 3,
         };
         let mut table = Table::new();
@@ -89,7 +92,7 @@ impl PublishedResNet {
 }
 
 /// A name without what stands for a whole model.
-fn unwrapped(name: &str) -> &str {
+pub(crate) fn unwrapped(name: &str) -> &str {
     let wrappers = ["module.", "_orig_mod.", "model.", "backbone.", "encoder."];
     let mut rest = name;
     while let Some(inner) = wrappers.iter().find_map(|start| rest.strip_prefix(start)) {
@@ -160,6 +163,43 @@ impl Published for PublishedResNet {
             notes.push(format!("not used: {}", rest.join(", ")));
         }
         Ok(ImportedWeights { arrays, notes })
+    }
+
+    fn multiply_adds(&self, view: &[usize]) -> Option<u64> {
+        let (channels, grid) = view.split_first()?;
+        let side = |axis: usize| grid.len().checked_sub(axis).map_or(1, |at| grid[at]);
+        let frames: usize = grid.iter().rev().skip(2).product();
+        let (mut h, mut w) = (side(2), side(1));
+        let halve = |h: &mut usize, w: &mut usize| {
+            (*h, *w) = (h.div_ceil(2), w.div_ceil(2));
+            *h * *w
+        };
+        let kernel = if self.is_large { 49 } else { 9 };
+        let cells = if self.is_large { halve(&mut h, &mut w) } else { h * w };
+        let mut all = cells * kernel * channels * self.width;
+        let mut cells = if self.is_large { halve(&mut h, &mut w) } else { cells };
+        let mut input = self.width;
+        for (stage, count) in self.stages.into_iter().enumerate() {
+            let inner = self.width << stage;
+            let output = if self.is_bottleneck { 4 * inner } else { inner };
+            for block in 0..count {
+                let before = cells;
+                let strides = stage > 0 && block == 0;
+                if strides {
+                    cells = halve(&mut h, &mut w);
+                }
+                all += match self.is_bottleneck {
+                    // The first layer is before the stride.
+                    true => before * input * inner + cells * (9 * inner * inner + inner * output),
+                    false => cells * 9 * (input * inner + inner * inner),
+                };
+                if strides || input != output {
+                    all += cells * input * output;
+                }
+                input = output;
+            }
+        }
+        Some((frames * all) as u64)
     }
 
     fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {

@@ -169,6 +169,17 @@ impl Published for PublishedVit {
         Ok(ImportedWeights { arrays, notes })
     }
 
+    fn multiply_adds(&self, view: &[usize]) -> Option<u64> {
+        let (channels, grid) = view.split_first()?;
+        let patch = self.patch.get(3usize.checked_sub(grid.len())?..)?;
+        let patches: usize = grid.iter().zip(patch).map(|(n, p)| n / p).product();
+        let cells = self.patch.iter().product::<usize>();
+        let tokens = patches + self.registers + usize::from(self.is_cls);
+        let (width, hidden) = (self.width, self.hidden);
+        let block = tokens * (4 * width * width + 2 * width * hidden) + 2 * tokens * tokens * width;
+        Some((patches * channels * cells * width + self.depth * block) as u64)
+    }
+
     fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
         Transformer { sizes: self }.graph(own, view, normalization)
     }
@@ -407,7 +418,7 @@ pub(crate) fn other_channels(filters: &Array, to: usize) -> Option<Array> {
 
 /// Filters for patches of another size, such that they answer to resized patches as before (FlexiViT; Beyer et
 /// al., arXiv 2212.08013, section 3.4).
-fn other_patch(filters: &Array, to: [usize; 2]) -> Option<Array> {
+pub(crate) fn other_patch(filters: &Array, to: [usize; 2]) -> Option<Array> {
     let [out, channels, h, w] = filters.shape()[..] else { return None };
     // The transposed pseudo-inverse of the resizing of each axis: `[to, from]`.
     let inverse = |from: usize, to: usize| -> Option<Vec<f64>> {

@@ -184,7 +184,8 @@ impl GridEncoder for ResNet {
     fn published(&self) -> Option<Box<dyn Published>> {
         let is_bottleneck = self.blocks.first()?.conv3.is_some();
         let is_large = self.pool.is_some();
-        Some(Box::new(PublishedResNet { stages: self.stages, is_bottleneck, is_large }))
+        let width = self.stem_norm.gamma.dims()[0];
+        Some(Box::new(PublishedResNet { stages: self.stages, is_bottleneck, is_large, width }))
     }
 }
 
@@ -265,6 +266,14 @@ impl Component for ResNetKind {
 }
 
 impl EncoderKind for ResNetKind {
+    const SIZES: &'static [(&'static str, &'static str)] = &[
+        ("resnet18", "depth=18 stem=large"),
+        ("resnet34", "depth=34 stem=large"),
+        ("resnet50", "depth=50 stem=large"),
+        ("resnet101", "depth=101 stem=large"),
+        ("resnet152", "depth=152 stem=large"),
+    ];
+
     fn build(config: &ResNetConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
         let (views, device) = (at.views, at.device);
         if config.width == 0 {

@@ -416,6 +416,18 @@ impl Component for VitKind {
 }
 
 impl EncoderKind for VitKind {
+    const SIZES: &'static [(&'static str, &'static str)] = &[
+        ("vit_tiny_patch16", "size=tiny patch=[16] pool=cls positions=learned"),
+        ("vit_small_patch16", "size=small patch=[16] pool=cls positions=learned"),
+        ("vit_small_patch8", "size=small patch=[8] pool=cls positions=learned"),
+        ("vit_base_patch16", "size=base patch=[16] pool=cls positions=learned"),
+        ("vit_base_patch8", "size=base patch=[8] pool=cls positions=learned"),
+        ("vit_large_patch16", "size=large patch=[16] pool=cls positions=learned"),
+        ("vit_large_patch14", "size=large patch=[14] pool=cls positions=learned"),
+        ("vit_huge_patch14", "size=huge patch=[14] pool=cls positions=learned"),
+        ("vit_giant_patch14", "size=giant patch=[14] pool=cls positions=learned"),
+    ];
+
     fn build(config: &VitConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
         let (views, device) = (at.views, at.device);
         let axes = views.grid().len();

@@ -6,12 +6,13 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, GradientCheckpointingStrategy, Tensor};
 use lejepa_core::{Purpose, Seed};
 
-use crate::Result;
 use crate::config::Memory;
 use crate::group::Alone;
 use crate::model::{Model, draws};
 use crate::resolved::Resolved;
+use crate::rundir::RunDir;
 use crate::step::Learner;
+use crate::{Result, checkpoint};
 
 impl Resolved {
     /// Builds the model with initial weights that follow from the run's seed, the same on every device.
@@ -59,6 +60,16 @@ impl Resolved {
         // depend on the seed alone.
         model.visit(&mut Realise);
         Ok(if *device == host { model } else { model.fork(device) })
+    }
+
+    /// The model of a run with the weights that its newest checkpoint would be probed with, for inference.
+    ///
+    /// # Errors
+    /// [`TrainError::Corrupt`](crate::TrainError::Corrupt) where there is no checkpoint, or it is damaged or of
+    /// another configuration.
+    pub fn trained(&self, run: &RunDir, device: &Device) -> Result<Model> {
+        let latest = checkpoint::latest(run)?;
+        Ok(checkpoint::load_evaluated(&latest, self.model(device)?)?.valid())
     }
 
     /// A learner whose model has the run's initial weights, on `device`.

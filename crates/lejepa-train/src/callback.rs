@@ -52,8 +52,7 @@ pub enum Flow {
 /// let run = RunDir::create(&folder.path().join("stopped"))?;
 /// let device = Device::flex();
 /// let trainer = Trainer::new(&resolved, &device).callback(Box::new(LowSigreg(1e9)));
-/// let never = std::sync::atomic::AtomicBool::new(false);
-/// let outcome = trainer.run(&run, Start::New, &never, &mut Silent)?;
+/// let outcome = trainer.run(&run, Start::New)?;
 /// assert_eq!(outcome.steps, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

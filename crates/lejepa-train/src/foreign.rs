@@ -187,7 +187,7 @@ pub fn export_timm(
     folder: &Path,
     registry: &Registry,
 ) -> Result<()> {
-    let refusal = "timm has no such encoder: only vit and resnet can be exported";
+    let refusal = "timm has no such encoder: only vit, resnet and convnext can be exported";
     let from = outgoing(run, checkpoint, folder, registry, refusal)?;
     let out = from.published.export(&from.own)?;
     let config = json!({

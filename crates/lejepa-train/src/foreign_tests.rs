@@ -153,7 +153,9 @@ fn what_timm_gave_goes_out_as_it_came() {
             let is_scaled = name.contains("attn.proj") || name.contains("mlp.fc2");
             let is_changed = is_folded || case.name.contains("scale") && is_scaled;
             if !is_changed {
-                assert_eq!(array, &came[name], "{}: {name}", case.name);
+                // Matrices may be those of convolutions there.
+                let (went, came) = (array.values(), came[name].values());
+                assert_eq!(went, came, "{}: {name}", case.name);
             }
         }
         // In again, the outputs are the same.

@@ -17,16 +17,13 @@
 //! ```no_run
 //! use burn::tensor::Device;
 //! use lejepa_core::Registry;
-//! use lejepa_train::{Request, RunDir, Silent, Start, train};
-//! use std::sync::atomic::AtomicBool;
+//! use lejepa_train::{Request, RunDir, Start, Trainer};
 //!
 //! # fn main() -> lejepa_train::Result<()> {
 //! let registry = Registry::discover()?;
-//! let request = Request { assignments: vec!["modality=audio".into()], ..Request::default() };
-//! let resolved = request.resolve(&registry)?;
+//! let resolved = Request::parse("modality=audio").resolve(&registry)?;
 //! let run = RunDir::create("runs/first".as_ref())?;
-//! let never = AtomicBool::new(false);
-//! let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+//! let outcome = Trainer::new(&resolved, &Device::flex()).run(&run, Start::New)?;
 //! println!("SIGReg {:.3}", outcome.last.get("sigreg"));
 //! # Ok(())
 //! # }
@@ -102,4 +99,4 @@ pub use rundir::RunDir;
 pub use schedule::{Cosine, CosineSettings};
 pub use skipped::Skipped;
 pub use step::{Learner, Pass};
-pub use trainer::{Trainer, train};
+pub use trainer::Trainer;

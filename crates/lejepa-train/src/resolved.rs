@@ -33,6 +33,14 @@ pub struct Request {
     pub advice: Advice,
 }
 
+impl Request {
+    /// Assignments with space between them: `modality=image train.steps=100`.
+    pub fn parse(words: &str) -> Self {
+        let assignments = words.split_whitespace().map(String::from).collect();
+        Self { assignments, ..Self::default() }
+    }
+}
+
 /// A complete configuration with the components it names, checked before any data is opened.
 ///
 /// The table is the one store of it; everything else is derived from it.

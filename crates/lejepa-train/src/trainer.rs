@@ -10,7 +10,7 @@ use lejepa_core::{SourceKind, Value, ViewSource};
 use crate::budget::steps_that_fit;
 use crate::callback::Callback;
 use crate::comparison::compare_probes;
-use crate::observe::{Event, Observer};
+use crate::observe::{Event, Observer, Silent};
 use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
 use crate::report::{run_info, with_status};
@@ -19,60 +19,43 @@ use crate::run::Run;
 use crate::rundir::RunDir;
 use crate::{Result, TrainError};
 
-/// Trains to the end, saves, probes. `stop` asks for an orderly end after the current step.
-///
-/// # Errors
-/// See [`TrainError`]; [`TrainError::Interrupted`] where `stop` was set.
+/// A training run.
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
-/// use std::sync::atomic::AtomicBool;
-///
 /// // `resolved` is a configuration of two steps on the built-in digits.
-/// let run = RunDir::create(&folder.path().join("run"))?;
-/// let never = AtomicBool::new(false);
-/// let outcome = train(&resolved, &Device::flex(), &run, Start::New, &never, &mut Silent)?;
+/// let (run, device) = (RunDir::create(&folder.path().join("run"))?, Device::flex());
+/// let outcome = Trainer::new(&resolved, &device).run(&run, Start::New)?;
 /// assert_eq!(outcome.steps, 2);
 /// assert!(outcome.last.get("sigreg").is_finite() && outcome.skipped.is_empty());
 /// // Resuming a finished run does nothing but report it again.
-/// let again = train(&resolved, &Device::flex(), &run, Start::Resume, &never, &mut Silent)?;
+/// let again = Trainer::new(&resolved, &device).run(&run, Start::Resume)?;
 /// assert_eq!(again.last.get("loss"), outcome.last.get("loss"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn train(
-    resolved: &Resolved,
-    device: &Device,
-    run: &RunDir,
-    start: Start,
-    stop: &AtomicBool,
-    observer: &mut dyn Observer,
-) -> Result<Outcome> {
-    Trainer::new(resolved, device).run(run, start, stop, observer)
-}
-
-/// A training run with the program's own data or callbacks; [`train`] is one without.
+#[must_use = "it does nothing until `run`"]
 pub struct Trainer<'a> {
     resolved: &'a Resolved,
     device: &'a Device,
     source: Option<(Arc<dyn ViewSource>, SourceKind)>,
     callbacks: Vec<Box<dyn Callback>>,
+    stop: Option<&'a AtomicBool>,
+    observer: Option<&'a mut dyn Observer>,
 }
 
 impl<'a> Trainer<'a> {
     /// A training run with this configuration.
     pub fn new(resolved: &'a Resolved, device: &'a Device) -> Self {
-        Self { resolved, device, source: None, callbacks: Vec::new() }
+        Self { resolved, device, source: None, callbacks: Vec::new(), stop: None, observer: None }
     }
 
     /// Trains on this data instead of `data.source`. Its views have to be those of the configuration.
-    #[must_use]
     pub fn source(mut self, source: Arc<dyn ViewSource>) -> Self {
         self.source = Some((source, SourceKind::Files));
         self
     }
 
     /// Trains on the configured data, which is open already ([`Resolved::open_configured`]).
-    #[must_use]
     pub fn opened(mut self, source: Box<dyn ViewSource>) -> Self {
         let kind = SourceKind::of(&self.resolved.settings().data.source);
         self.source = Some((Arc::from(source), kind));
@@ -80,23 +63,38 @@ impl<'a> Trainer<'a> {
     }
 
     /// Adds a callback, which comes after those of the configuration. See [`Callback`] for an example.
-    #[must_use]
     pub fn callback(mut self, callback: Box<dyn Callback>) -> Self {
         self.callbacks.push(callback);
         self
     }
 
+    /// Ends the run in an orderly way after the step during which this becomes true.
+    pub fn stop<'b>(self, stop: &'b AtomicBool) -> Trainer<'b>
+    where
+        'a: 'b,
+    {
+        let Self { resolved, device, source, callbacks, observer, .. } = self;
+        // An observer behind `&mut` has to be borrowed for the shorter time by hand.
+        let observer = observer.map(|observer| observer as &mut dyn Observer);
+        Trainer { resolved, device, source, callbacks, stop: Some(stop), observer }
+    }
+
+    /// Tells `observer` what happens.
+    pub fn observer<'b>(self, observer: &'b mut dyn Observer) -> Trainer<'b>
+    where
+        'a: 'b,
+    {
+        let Self { resolved, device, source, callbacks, stop, .. } = self;
+        Trainer { resolved, device, source, callbacks, stop, observer: Some(observer) }
+    }
+
     /// Trains to the end, saves, probes.
     ///
     /// # Errors
-    /// As [`train`].
-    pub fn run(
-        self,
-        dir: &RunDir,
-        start: Start,
-        stop: &AtomicBool,
-        observer: &mut dyn Observer,
-    ) -> Result<Outcome> {
+    /// See [`TrainError`]; [`TrainError::Interrupted`] where [`Trainer::stop`] became true.
+    pub fn run(mut self, dir: &RunDir, start: Start) -> Result<Outcome> {
+        let mut silent = Silent;
+        let observer = self.observer.take().unwrap_or(&mut silent);
         let began = Instant::now();
         let _lock = dir.lock()?;
         if start == Start::New {
@@ -105,7 +103,7 @@ impl<'a> Trainer<'a> {
         }
         let info = run_info(self.resolved, self.device);
         dir.write_info(&with_status(&info, "running"))?;
-        let result = self.train_and_probe(dir, start, stop, began, observer);
+        let result = self.train_and_probe(dir, start, began, observer);
         let status = match &result {
             Ok(_) => "finished",
             Err(TrainError::Interrupted { .. }) => "interrupted",
@@ -122,11 +120,10 @@ impl<'a> Trainer<'a> {
         self,
         dir: &RunDir,
         start: Start,
-        stop: &AtomicBool,
         began: Instant,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
-        let Self { resolved, device, source, callbacks } = self;
+        let Self { resolved, device, source, callbacks, stop, .. } = self;
         let prepared = match source {
             None => Prepared::new(resolved, observer)?,
             Some((source, kind)) if source.spec() == resolved.spec() => {
@@ -173,7 +170,7 @@ impl<'a> Trainer<'a> {
             };
             let pass = run.pass(&batch, step, observer)?;
             let projections = run.update(step, pass)?;
-            let asked = stop.load(Ordering::Relaxed);
+            let asked = stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
             run.after(step, &batch, projections, asked, observer)?;
         }
         drop(loader);

@@ -8,7 +8,9 @@ use lejepa_core::{
     ViewSampler, ViewSpec, Views, Window, kind,
 };
 use lejepa_nn::MlpKind;
-use lejepa_train::{Event, Observer, Outcome, Request, Resolved, RunDir, Start, TrainError, train};
+use lejepa_train::{
+    Event, Observer, Outcome, Request, Resolved, RunDir, Start, TrainError, Trainer,
+};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -122,8 +124,10 @@ impl Observer for Reported {
 fn go(words: &[&str]) -> (Result<Outcome, TrainError>, Reported) {
     let d = tempfile::tempdir().unwrap();
     let run = RunDir::create(&d.path().join("r")).unwrap();
-    let (never, mut reported) = (AtomicBool::new(false), Reported::default());
-    let result = train(&resolved(words), &Device::flex(), &run, Start::New, &never, &mut reported);
+    let mut reported = Reported::default();
+    let result = Trainer::new(&resolved(words), &Device::flex())
+        .observer(&mut reported)
+        .run(&run, Start::New);
     (result, reported)
 }
 
@@ -180,11 +184,16 @@ fn what_turned_bad_is_remembered_across_an_interruption() {
             }
         }
     }
-    let cut = train(&resolved, &Device::flex(), &run, Start::New, &stop, &mut Until(&stop));
+    let cut = Trainer::new(&resolved, &Device::flex())
+        .stop(&stop)
+        .observer(&mut Until(&stop))
+        .run(&run, Start::New);
     assert!(matches!(cut, Err(TrainError::Interrupted { .. })), "{cut:?}");
-    let (never, mut reported) = (AtomicBool::new(false), Reported::default());
-    let whole =
-        train(&resolved, &Device::flex(), &run, Start::Resume, &never, &mut reported).unwrap();
+    let mut reported = Reported::default();
+    let whole = Trainer::new(&resolved, &Device::flex())
+        .observer(&mut reported)
+        .run(&run, Start::Resume)
+        .unwrap();
     assert_eq!(whole.skipped.len(), 2, "all are listed at the end");
     assert!(reported.skipped.is_empty(), "and none is named a second time: {:?}", reported.skipped);
 }

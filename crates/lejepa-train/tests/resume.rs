@@ -9,7 +9,9 @@ use lejepa_core::{
     ViewSampler, ViewSpec, Views, Window, kind,
 };
 use lejepa_nn::{MlpKind, ResNetKind, VitKind};
-use lejepa_train::{Event, Model, Observer, Request, RunDir, Start, TrainError, checkpoint, train};
+use lejepa_train::{
+    Event, Model, Observer, Request, RunDir, Start, TrainError, Trainer, checkpoint,
+};
 use rand::RngExt;
 
 /// Noise of sixteen values; views are the noise with other noise on it.
@@ -118,13 +120,22 @@ fn an_interrupted_run_goes_on_to_the_same_bits() {
         let device = Device::flex();
         let never = AtomicBool::new(false);
         let whole = RunDir::create(&d.path().join("whole")).unwrap();
-        train(&resolved, &device, &whole, Start::New, &never, &mut StopAfter(0, &never)).unwrap();
+        Trainer::new(&resolved, &device)
+            .observer(&mut StopAfter(0, &never))
+            .run(&whole, Start::New)
+            .unwrap();
 
         let cut = RunDir::create(&d.path().join("cut")).unwrap();
         let stop = AtomicBool::new(false);
-        let end = train(&resolved, &device, &cut, Start::New, &stop, &mut StopAfter(5, &stop));
+        let end = Trainer::new(&resolved, &device)
+            .stop(&stop)
+            .observer(&mut StopAfter(5, &stop))
+            .run(&cut, Start::New);
         assert!(matches!(end, Err(TrainError::Interrupted { step: 5, .. })), "{end:?}");
-        train(&resolved, &device, &cut, Start::Resume, &never, &mut StopAfter(0, &never)).unwrap();
+        Trainer::new(&resolved, &device)
+            .observer(&mut StopAfter(0, &never))
+            .run(&cut, Start::Resume)
+            .unwrap();
         assert_eq!(losses(&whole), losses(&cut), "{encoder}");
     }
 }

@@ -58,6 +58,6 @@ pub mod prelude {
     };
     pub use lejepa_train::{
         Callback, Embedder, Event, Learner, Model, Observer, Request, Resolved, RunDir, Silent,
-        Start, Trainer, train,
+        Start, Trainer,
     };
 }

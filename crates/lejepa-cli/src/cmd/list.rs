@@ -1,10 +1,13 @@
 //! `lejepa modalities`, `encoders`, `statistics` and `list`: what is linked into this binary.
 
-use lejepa_core::{Entry, Kind, Registration, Registry, kind};
+use burn::module::Module;
+use burn::tensor::Device;
+use lejepa_core::{BuildContext, Entry, Kind, Registration, Registry, ViewSpec, config, kind};
 use lejepa_train::Callbacks;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Args, ListKind};
+use crate::error::CliError;
 
 /// Prints the components of a kind; as JSON an array under the kind's plural.
 pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
@@ -70,6 +73,45 @@ fn presets(args: &Args, registry: &Registry) -> Value {
         }
     }
     json!({ "presets": all })
+}
+
+/// The published sizes of all encoders.
+pub(super) fn sizes(args: &Args, registry: &Registry) -> Result<Value, CliError> {
+    const VIEW: [usize; 3] = [3, 224, 224];
+    let (views, device) = (ViewSpec::multi_crop(1, VIEW, 0, VIEW), Device::flex());
+    if !args.json {
+        println!("{:<20} {:>10} {:>9}  --encoder and --set", "name", "parameters", "GMACs");
+    }
+    let mut all = Vec::new();
+    for row in registry.all::<kind::Encoder>() {
+        let Some(entry) = row.entry::<kind::Encoder>() else { continue };
+        for (name, words) in entry.build().sizes {
+            let mut settings = row.meta().defaults()?;
+            for word in words.split(' ') {
+                config::assign(&mut settings, word)?;
+            }
+            let context = BuildContext::new(&views, &device);
+            let encoder = (entry.build().build)(&settings, &context)?;
+            let parameters = encoder.num_params();
+            let macs = encoder.published().and_then(|published| published.multiply_adds(&VIEW));
+            if !args.json {
+                let millions = format!("{:.1} M", parameters as f64 / 1e6);
+                let macs = macs.map_or("?".into(), |n| format!("{:.2}", n as f64 / 1e9));
+                let keys: Vec<String> =
+                    words.split(' ').map(|word| format!("encoder.{word}")).collect();
+                println!(
+                    "{name:<20} {millions:>10} {macs:>9}  {} {}",
+                    row.meta().name,
+                    keys.join(" ")
+                );
+            }
+            all.push(json!({
+                "name": name, "encoder": row.meta().name, "settings": words,
+                "parameters": parameters, "multiply_adds": macs,
+            }));
+        }
+    }
+    Ok(json!({ "sizes": all }))
 }
 
 fn extensions(row: &Registration) -> Option<&'static [&'static str]> {

@@ -75,7 +75,7 @@ pub(super) fn finish(
     console: &mut Console,
 ) -> Result<Value, CliError> {
     let stop = stop_on_signals()?;
-    let outcome = trainer.run(run, start, &stop, console)?;
+    let outcome = trainer.stop(&stop).observer(console).run(run, start)?;
     if !args.json {
         print_outcome(&outcome);
     }

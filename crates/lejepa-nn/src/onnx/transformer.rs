@@ -2,7 +2,7 @@
 
 use lejepa_core::{Array, Arrays, Normalization, Result};
 
-use super::{Attr, Graph, Name, get};
+use super::{Attr, Graph, Name, gelu, get, layer_norm};
 use crate::position::sincos;
 use crate::published_vit::{PublishedVit, refused};
 use crate::vit::EPSILON;
@@ -67,24 +67,17 @@ impl Transformer<'_> {
         let pooled = if self.sizes.is_cls {
             let first = g.ints(&[0]);
             let cls = g.node("Gather", &[&x, &first], &[("axis", Attr::Int(1))]);
-            let cls = self.norm(&mut g, own, "norm", &cls)?;
+            let cls = layer_norm(&mut g, own, "norm", &cls, EPSILON)?;
             let shape = g.ints(&[0, width as i64]);
             g.node("Reshape", &[&cls, &shape], &[])
         } else {
             let [from, to, axis] = [before as i64, i64::MAX, 1].map(|n| g.ints(&[n]));
             let patches = g.node("Slice", &[&x, &from, &to, &axis], &[]);
-            let patches = self.norm(&mut g, own, "norm", &patches)?;
+            let patches = layer_norm(&mut g, own, "norm", &patches, EPSILON)?;
             let over = [("axes", Attr::Ints(&[1])), ("keepdims", Attr::Int(0))];
             g.node("ReduceMean", &[&patches], &over)
         };
         Ok(g.finish(&pooled, view, width))
-    }
-
-    fn norm(&self, g: &mut Graph, own: &Arrays, name: &str, x: &str) -> Result<Name> {
-        let scale = g.constant(get(own, &format!("{name}.gamma"))?);
-        let shift = g.constant(get(own, &format!("{name}.beta"))?);
-        let attributes = [("axis", Attr::Int(-1)), ("epsilon", Attr::Float(EPSILON as f32))];
-        Ok(g.node("LayerNormalization", &[x, &scale, &shift], &attributes))
     }
 
     fn block(&self, g: &mut Graph, own: &Arrays, name: &str, x: &str) -> Result<Name> {
@@ -93,7 +86,7 @@ impl Transformer<'_> {
             let weight = get(own, &format!("{name}.{layer}.weight"))?;
             Ok(g.linear(x, weight, get(own, &format!("{name}.{layer}.bias"))?))
         };
-        let y = self.norm(g, own, &format!("{name}.norm1"), x)?;
+        let y = layer_norm(g, own, &format!("{name}.norm1"), x, EPSILON)?;
         let all = linear(g, &y, "attention.qkv")?;
         let parts = g.split(&all, 3, -1);
         let by_head = g.ints(&[0, 0, heads, width / heads]);
@@ -114,20 +107,10 @@ impl Transformer<'_> {
         let y = g.node("Reshape", &[&y, &together], &[]);
         let y = linear(g, &y, "attention.out")?;
         let x = g.node("Add", &[x, &y], &[]);
-        let y = self.norm(g, own, &format!("{name}.norm2"), &x)?;
+        let y = layer_norm(g, own, &format!("{name}.norm2"), &x, EPSILON)?;
         let y = linear(g, &y, "up")?;
         let y = gelu(g, &y);
         let y = linear(g, &y, "down")?;
         Ok(g.node("Add", &[&x, &y], &[]))
     }
-}
-
-/// u·Φ(u), which opset 17 has no operation for.
-fn gelu(g: &mut Graph, x: &str) -> Name {
-    let [root, one, half] = [std::f32::consts::SQRT_2, 1.0, 0.5].map(|n| g.number(n));
-    let scaled = g.node("Div", &[x, &root], &[]);
-    let erf = g.node("Erf", &[&scaled], &[]);
-    let sum = g.node("Add", &[&erf, &one], &[]);
-    let half = g.node("Mul", &[x, &half], &[]);
-    g.node("Mul", &[&half, &sum], &[])
 }

@@ -56,6 +56,25 @@ def vit(**more):
     )
 
 
+def convnext(**more):
+    return timm.models.ConvNeXt(depths=(1, 1, 2, 1), dims=(8, 16, 32, 64), num_classes=0, **more)
+
+
+class OfTorchvision(torch.nn.Module):
+    """torchvision's ConvNeXt with the identity in place of the last layer of its classifier."""
+
+    def __init__(self):
+        super().__init__()
+        setting = torchvision.models.convnext.CNBlockConfig
+        widths = [(8, 16, 1), (16, 32, 1), (32, 64, 2), (64, None, 1)]
+        net = torchvision.models.ConvNeXt([setting(*width) for width in widths])
+        net.classifier[2] = torch.nn.Identity()
+        self.features, self.avgpool, self.classifier = net.features, net.avgpool, net.classifier
+
+    def forward(self, x):
+        return self.classifier(self.avgpool(self.features(x)))
+
+
 class Features(torch.nn.Module):
     """torchvision's transformer with the identity in place of its classifier."""
 
@@ -94,6 +113,10 @@ cases = [
         24, out=lambda y: y.last_hidden_state[:, 0],
     ),
     case("timm resnet18", timm.create_model("resnet18", num_classes=0), 64),
+    case("timm convnext", convnext(), 64),
+    case("timm convnext, convolutions", convnext(conv_mlp=True), 64),
+    case("timm convnextv2", convnext(use_grn=True, ls_init_value=None), 64),
+    case("torchvision convnext", OfTorchvision(), 64),
     case("timm resnet50", timm.create_model("resnet50", num_classes=0), 64),
 ]
 grid = torch.tensor([0.0, 1.0, 4.0, 9.0, 25.0])
