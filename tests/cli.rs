@@ -78,6 +78,38 @@ fn encoders_of_published_sizes_have_published_figures() {
 }
 
 #[test]
+fn a_reader_that_goes_away_does_not_end_a_training() {
+    let d = tempfile::tempdir().unwrap();
+    let words = "train --modality image --device cpu --encoder mlp --steps 5 --batch 16 -o r --set probe.enabled=false";
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lejepa"))
+        .args(words.split(' '))
+        .current_dir(d.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+    let info = std::fs::read_to_string(d.path().join("r/run.json")).unwrap();
+    assert!(info.contains("finished"), "{info}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_a_full_disk_swallowed_are_no_success() {
+    let d = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_lejepa"))
+        .args(["encoders", "--json"])
+        .current_dir(d.path())
+        .stdout(full)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    assert!(stderr(&out).contains("cannot write to stdout"), "{}", stderr(&out));
+}
+
+#[test]
 fn unknown_words_name_the_nearest() {
     let d = tempfile::tempdir().unwrap();
     let dir = d.path();

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use lejepa_train::{Event, Observer, StepMetrics};
 
 use crate::error::with_flags;
+use crate::output::errln;
 
 /// Prints the events of a run.
 pub(crate) struct Console {
@@ -47,8 +48,8 @@ impl Console {
             return;
         }
         match &self.bar {
-            Some(bar) if !bar.is_finished() => bar.suspend(|| eprintln!("{text}")),
-            _ => eprintln!("{text}"),
+            Some(bar) if !bar.is_finished() => bar.suspend(|| errln!("{text}")),
+            _ => errln!("{text}"),
         }
     }
 

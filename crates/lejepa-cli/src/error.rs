@@ -1,5 +1,6 @@
 //! Errors as a person reads them: what, where, what to do next.
 
+use crate::output::{errln, outln};
 use lejepa_core::Error as Core;
 use lejepa_train::TrainError;
 
@@ -44,12 +45,12 @@ impl CliError {
             Self::Usage(message, hint) => (message.clone(), Some(hint.clone())),
             Self::Train(e) => (e.to_string(), hint(e)),
         };
-        eprintln!("error: {message}");
+        errln!("error: {message}");
         if let Some(hint) = &hint {
-            eprintln!("  hint: {hint}");
+            errln!("  hint: {hint}");
         }
         if json {
-            println!("{}", serde_json::json!({ "error": message, "hint": hint }));
+            outln!("{}", serde_json::json!({ "error": message, "hint": hint }));
         }
     }
 }

@@ -21,6 +21,7 @@ mod cmd;
 mod console;
 mod device;
 mod error;
+mod output;
 mod sheet;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ use clap::Parser;
 
 // The general backbones come with every binary.
 use lejepa_nn as _;
+
+use crate::output::outln;
 
 /// Runs the command line of this process and says how it ended: 0 success, 1 failure, 2 wrong use
 /// or configuration, 130 interrupted.
@@ -50,9 +53,9 @@ pub fn main() -> ExitCode {
     match cmd::run(&args) {
         Ok(result) => {
             if args.json {
-                println!("{result}");
+                outln!("{result}");
             }
-            ExitCode::SUCCESS
+            if output::is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(e) => {
             e.report(args.json);

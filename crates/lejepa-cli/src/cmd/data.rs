@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, DataArgs};
 use crate::console::Console;
 use crate::error::CliError;
+use crate::output::outln;
 
 pub(super) fn run(args: &Args, words: &DataArgs, registry: &Registry) -> Result<Value, CliError> {
     let text = |key: &str, value: &str| format!("{key}={}", Setting::String(value.into()));
@@ -40,28 +41,29 @@ pub(super) fn run(args: &Args, words: &DataArgs, registry: &Registry) -> Result<
 const SHOWN: usize = 20;
 
 fn print(modality: &str, source: &str, notes: &[String], census: &Census) {
-    println!(
+    outln!(
         "{source} · {modality} · {} samples to train on, {} held out",
-        census.train, census.held_out
+        census.train,
+        census.held_out
     );
     for note in notes {
-        println!("found     {note}");
+        outln!("found     {note}");
     }
     for line in census.lines() {
-        println!("          {line}");
+        outln!("          {line}");
     }
     for column in &census.columns {
         let width = column.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
         let width = width.clamp(5, 40);
-        println!("\n{:<width$}   train  held out", column.name);
+        outln!("\n{:<width$}   train  held out", column.name);
         for class in column.classes.iter().take(SHOWN) {
-            println!("{:<width$}  {:>6}  {:>8}", class.name, class.train, class.held_out);
+            outln!("{:<width$}  {:>6}  {:>8}", class.name, class.train, class.held_out);
         }
         if column.classes.len() > SHOWN {
-            println!("and {} more: --json has all", column.classes.len() - SHOWN);
+            outln!("and {} more: --json has all", column.classes.len() - SHOWN);
         }
     }
     for warning in census.warnings() {
-        println!("\nwarning: {warning}");
+        outln!("\nwarning: {warning}");
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, EmbedArgs, ExportArgs, ExportFormat};
 use crate::console::Console;
 use crate::error::CliError;
+use crate::output::outln;
 
 pub(super) fn export_run(
     args: &Args,
@@ -22,7 +23,7 @@ pub(super) fn export_run(
         ExportFormat::Onnx => export_onnx(&run, &checkpoint, &folder, registry)?,
     }
     if !args.json && !args.quiet {
-        println!("exported {} to {}", checkpoint.display(), folder.display());
+        outln!("exported {} to {}", checkpoint.display(), folder.display());
     }
     Ok(json!({
         "run": run.path().display().to_string(),
@@ -48,7 +49,7 @@ pub(super) fn embed(
     }
     embeddings.write(&words.output)?;
     if !args.json && !args.quiet {
-        println!(
+        outln!(
             "{} embeddings of {} dimensions in {}",
             embeddings.names.len(),
             embeddings.dim,

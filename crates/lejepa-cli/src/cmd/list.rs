@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{Args, ListKind};
 use crate::error::CliError;
+use crate::output::outln;
 
 /// Prints the components of a kind; as JSON an array under the kind's plural.
 pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
@@ -47,8 +48,8 @@ pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
         }
         details.push(format!("{scope}from {origin}"));
         if !args.json {
-            println!("{:<22} {}", meta.name, meta.about);
-            details.iter().for_each(|line| println!("{:<22} {line}", ""));
+            outln!("{:<22} {}", meta.name, meta.about);
+            details.iter().for_each(|line| outln!("{:<22} {line}", ""));
         }
         all.push(out);
     }
@@ -64,8 +65,8 @@ fn presets(args: &Args, registry: &Registry) -> Value {
         let Some(entry) = row.entry::<kind::Modality>() else { continue };
         for preset in entry.build().presets {
             if !args.json {
-                println!("{:<14} {}", preset.name, preset.about);
-                println!("{:<14} for {}", "", row.meta().name);
+                outln!("{:<14} {}", preset.name, preset.about);
+                outln!("{:<14} for {}", "", row.meta().name);
             }
             all.push(json!({
                 "name": preset.name, "about": preset.about, "modality": row.meta().name,
@@ -80,7 +81,7 @@ pub(super) fn sizes(args: &Args, registry: &Registry) -> Result<Value, CliError>
     const VIEW: [usize; 3] = [3, 224, 224];
     let (views, device) = (ViewSpec::multi_crop(1, VIEW, 0, VIEW), Device::flex());
     if !args.json {
-        println!("{:<20} {:>10} {:>9}  --encoder and --set", "name", "parameters", "GMACs");
+        outln!("{:<20} {:>10} {:>9}  --encoder and --set", "name", "parameters", "GMACs");
     }
     let mut all = Vec::new();
     for row in registry.all::<kind::Encoder>() {
@@ -99,7 +100,7 @@ pub(super) fn sizes(args: &Args, registry: &Registry) -> Result<Value, CliError>
                 let macs = macs.map_or("?".into(), |n| format!("{:.2}", n as f64 / 1e9));
                 let keys: Vec<String> =
                     words.split(' ').map(|word| format!("encoder.{word}")).collect();
-                println!(
+                outln!(
                     "{name:<20} {millions:>10} {macs:>9}  {} {}",
                     row.meta().name,
                     keys.join(" ")

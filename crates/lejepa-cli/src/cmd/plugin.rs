@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Args, PluginArgs};
 use crate::error::CliError;
+use crate::output::outln;
 
 /// The template files; placeholders are written `{{...}}`.
 const FILES: [(&str, &str); 10] = [
@@ -108,7 +109,7 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
         std::fs::write(&path, text).map_err(TrainError::io("write", &path))?;
     }
     if !args.json && !args.quiet {
-        println!(
+        outln!(
             "made {}\n  cd {0}\n  cargo test --release\n  cargo run --release -- train --modality {name}",
             folder.display()
         );

@@ -18,7 +18,7 @@ pub(super) fn run(
     let is_gpu = || crate::device::is_gpu(&crate::device::open(choice).0);
     let resolved = request.fit(registry, is_gpu)?.resolved;
     if !args.json {
-        print!("{}", resolved.to_commented_toml());
+        crate::output::out(format_args!("{}", resolved.to_commented_toml()));
     }
     serde_json::to_value(resolved.table()).map_err(|e| {
         CliError::Usage(format!("the configuration cannot be written as JSON: {e}"), String::new())

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::args::{Args, TrainArgs};
 use crate::console::Console;
 use crate::error::CliError;
+use crate::output::outln;
 
 pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
     let request = super::request(&train.config)?;
@@ -103,7 +104,7 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
 pub(super) fn print_probes(probes: &[ProbeComparison]) {
     for p in probes {
         let t = &p.trained;
-        println!(
+        outln!(
             "\nprobe of `{}`: {} classes, fitted on {}, scored on {}, guessing gives {:.1} %",
             t.name,
             t.classes,
@@ -111,7 +112,7 @@ pub(super) fn print_probes(probes: &[ProbeComparison]) {
             t.test,
             t.chance * 100.0
         );
-        println!("               linear  (95 % interval)     k-NN  (95 % interval)");
+        outln!("               linear  (95 % interval)     k-NN  (95 % interval)");
         let mut rows = vec![("trained", &t.scores)];
         rows.extend(p.initial.as_ref().map(|scores| ("initial", scores)));
         rows.extend([("untrained", &p.untrained), ("raw features", &p.raw)]);
@@ -121,15 +122,15 @@ pub(super) fn print_probes(probes: &[ProbeComparison]) {
                 format!("{value:>5.1} %  ({low:>5.1} to {high:>5.1})")
             };
             let (linear, knn) = (cell(s.linear, s.linear_interval), cell(s.knn, s.knn_interval));
-            println!("  {name:<12} {linear}  {knn}");
+            outln!("  {name:<12} {linear}  {knn}");
         }
-        println!("  {}", p.verdict());
+        outln!("  {}", p.verdict());
     }
 }
 
 fn print_outcome(outcome: &Outcome) {
     let m = &outcome.last;
-    println!(
+    outln!(
         "done: {} steps, loss {:.4}, prediction {:.4}, SIGReg {:.3}",
         outcome.steps,
         m.get("loss"),
@@ -137,16 +138,16 @@ fn print_outcome(outcome: &Outcome) {
         m.get("sigreg")
     );
     if !outcome.skipped.is_empty() {
-        println!("{} samples were skipped:", outcome.skipped.len());
+        outln!("{} samples were skipped:", outcome.skipped.len());
         for s in &outcome.skipped {
-            println!("  {}: {}", s.name, s.reason);
+            outln!("  {}: {}", s.name, s.reason);
         }
     }
     for warning in &outcome.warnings {
-        println!("warning: {warning}");
+        outln!("warning: {warning}");
     }
     print_probes(&outcome.probes);
-    println!("\nrun folder: {}", outcome.run.display());
+    outln!("\nrun folder: {}", outcome.run.display());
 }
 
 /// Accuracies of the first label column at the top, all columns under `columns`.

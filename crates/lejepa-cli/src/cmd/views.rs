@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Args, ViewsArgs};
 use crate::error::CliError;
+use crate::output::outln;
 use crate::sheet;
 
 /// Milliseconds that a frame of a film is shown.
@@ -47,15 +48,15 @@ pub(super) fn run(args: &Args, words: &ViewsArgs, registry: &Registry) -> Result
     }
     if !args.json && !args.quiet {
         for choice in &choices {
-            println!("chosen    {} = {}: {}", choice.key, choice.value, choice.reason);
+            outln!("chosen    {} = {}: {}", choice.key, choice.value, choice.reason);
         }
         for reason in &skipped {
-            println!("skipped   {reason}");
+            outln!("skipped   {reason}");
         }
         let groups = resolved.spec().groups().iter();
         let groups: Vec<String> = groups.map(|g| format!("{} {}", g.count, g.name)).collect();
-        println!("rows      the evaluation view, then {}", groups.join(", "));
-        println!("{} files in {}", written.len(), folder.display());
+        outln!("rows      the evaluation view, then {}", groups.join(", "));
+        outln!("{} files in {}", written.len(), folder.display());
     }
     let names: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
     Ok(json!({ "output": folder.display().to_string(), "files": names, "skipped": skipped }))
