@@ -265,3 +265,40 @@ fn a_run_goes_on_elsewhere_and_longer() {
     let (code, text, _) = resume(&["--set", "checkpoint.keep=2", "--minutes", "0.01"]);
     assert_eq!(code, Some(0), "{text}");
 }
+
+#[test]
+fn tar_shards_train_and_resume_to_the_same_bits() {
+    let d = tempfile::tempdir().unwrap();
+    let loose = d.path().join("loose");
+    pictures(&loose, 60);
+    let mut files: Vec<_> = ["left", "right"]
+        .iter()
+        .flat_map(|class| std::fs::read_dir(loose.join(class)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    std::fs::create_dir(d.path().join("shards")).unwrap();
+    for (shard, files) in files.chunks(20).enumerate() {
+        let split = ["train", "train", "val"][shard];
+        let file = d.path().join(format!("shards/{split}-{shard:03}.tar"));
+        let mut archive = tar::Builder::new(std::fs::File::create(file).unwrap());
+        for (i, file) in files.iter().enumerate() {
+            let kind = file.extension().unwrap().to_str().unwrap();
+            archive.append_path_with_name(file, format!("{shard}{i:04}.{kind}")).unwrap();
+            // Both classes in each shard, whatever the pictures are.
+            let class = if i % 2 == 0 { "even" } else { "odd" };
+            let mut header = tar::Header::new_gnu();
+            header.set_size(class.len() as u64);
+            let name = format!("{shard}{i:04}.cls");
+            archive.append_data(&mut header, name, class.as_bytes()).unwrap();
+        }
+        archive.finish().unwrap();
+    }
+    let words = "--modality image --data shards --steps 6 --set checkpoint.steps=3 --output r";
+    let whole = trained(d.path(), words);
+    assert_eq!((&whole["probe"]["classes"], &whole["skipped"]), (&2.into(), &Value::Array(vec![])));
+    // As if it had been killed before its last checkpoint.
+    std::fs::remove_dir_all(d.path().join("r/checkpoints/step-00000006")).unwrap();
+    let again = json_on_cpu(d.path(), &["resume", "r"]);
+    assert_eq!(again["final"]["loss"], whole["final"]["loss"]);
+}

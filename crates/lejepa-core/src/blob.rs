@@ -208,6 +208,14 @@ pub trait BlobStore: Send + Sync {
     /// [`Error::Sample`](crate::Error::Sample) where they cannot be had.
     fn blob(&self, index: usize) -> Result<Blob<'_>>;
 
+    /// Length of sample `index` in bytes, where it is known without reading it; copies are looked for among samples
+    /// of equal length.
+    fn length(&self, index: usize) -> Option<u64> {
+        let blob = self.blob(index).ok()?;
+        let is_dir = blob.path().is_some_and(Path::is_dir);
+        blob.len().ok().filter(|_| !is_dir)
+    }
+
     /// Label columns; see [`Dataset::labels`](crate::Dataset::labels).
     fn labels(&self) -> &[Labels] {
         &[]

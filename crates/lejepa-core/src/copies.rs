@@ -13,11 +13,7 @@ use crate::blob::{Blob, BlobStore};
 pub(crate) fn of(store: &dyn BlobStore) -> Vec<Vec<usize>> {
     let lengths: Vec<Option<u64>> = (0..store.len())
         .into_par_iter()
-        .map(|index| {
-            let blob = store.blob(index).ok()?;
-            let is_dir = blob.path().is_some_and(std::path::Path::is_dir);
-            blob.len().ok().filter(|&length| length > 0 && !is_dir)
-        })
+        .map(|index| store.length(index).filter(|&length| length > 0))
         .collect();
     let mut by_length: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, length) in lengths.iter().enumerate() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
+use crate::archives;
 use crate::labels::Split;
 use crate::listing::{SampleRule, has_extension};
 use crate::{Error, Result};
@@ -32,6 +33,8 @@ pub(crate) struct Found {
     pub(crate) passed_over: Tally,
     /// Files that are samples by their content.
     pub(crate) recognised: Tally,
+    /// Files that may hold samples.
+    pub(crate) archives: Vec<PathBuf>,
 }
 
 /// What was found, by kind: how often, and an example.
@@ -39,9 +42,15 @@ pub(crate) struct Found {
 pub(crate) struct Tally(BTreeMap<String, (usize, PathBuf)>);
 
 impl Tally {
-    fn add(&mut self, reason: impl Into<String>, path: &Path) {
+    pub(crate) fn add(&mut self, reason: impl Into<String>, path: &Path) {
         let (count, _) = self.0.entry(reason.into()).or_insert_with(|| (0, path.to_path_buf()));
         *count += 1;
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (reason, (count, path)) in other.0 {
+            self.0.entry(reason).or_insert((0, path)).0 += count;
+        }
     }
 
     /// A line for each kind.
@@ -106,6 +115,9 @@ fn visit(dir: &Path, entries: std::fs::ReadDir, rule: SampleRule, depth: usize, 
                 found.recognised.add(kind_of, &path);
                 found.paths.push(path);
             } else {
+                if archives::is_archive(&path) {
+                    found.archives.push(path.clone());
+                }
                 found.passed_over.add(kind_of, &path);
             }
         } else if kind.is_file() {

@@ -130,6 +130,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 mod advice;
+mod archives;
 mod blob;
 mod component;
 pub mod config;

@@ -69,15 +69,22 @@ impl Listing {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_folder(root: &Path, rule: SampleRule) -> Result<Self> {
+        Ok(Self::with_archives(root, rule)?.0)
+    }
+
+    /// [`Listing::from_folder`], and the archives on the way, in order.
+    pub(crate) fn with_archives(root: &Path, rule: SampleRule) -> Result<(Self, Vec<PathBuf>)> {
         let mut found = Found::default();
         folders::walk(root, rule, &mut found)?;
-        let Found { mut paths, passed_over, recognised } = found;
+        let Found { mut paths, passed_over, recognised, mut archives } = found;
+        archives.sort();
         paths.sort();
         let parts: Vec<Vec<String>> = paths.iter().map(|p| folders::between(root, p)).collect();
         let Layout { splits, words, mut notes } = Layout::of(&parts);
         notes.extend(recognised.notes("taken for samples by their content:", root));
         notes.extend(passed_over.notes("passed over", root));
-        Ok(Self { paths, labels: labels("class", &words).into_iter().collect(), splits, notes })
+        let labels = labels("class", &words).into_iter().collect();
+        Ok((Self { paths, labels, splits, notes }, archives))
     }
 
     /// The samples that a CSV (with a header) or JSON-lines file names: `path`, and optionally
@@ -183,7 +190,7 @@ impl BlobStore for Listing {
 }
 
 /// A column of labels, unless it has one class only: that says nothing that a probe could learn.
-fn labels(name: &str, words: &[Option<String>]) -> Option<Labels> {
+pub(crate) fn labels(name: &str, words: &[Option<String>]) -> Option<Labels> {
     Some(Labels::from_words(name, words)).filter(|column| column.classes.len() > 1)
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::archives::{self, Archives};
 use crate::blob::BlobStore;
 use crate::listing::{Listing, SampleRule};
 use crate::{Error, Result};
@@ -62,7 +63,8 @@ impl Source {
         }
     }
 
-    /// Resolves what a user wrote: `demo`, a folder, or a manifest (`.csv`, `.jsonl`).
+    /// Resolves what a user wrote: `demo`, a folder, a manifest (`.csv`, `.jsonl`), or an archive of samples
+    /// (`.tar`, `.parquet`). A folder of archives without loose samples is all of them.
     ///
     /// # Errors
     /// [`Error::Path`] for a path that is missing, unreadable, or holds no sample of this kind.
@@ -95,14 +97,20 @@ impl Source {
                 } else {
                     e.to_string()
                 },
-                "data.source takes a folder, a manifest (.csv or .jsonl), or `demo` for the built-in data",
+                "data.source takes a folder, a manifest (.csv or .jsonl), an archive (.tar or .parquet), or `demo` for the \
+                 built-in data",
             )
         })?;
-        let listing = if meta.is_dir() {
-            Listing::from_folder(path, rule)?
+        let (listing, archives) = if meta.is_dir() {
+            Listing::with_archives(path, rule)?
+        } else if archives::is_archive(path) {
+            (Listing::default(), vec![path.to_path_buf()])
         } else {
-            Listing::from_manifest(path)?
+            (Listing::from_manifest(path)?, Vec::new())
         };
+        if listing.paths.is_empty() && !archives.is_empty() {
+            return Ok(Self::Blobs(Arc::new(Archives::open(archives, path, rule)?)));
+        }
         if listing.paths.is_empty() {
             let others = listing.notes.iter().take(3).map(|note| format!("; {note}"));
             let others = others.collect::<String>();

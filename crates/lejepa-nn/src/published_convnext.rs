@@ -149,7 +149,7 @@ fn timm_name(name: &str) -> Option<String> {
         // The stem, then stages with what halves the resolution between them.
         return Some(match layer {
             0 => format!("stem.{rest}"),
-            _ if layer % 2 == 0 => format!("stages.{}.downsample.{rest}", layer / 2),
+            _ if layer.is_multiple_of(2) => format!("stages.{}.downsample.{rest}", layer / 2),
             _ => {
                 let (block, part) = rest.split_once('.')?;
                 let part = match part.strip_prefix("block.").unwrap_or(part).split_once('.') {
