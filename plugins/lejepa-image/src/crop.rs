@@ -60,6 +60,25 @@ impl Area {
         Self { left: (w - cw) / 2.0, top: (h - ch) / 2.0, width: cw, height: ch }
     }
 
+    /// All of a picture.
+    pub(crate) fn whole(width: usize, height: usize) -> Self {
+        Self { left: 0.0, top: 0.0, width: width as f64, height: height as f64 }
+    }
+
+    /// Left edge, top edge, width and height of the smallest box of whole pixels around the area; `None` where it is
+    /// empty or reaches beyond the picture.
+    pub(crate) fn pixels(&self, width: usize, height: usize) -> Option<[usize; 4]> {
+        let span = |from: f64, length: f64, all: usize| {
+            let fits = from >= 0.0 && length > 0.0 && from + length <= all as f64 + 1e-9;
+            let start = from.floor() as usize;
+            let end = ((from + length).ceil() as usize).min(all);
+            (fits && end > start).then_some((start, end - start))
+        };
+        let (left, w) = span(self.left, self.width, width)?;
+        let (top, h) = span(self.top, self.height, height)?;
+        Some([left, top, w, h])
+    }
+
     /// The largest centred square.
     ///
     /// ```
@@ -117,10 +136,7 @@ pub fn resize(
             "has {has} channels, where views have {channels}: set channels to {has}"
         ));
     }
-    let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
-        .crop(area.left, area.top, area.width, area.height);
-    Ok(match picture.resized((side, side), &options)? {
+    Ok(match picture.resized((side, side), area, fir::FilterType::Bilinear)? {
         Pixels::Bytes(bytes) => planes(&bytes, 1.0 / 255.0, picture.channels(), channels),
         Pixels::Words(words) => planes(&words, 1.0 / 65535.0, picture.channels(), channels),
     })

@@ -26,6 +26,8 @@ mod geometry;
 mod jpeg;
 mod levels;
 mod picture;
+#[cfg(test)]
+mod recipe;
 mod sampler;
 mod scan;
 mod tiff;

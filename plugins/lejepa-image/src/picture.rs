@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use fast_image_resize as fir;
 use lejepa_core::Decoded;
 
+use crate::crop::Area;
+
 /// Most channels of a picture.
 pub const MAX_CHANNELS: usize = 64;
 
@@ -134,16 +136,23 @@ impl Picture {
         Self::of(width, height, channels, pixels)
     }
 
-    /// One channel as a picture of its own.
-    fn channel(&self, index: usize) -> Self {
-        fn pick<T: Copy>(values: &[T], index: usize, channels: usize) -> Vec<T> {
-            values.iter().copied().skip(index).step_by(channels).collect()
+    /// The part of one channel within a box of whole pixels, as a picture of its own.
+    fn channel(&self, index: usize, [left, top, width, height]: [usize; 4]) -> Self {
+        let (stride, channels) = (self.width * self.channels, self.channels);
+        fn pick<T: Copy>(row: &[T], index: usize, channels: usize) -> impl Iterator<Item = T> {
+            row.iter().copied().skip(index).step_by(channels)
         }
+        let row = |y| y * stride + left * channels..y * stride + (left + width) * channels;
+        let rows = top..top + height;
         let pixels = match &self.pixels {
-            Pixels::Bytes(bytes) => Pixels::Bytes(pick(bytes, index, self.channels)),
-            Pixels::Words(words) => Pixels::Words(pick(words, index, self.channels)),
+            Pixels::Bytes(bytes) => {
+                Pixels::Bytes(rows.flat_map(|y| pick(&bytes[row(y)], index, channels)).collect())
+            }
+            Pixels::Words(words) => {
+                Pixels::Words(rows.flat_map(|y| pick(&words[row(y)], index, channels)).collect())
+            }
         };
-        Self { width: self.width, height: self.height, channels: 1, pixels }
+        Self { width, height, channels: 1, pixels }
     }
 
     pub(crate) fn decoded(self) -> Decoded<Self> {
@@ -169,21 +178,29 @@ impl Picture {
         }
         let scaled = |n: usize| (n * side).div_ceil(longer).max(1);
         let (width, height) = (scaled(self.width), scaled(self.height));
-        match self.resized((width, height), &fir::ResizeOptions::new()) {
+        let whole = Area::whole(self.width, self.height);
+        match self.resized((width, height), whole, fir::FilterType::Lanczos3) {
             Ok(pixels) => Self { width, height, channels: self.channels, pixels },
             Err(_) => self,
         }
     }
 
-    /// The pixels of this picture, or of the area that the options name, at another size.
+    /// The pixels of an area of this picture at another size. The filter sees no pixel that lies outside the area, as
+    /// if the area had been cut out before.
     pub(crate) fn resized(
         &self,
         (width, height): (usize, usize),
-        options: &fir::ResizeOptions,
+        area: Area,
+        filter: fir::FilterType,
     ) -> Result<Pixels, String> {
+        let within =
+            area.pixels(self.width, self.height).ok_or("the area is not inside the picture")?;
+        let [left, top, ..] = within;
+        let area = Area { left: area.left - left as f64, top: area.top - top as f64, ..area };
         if !matches!(self.channels, 1 | 3) {
             let part = |index| -> Result<Self, String> {
-                let pixels = self.channel(index).resized((width, height), options)?;
+                let channel = self.channel(index, within);
+                let pixels = channel.resized((width, height), area, filter)?;
                 Ok(Self { width, height, channels: 1, pixels })
             };
             let parts = (0..self.channels).map(part).collect::<Result<_, String>>()?;
@@ -201,8 +218,14 @@ impl Picture {
         };
         let (w, h) = (self.width as u32, self.height as u32);
         let source = fir::images::ImageRef::new(w, h, bytes, kind).map_err(|e| e.to_string())?;
+        let [left, top, w, h] = within.map(|n| n as u32);
+        let source =
+            fir::images::CroppedImage::new(&source, left, top, w, h).map_err(|e| e.to_string())?;
         let mut target = fir::images::Image::new(width as u32, height as u32, kind);
-        fir::Resizer::new().resize(&source, &mut target, options).map_err(|e| e.to_string())?;
+        let options = fir::ResizeOptions::new()
+            .resize_alg(fir::ResizeAlg::Convolution(filter))
+            .crop(area.left, area.top, area.width, area.height);
+        fir::Resizer::new().resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
         Ok(match &self.pixels {
             Pixels::Bytes(_) => Pixels::Bytes(target.into_vec()),
             Pixels::Words(_) => Pixels::Words(
