@@ -156,7 +156,7 @@ fn weights_go_to_timm_and_start_a_run_again() {
     train("m", &["--encoder", "mlp"]);
     let refused = run(d.path(), &["export", "m", "--format", "timm", "-o", "y"]);
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("only vit and resnet"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("only vit, resnet and convnext"), "{}", stderr(&refused));
     assert!(!d.path().join("y").exists());
     // Nor does a file that is no weights.
     std::fs::write(d.path().join("bad.safetensors"), b"\x08\0\0\0\0\0\0\0{\"a\":1}}").unwrap();
@@ -213,6 +213,35 @@ fn views_are_written_as_pictures_and_films() {
     refused(&["views", "--modality", "image", "--data", "p", "-o", "v"], 2, "already exists");
     refused(&["views", "none.png", "--modality", "image", "-o", "x"], 1, "no such file");
     assert!(!d.path().join("x").exists());
+}
+
+#[test]
+fn principal_components_of_dense_features_are_pictures() {
+    let d = tempfile::tempdir().unwrap();
+    for (modality, encoder, endings) in [
+        ("image", "vit", &["png"][..]),
+        ("audio", "convnet", &["png"]),
+        ("video", "resnet", &["png", "gif"]),
+    ] {
+        let words = ["train", "--modality", modality, "--encoder", encoder, "-o", modality];
+        let more = ["--steps", "1", "--batch", "8", "--set", "probe.enabled=false"];
+        json_on_cpu(d.path(), &[&words[..], &more, &["--set", "encoder.width=24"]].concat());
+        let folder = format!("pca-{modality}");
+        let out = json(d.path(), &["pca", modality, "--samples", "3", "-o", &folder]);
+        let files = out["files"].as_array().unwrap();
+        assert_eq!(files.len(), 3 * endings.len(), "{files:?}");
+        let shares = out["explained"]["main"].as_array().unwrap();
+        let sum: f64 = shares.iter().map(|share| share.as_f64().unwrap()).sum();
+        assert!(shares.len() == 3 && sum > 0.0 && sum <= 1.0, "{shares:?}");
+        for file in files {
+            let picture = image::open(d.path().join(file.as_str().unwrap())).unwrap().into_rgb8();
+            let colours: std::collections::BTreeSet<[u8; 3]> =
+                picture.pixels().map(|p| p.0).filter(|[r, g, b]| r != g || g != b).collect();
+            assert!(colours.len() > 3, "{file}: {}", colours.len());
+        }
+    }
+    let refused = run(d.path(), &["pca", "image", "-o", "pca-image"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
 }
 
 #[test]

@@ -17,6 +17,8 @@ const HELP: &str = "Usage: ./x COMMAND
           time SIGReg against PyTorch, which is installed into target/pytorch; write docs/results/
   bench step [--json]
           the same for whole training steps
+  bench views [--json]
+          views of JPEGs beside torchvision, on one core
   bench loader [--json]
           time how fast files of each modality become views
   bench scale [--json]

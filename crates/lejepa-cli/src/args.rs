@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Data(DataArgs),
     /// Write pictures of the views that the sampler makes: contact sheets, spectrograms, films
     Views(ViewsArgs),
+    /// Write pictures of the principal components of an encoder's dense features, beside the views
+    Pca(PcaArgs),
     /// Go on with a run that was interrupted, from its newest checkpoint
     Resume(ResumeArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
@@ -297,6 +299,26 @@ pub(crate) struct ViewsArgs {
     pub(crate) samples: usize,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PcaArgs {
+    /// A run folder or an export
+    pub(crate) model: PathBuf,
+    /// Files to look at; without any, samples of --data
+    pub(crate) files: Vec<PathBuf>,
+    /// Data to take samples from; without it, the data of the run
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) data: Option<String>,
+    /// The folder to make
+    #[arg(long, short, value_name = "DIR", default_value = "pca")]
+    pub(crate) output: PathBuf,
+    /// Most samples to show, evenly over the data; components are those of all of them
+    #[arg(long, value_name = "NUMBER", default_value_t = 8)]
+    pub(crate) samples: usize,
+    /// cpu, cuda, wgpu or auto
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<String>,
 }
 
 /// Layouts of an export.

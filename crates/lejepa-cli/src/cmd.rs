@@ -3,6 +3,7 @@
 mod data;
 mod export;
 mod list;
+mod pca;
 mod plugin;
 mod probe;
 mod resume;
@@ -54,6 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     match &args.command {
         Command::Train(train) => train::run(args, train, &registry),
         Command::Views(words) => views::run(args, words, &registry),
+        Command::Pca(words) => pca::run(args, words, &registry),
         Command::Data(words) => data::run(args, words, &registry),
         Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),

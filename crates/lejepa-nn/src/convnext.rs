@@ -69,7 +69,7 @@ pub struct ConvNextConfig {
     /// Blocks of each of the four stages, at least 1 each.
     pub depths: [usize; STAGES],
     /// Side of the patches of the stem: 1, 2 or 4; 0 chooses the largest that leaves the smallest view 8 patches a
-    /// side. Published networks have 4.
+    /// side, or else 1. Published networks have 4.
     pub patch: usize,
     /// Probability, 0 to below 1, that the last block skips a sample while training; earlier blocks less, linearly
     /// (stochastic depth).
@@ -174,21 +174,23 @@ impl ConvNextConfig {
 
     /// The side of the stem's patches for these views.
     fn patch_for(&self, views: &ViewSpec) -> Result<usize> {
-        let sides = views.groups().iter().flat_map(|group| group.shape.iter().rev().take(2));
+        let axes = views.grid().len().min(2);
+        let sides = views.groups().iter().flat_map(|group| group.shape.iter().rev().take(axes));
         let least = sides.map(|side| side.max()).min().unwrap_or(0);
+        if self.patch > least {
+            let reason = format!("a view has {least} cells a side, less than a patch");
+            return Err(Error::bad_value("encoder.patch", reason));
+        }
         // The stages halve the sides three times.
-        let most = |patch: &usize| least / patch >= 1 << (STAGES - 1);
-        let patch = match self.patch {
-            0 => [4, 2, 1].into_iter().find(most),
-            patch => Some(patch).filter(most),
-        };
-        patch.ok_or_else(|| {
-            let reason = format!("views of {least} cells a side are too small for convnext");
-            Error::bad_value("encoder.patch", reason)
+        let is_small = |patch: &usize| least / patch >= 1 << (STAGES - 1);
+        Ok(match self.patch {
+            0 => [4, 2].into_iter().find(is_small).unwrap_or(1),
+            patch => patch,
         })
     }
 
-    /// Builds the network for `channels` channels and patches of `patch` cells a side.
+    /// Builds the network for `channels` channels, patches of `patch` cells a side, and views of `axes` axes. The
+    /// filters for rows, views of one axis, have a height of 1.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -197,24 +199,26 @@ impl ConvNextConfig {
     ///
     /// let device = Device::flex();
     /// let config = ConvNextConfig { width: 4, depths: [1; 4], ..Default::default() };
-    /// let net = config.init(3, 2, &device);
+    /// let net = config.init(3, 2, 2, &device);
     /// assert_eq!(net.encode(Tensor::<4>::zeros([2, 3, 16, 20], &device)).dims(), [2, 32]);
     /// ```
-    pub fn init(&self, channels: usize, patch: usize, device: &Device) -> ConvNext {
+    pub fn init(&self, channels: usize, patch: usize, axes: usize, device: &Device) -> ConvNext {
         let Self { width, depths, version, drop_path, .. } = self.sized();
         let weights = Initializer::Normal { mean: 0.0, std: 0.02 };
         let norm = |width| LayerNormConfig::new(width).with_epsilon(EPSILON).init(device);
+        let is_rows = axes == 1;
+        let kernel = |side: usize| [if is_rows { 1 } else { side }, side];
         let patches = |from: usize, to: usize, side: usize| {
-            let conv = Conv2dConfig::new([from, to], [side, side]).with_stride([side, side]);
+            let conv = Conv2dConfig::new([from, to], kernel(side)).with_stride([side, side]);
             without_bias(conv.with_initializer(weights.clone()), to, device)
         };
         let all = depths.iter().sum::<usize>();
         let mut before = 0;
         let block = |width: usize, index: usize| {
-            let pad = KERNEL / 2;
-            let conv = Conv2dConfig::new([width, width], [KERNEL, KERNEL])
+            let [top, left] = kernel(KERNEL).map(|side| side / 2);
+            let conv = Conv2dConfig::new([width, width], kernel(KERNEL))
                 .with_groups(width)
-                .with_padding(PaddingConfig2d::Explicit(pad, pad, pad, pad));
+                .with_padding(PaddingConfig2d::Explicit(top, left, top, left));
             let inner = 4 * width;
             let vector =
                 |value: f64, width: usize| Initializer::Constant { value }.init([width], device);
@@ -265,8 +269,20 @@ fn without_bias(conv: Conv2dConfig, width: usize, device: &Device) -> Conv2d {
     conv
 }
 
-/// A layer of patches on NHWC images.
-fn patches(conv: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+/// A layer of patches on NHWC images. A side of less than a patch is continued by zeros.
+fn patches(conv: &Conv2d, mut x: Tensor<4>) -> Tensor<4> {
+    for (axis, &side) in [1, 2].into_iter().zip(&conv.kernel_size) {
+        let mut shape = x.dims();
+        if shape[axis] < side {
+            shape[axis] = side - shape[axis];
+            let zeros = Tensor::zeros(shape, (&x.device(), x.dtype()));
+            x = Tensor::cat(vec![x, zeros], axis);
+        }
+    }
+    // The kernel is for square filters, those of rows are not.
+    if conv.kernel_size[0] != conv.kernel_size[1] {
+        return conv.forward(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
+    }
     let y = conv2d(x, conv.weight.val(), conv.stride[0], 0);
     match &conv.bias {
         Some(bias) => y + bias.val().reshape([1, 1, 1, -1]),
@@ -419,12 +435,8 @@ impl EncoderKind for ConvNextKind {
         let (views, device) = (at.views, at.device);
         config.validate()?;
         let axes = views.grid().len();
-        if axes < 2 {
-            let reason = "convnext takes views of 2 or 3 grid axes, these have 1";
-            return Err(Error::bad_value("encoder.name", reason));
-        }
         let patch = config.patch_for(views)?;
-        boxed(config.init(views.channels(), patch, device), axes)
+        boxed(config.init(views.channels(), patch, axes, device), axes)
     }
 
     fn recognise(published: &Arrays) -> Option<Table> {
@@ -456,7 +468,7 @@ mod tests {
             (2, Base, 87_692_800),
         ] {
             let config = ConvNextConfig { size, version, ..Default::default() };
-            let net = config.init(3, 4, &Device::flex());
+            let net = config.init(3, 4, 2, &Device::flex());
             assert_eq!(net.num_params(), want, "{version} {size:?}");
         }
         // The largest, by the formula that the others confirm.
@@ -505,14 +517,15 @@ mod tests {
     }
 
     #[test]
-    fn takes_pictures_and_clips_and_refuses_what_is_too_small() {
+    fn takes_rows_pictures_and_clips_of_any_size() {
         let device = Device::flex();
         let config = ConvNextConfig { width: 2, depths: [1; 4], ..Default::default() };
         let build = |config: &ConvNextConfig, shape: &[usize]| {
             let views = ViewSpec::multi_crop(2, shape.to_vec(), 0, shape.to_vec());
             ConvNextKind::build(config, &BuildContext::new(&views, &device))
         };
-        for shape in [vec![1, 16, 12], vec![3, 4, 32, 33]] {
+        for shape in [vec![1, 16, 12], vec![3, 4, 32, 33], vec![2, 100], vec![1, 3], vec![1, 2, 1]]
+        {
             let encoder = build(&config, &shape).unwrap();
             let x = Tensor::ones([2, shape.iter().product::<usize>()], &device);
             assert_eq!(encoder.encode(x, &shape).unwrap().dims(), [2, 16]);
@@ -521,9 +534,7 @@ mod tests {
             let error = build(config, shape).err().unwrap().to_string();
             assert!(error.contains(key), "{error}");
         };
-        refused(&config, &[1, 16], "encoder.name");
-        refused(&config, &[1, 7, 7], "encoder.patch");
-        refused(&ConvNextConfig { patch: 4, ..config.clone() }, &[1, 16, 16], "encoder.patch");
+        refused(&ConvNextConfig { patch: 4, ..config.clone() }, &[1, 3, 16], "encoder.patch");
         refused(&ConvNextConfig { patch: 3, ..config.clone() }, &[1, 64, 64], "encoder.patch");
         refused(&ConvNextConfig { version: 3, ..config.clone() }, &[1, 64, 64], "encoder.version");
         refused(&ConvNextConfig { width: 0, ..config.clone() }, &[1, 64, 64], "encoder.width");
@@ -533,8 +544,8 @@ mod tests {
     #[test]
     fn a_frame_of_a_clip_is_a_picture() {
         let device = Device::flex();
-        let net =
-            ConvNextConfig { width: 2, depths: [1; 4], ..Default::default() }.init(1, 1, &device);
+        let net = ConvNextConfig { width: 2, depths: [1; 4], ..Default::default() }
+            .init(1, 1, 2, &device);
         let picture = Tensor::<5>::random([2, 1, 1, 9, 8], Distribution::Default, &device);
         let clip = picture.clone().repeat_dim(2, 3);
         let [one, three] = [picture, clip].map(|views| net.forward_all(vec![views]).into_data());

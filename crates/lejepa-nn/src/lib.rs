@@ -5,7 +5,7 @@
 //! | `vit` | [`Vit`]: vision transformer over any patch grid, of a published size or any other | 1-D, 2-D, 3-D |
 //! | `convnet` | [`ConvNet`]: small convolutional network; keeps the frequency of spectrograms, sees motion in clips | 1-D, 2-D, 3-D |
 //! | `resnet` | [`ResNet`]: residual network of 18 to 152 layers; frames of a clip are averaged | 1-D, 2-D, 3-D |
-//! | `convnext` | [`ConvNext`]: ConvNeXt V1 and V2, atto to huge; frames of a clip are averaged | 2-D, 3-D |
+//! | `convnext` | [`ConvNext`]: ConvNeXt V1 and V2, atto to huge; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
 //! [`Predictor`] is a prediction term, [`Projector`] stands between an encoder and the loss.

@@ -181,7 +181,14 @@ fn timm_name(name: &str) -> Option<String> {
 impl Published for PublishedConvNext {
     fn export(&self, own: &Arrays) -> Result<PublishedModel> {
         let stem = own.get("stem.weight").map_or(&[][..], Array::shape);
-        let &[width, channels, ..] = stem else { return Err(refused("there is no stem")) };
+        let &[width, channels, height, length] = stem else {
+            return Err(refused("there is no stem"));
+        };
+        let is_rows =
+            own.get("stages.0.blocks.0.conv.weight").is_some_and(|conv| conv.shape()[2] == 1);
+        if is_rows || height != length {
+            return Err(refused("timm has no convnext for rows"));
+        }
         let mut arguments = Table::new();
         let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
         let (architecture, are_convolutions) = match self.architecture(width) {

@@ -63,7 +63,7 @@ pub(super) fn run(args: &Args, words: &ViewsArgs, registry: &Registry) -> Result
 }
 
 /// A manifest of the files, which lasts as long as the value.
-fn listing(files: &[PathBuf]) -> Result<tempfile::NamedTempFile, CliError> {
+pub(super) fn listing(files: &[PathBuf]) -> Result<tempfile::NamedTempFile, CliError> {
     let path = Path::new("a temporary file");
     let mut lines = String::new();
     for file in files {
@@ -106,7 +106,11 @@ fn rows(
 }
 
 /// A sheet, and a film where views have several frames: there each view is a strip of its own on the sheet.
-fn write(folder: &Path, name: &str, rows: &[Vec<Vec<RgbImage>>]) -> Result<Vec<PathBuf>, CliError> {
+pub(super) fn write(
+    folder: &Path,
+    name: &str,
+    rows: &[Vec<Vec<RgbImage>>],
+) -> Result<Vec<PathBuf>, CliError> {
     let longest = rows.iter().flatten().map(Vec::len).max().unwrap_or(0);
     let all: Vec<&RgbImage> = rows.iter().flatten().flatten().collect();
     let zoom = sheet::zoom(&all);
@@ -146,7 +150,7 @@ fn write(folder: &Path, name: &str, rows: &[Vec<Vec<RgbImage>>]) -> Result<Vec<P
 }
 
 /// The last part of a name without its extension, of characters that every file system takes.
-fn file_name(name: &str) -> String {
+pub(super) fn file_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let last = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
     let kept = last.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' });

@@ -21,6 +21,9 @@ pub(crate) fn convnext(
     if view.len() != 3 {
         return Err(refused("only networks of pictures and spectrograms go into ONNX"));
     }
+    if view[1..].iter().any(|side| side / sizes.patch < 8) {
+        return Err(refused("a view of less than eight patches a side does not go into ONNX"));
+    }
     let dim = get(own, "norm.gamma")?.values().len();
     let mut net = Net { g: Graph::default(), own };
     let x = net.g.input(view, normalization)?;
