@@ -117,6 +117,60 @@ fn what_cannot_be_exported_or_embedded_is_reported() {
     assert!(!d.path().join("x.csv").exists());
 }
 
+/// What the Python in an export's `README.md` prints; `None` where these packages are not there.
+fn snippet(folder: &Path, packages: &str) -> Option<String> {
+    let python = |code: &str| {
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", code]).current_dir(folder).output()
+    };
+    let is_there = python(&format!("import {packages}")).is_ok_and(|out| out.status.success());
+    if !is_there {
+        eprintln!("NOT RUN: python3 has not all of {packages}");
+        return None;
+    }
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let code = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    let out = python(code).unwrap();
+    assert!(out.status.success(), "{code}\n{}", stderr(&out));
+    Some(stdout(&out).trim().to_string())
+}
+
+#[test]
+fn the_python_of_exports_runs() {
+    let d = tempfile::tempdir().unwrap();
+    let small = ["encoder.width=8", "encoder.depths=[1, 1, 1, 1]", "encoder.patch=1"];
+    for (encoder, settings, width) in [
+        (
+            "vit",
+            &[
+                "encoder.width=24",
+                "encoder.depth=2",
+                "encoder.pool=cls",
+                "encoder.positions=learned",
+            ][..],
+            24,
+        ),
+        ("resnet", &["encoder.stem=large"], 512),
+        ("convnext", &small, 64),
+    ] {
+        let words = ["train", "--modality", "image", "--encoder", encoder, "-o", encoder];
+        let mut words = [&words[..], &["--steps", "2", "--batch", "4"]].concat();
+        settings.iter().for_each(|setting| words.extend(["--set", setting]));
+        words.extend(["--set", "probe.enabled=false", "--set", "image.local_size=16"]);
+        words.extend(["--set", "image.global_size=32"]);
+        json_on_cpu(d.path(), &words);
+        let (timm, onnx) = (format!("{encoder}-timm"), format!("{encoder}-onnx"));
+        json(d.path(), &["export", encoder, "--format", "timm", "-o", &timm]);
+        json(d.path(), &["export", encoder, "--format", "onnx", "-o", &onnx]);
+        if let Some(shape) = snippet(&d.path().join(timm), "timm, torch, safetensors") {
+            assert_eq!(shape, format!("torch.Size([2, {width}])"));
+        }
+        if let Some(shape) = snippet(&d.path().join(onnx), "onnxruntime, numpy") {
+            assert_eq!(shape, format!("(2, {width})"));
+        }
+    }
+}
+
 #[test]
 fn weights_go_to_timm_and_start_a_run_again() {
     let d = tempfile::tempdir().unwrap();

@@ -189,6 +189,12 @@ impl Published for PublishedConvNext {
         if is_rows || height != length {
             return Err(refused("timm has no convnext for rows"));
         }
+        if self.patch == 2 {
+            // After a stem of stride 2 timm halves the resolution in the first stage as well.
+            return Err(refused(
+                "timm has no convnext with patches of 2: set encoder.patch to 1 or 4",
+            ));
+        }
         let mut arguments = Table::new();
         let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
         let (architecture, are_convolutions) = match self.architecture(width) {
