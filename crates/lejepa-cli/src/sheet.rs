@@ -10,12 +10,19 @@ const SIDE: usize = 192;
 /// Height of the curve of a channel.
 const CURVE: u32 = 48;
 
-/// A view as frames of a film; one frame for views that do not move.
-pub(crate) fn frames(view: &View) -> Vec<RgbImage> {
+/// A view as frames of a film; one frame for views that do not move. With `is_upwards` the first row of a picture is
+/// drawn at the bottom, as the low frequencies of a spectrogram are.
+pub(crate) fn frames(view: &View, is_upwards: bool) -> Vec<RgbImage> {
     let values = unit(view);
     match view.shape()[..] {
         [channels, length] => vec![curves(&values, channels, length)],
-        [channels, height, width] => vec![picture(&values, channels, height, width)],
+        [channels, height, width] => {
+            let mut still = picture(&values, channels, height, width);
+            if is_upwards {
+                image::imageops::flip_vertical_in_place(&mut still);
+            }
+            vec![still]
+        }
         [channels, time, height, width] => (0..time)
             .map(|t| {
                 let plane = height * width;
@@ -41,8 +48,7 @@ fn unit(view: &View) -> Vec<f32> {
     }
 }
 
-/// The first three channels as red, green and blue; one or two as grey. Spectrograms have low frequencies first,
-/// and are shown with them at the bottom, by the caller's `flip_vertical`.
+/// The first three channels as red, green and blue; one or two as grey.
 fn picture(values: &[f32], channels: usize, height: usize, width: usize) -> RgbImage {
     let plane = height * width;
     RgbImage::from_fn(width as u32, height as u32, |x, y| {
@@ -109,14 +115,14 @@ mod tests {
             let count = shape.iter().product::<usize>();
             View::new(shape, (0..count).map(|i| i as f32).collect()).unwrap()
         };
-        let signal = frames(&view(&[2, 30]));
+        let signal = frames(&view(&[2, 30]), true);
         assert_eq!((signal.len(), signal[0].dimensions()), (1, (30, 2 * CURVE)));
-        let grey = frames(&view(&[1, 4, 6]));
+        let grey = frames(&view(&[1, 4, 6]), false);
         assert_eq!(grey[0].dimensions(), (6, 4));
         assert_eq!((grey[0].get_pixel(0, 0).0, grey[0].get_pixel(5, 3).0), ([0; 3], [255; 3]));
-        let colour = frames(&view(&[3, 1, 1]));
+        let colour = frames(&view(&[3, 1, 1]), false);
         assert_eq!(colour[0].get_pixel(0, 0).0, [0, 128, 255]);
-        let film = frames(&view(&[1, 5, 2, 2]));
+        let film = frames(&view(&[1, 5, 2, 2]), true);
         assert_eq!(film.len(), 5);
         assert!(film[4].get_pixel(1, 1).0[0] > film[0].get_pixel(0, 0).0[0]);
     }

@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args, words: &PcaArgs, registry: &Registry) -> Result<V
     for (i, name) in names.iter().enumerate() {
         let row = |(views, colours): (&Vec<Option<Drawn>>, &Vec<[u8; 3]>)| {
             let drawn = views.get(i)?.as_ref()?;
-            Some(vec![frames(&drawn.view, is_upwards), cells(drawn, colours, is_upwards)])
+            Some(vec![sheet::frames(&drawn.view, is_upwards), cells(drawn, colours, is_upwards)])
         };
         let rows: Vec<_> = views.iter().zip(&colours).filter_map(row).collect();
         written.extend(write(folder, name, &rows)?);
@@ -111,14 +111,6 @@ pub(super) fn run(args: &Args, words: &PcaArgs, registry: &Registry) -> Result<V
 
 fn percent(share: &Value) -> String {
     format!("{:.0} %", 100.0 * share.as_f64().unwrap_or(0.0))
-}
-
-fn frames(view: &View, is_upwards: bool) -> Vec<RgbImage> {
-    let mut frames = sheet::frames(view);
-    if is_upwards && view.shape().len() == 3 {
-        frames.iter_mut().for_each(image::imageops::flip_vertical_in_place);
-    }
-    frames
 }
 
 /// A colour for each row of scores: the components are red, green and blue.

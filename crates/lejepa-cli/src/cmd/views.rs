@@ -88,13 +88,7 @@ fn rows(
     is_upwards: bool,
 ) -> Result<Vec<Vec<Vec<RgbImage>>>, String> {
     let one_line = |e: lejepa_core::Error| e.to_string();
-    let draw = |view: &View| {
-        let mut frames = sheet::frames(view);
-        if is_upwards && view.shape().len() == 3 {
-            frames.iter_mut().for_each(image::imageops::flip_vertical_in_place);
-        }
-        frames
-    };
+    let draw = |view: &View| sheet::frames(view, is_upwards);
     let whole = source.checked_eval_views(index).map_err(one_line)?;
     let mut rng = seed.rng(Purpose::Views, &[0, index as u64, 0]);
     let others = (1..=source.companions()).map(|k| (index + k) % source.len().max(1));
