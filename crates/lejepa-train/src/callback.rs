@@ -34,7 +34,7 @@ pub enum Flow {
 ///
 /// ```
 #[doc = include_str!("doc/resolved.txt")]
-/// use lejepa_train::{AfterStep, Callback, Flow, Trainer};
+/// use lejepa_train::{AfterStep, Callback, Flow};
 ///
 /// /// Ends a run whose SIGReg is low enough.
 /// struct LowSigreg(f64);
