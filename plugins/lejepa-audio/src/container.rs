@@ -252,6 +252,28 @@ pub(crate) fn mpeg_length_is_exact(reader: &mut dyn ReadSeek, length: u64) -> io
     Ok(rest <= 2048)
 }
 
+/// What the header of a frame of MPEG audio says that a decoder is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MpegFrame {
+    pub(crate) rate: u32,
+    is_mono: bool,
+}
+
+impl MpegFrame {
+    pub(crate) fn of(frame: &[u8]) -> Option<Self> {
+        let &[0xff, version, rate, mode, ..] = frame else { return None };
+        let rate = *[44_100, 48_000, 32_000u32].get(usize::from(rate >> 2 & 3))?;
+        // MPEG 1 has the full rates, MPEG 2 halves, MPEG 2.5 quarters.
+        let shift = match version >> 3 & 3 {
+            3 => 0,
+            2 => 1,
+            0 => 2,
+            _ => return None,
+        };
+        Some(Self { rate: rate >> shift, is_mono: mode >> 6 == 3 })
+    }
+}
+
 /// Whether an Ogg file is several, one after the other: radio recordings, and files that were joined.
 pub(crate) fn ogg_is_chained(reader: impl Read + Seek) -> io::Result<bool> {
     let mut reader = BufReader::with_capacity(1 << 16, reader);

@@ -3,16 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lejepa_core::{Blob, Decoded, Facts, Window};
-use rubato::audioadapter_buffers::direct::SequentialSlice;
-use rubato::{Fft, FixedSync, Resampler};
 
 use crate::config::{AudioConfig, Downmix};
 use crate::recording::Recording;
+use crate::segment::{Segment, resample};
 use crate::waveform::Waveform;
-
-/// Samples of the resampler's block at the lower of the two rates. Its filter is as long, so that fewer would
-/// cut the highest bands.
-const BLOCK: usize = 2048;
 
 /// Above this peak a recording is not in the range of -1 to 1 that its format says.
 const LOUDEST: f32 = 4.0;
@@ -75,19 +70,6 @@ fn segment_by_any<'a>(
             .map_err(|other| format!("{reason}; {other}"))
     });
     decoded
-}
-
-/// A segment, not mixed down yet.
-pub(crate) struct Segment {
-    /// Samples of each channel.
-    pub(crate) planes: Vec<Vec<f32>>,
-    pub(crate) rate: u32,
-}
-
-impl Segment {
-    pub(crate) fn len(&self) -> usize {
-        self.planes.first().map_or(0, Vec::len)
-    }
 }
 
 fn segment<'a, S: Source<'a>>(
@@ -183,22 +165,6 @@ fn mono(mut planes: Vec<Vec<f32>>, downmix: Downmix) -> (Vec<f32>, Vec<String>) 
         }
     };
     (mixed, remarks)
-}
-
-fn resample(samples: Vec<f32>, from: u32, to: usize) -> Result<Vec<f32>, String> {
-    let from = from as usize;
-    if from == to || samples.is_empty() {
-        return Ok(samples);
-    }
-    let reason = |error: &dyn std::fmt::Display| {
-        format!("cannot be resampled from {from} to {to} Hz ({error})")
-    };
-    let count = samples.len();
-    let block = BLOCK * from.div_ceil(to).max(1);
-    let input = SequentialSlice::new(samples.as_slice(), 1, count).map_err(|e| reason(&e))?;
-    let mut fft = Fft::<f32>::new(from, to, block, 1, FixedSync::Both).map_err(|e| reason(&e))?;
-    let output = fft.process_all(&input, count, None).map_err(|e| reason(&e))?;
-    Ok(output.take_data())
 }
 
 #[cfg(test)]

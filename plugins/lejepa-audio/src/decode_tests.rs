@@ -292,6 +292,40 @@ fn what_is_joined_or_of_a_variable_rate_is_read_to_its_end() {
 }
 
 #[test]
+fn a_joined_part_of_another_rate_is_resampled_to_the_first() {
+    let stereo = include_bytes!("../testdata/stereo.mp3");
+    let pairs = [
+        ("a.ogg", GLIDE_OGG, GLIDE_OPUS),
+        ("a.ogg", GLIDE_OPUS, GLIDE_OGG),
+        ("a.mp3", stereo, VARIABLE_MP3),
+        ("a.mp3", VARIABLE_MP3, stereo),
+    ];
+    for (name, first, second) in pairs {
+        let (one, two) = (samples_of(name, first), samples_of(name, second));
+        let both = [first, second].concat();
+        let found = samples_of(name, &both);
+        let length = one.len() + two.len();
+        assert!(found.len().abs_diff(length) < 3000, "{name}: {} is not {length}", found.len());
+        // A tone in the second part, wherever the trimmed ends put it.
+        let want = &two[two.len() / 8..two.len() / 8 + 2000];
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let similar = |got: &[f32]| {
+            product(got, want) / (product(got, got) * product(want, want)).sqrt().max(1e-9)
+        };
+        let at = one.len() + two.len() / 8;
+        let best = (at - 3000..(at + 3000).min(found.len() - 2000))
+            .map(|i| similar(&found[i..i + 2000]))
+            .fold(0.0, f32::max);
+        assert!(best > 0.97, "{name}: {best}");
+        // The length that windows range over is that of both.
+        let limits = Limits { seconds: 1.0, ..LIMITS };
+        let part = decode(&Blob::bytes(name, &both), limits, Window::Centre).expect(name);
+        let seconds = part.facts.numbers()[0].1;
+        assert!((seconds - found.len() as f64 / 16000.0).abs() < 0.2, "{name}: {seconds} s");
+    }
+}
+
+#[test]
 fn a_cover_of_any_size_is_passed_over() {
     let cover = [b"APIC\0\x20\0\0\0\0".as_slice(), &vec![7; 0x20_0000]].concat();
     let size = cover.len();

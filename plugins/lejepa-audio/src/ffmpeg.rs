@@ -10,8 +10,9 @@ use ffmpeg_next::media::Type;
 use ffmpeg_next::{Dictionary, Error, Packet, frame, log};
 use lejepa_core::Blob;
 
-use crate::decode::{Segment, Source};
+use crate::decode::Source;
 use crate::recording::{MAX_BROKEN, check_rate};
+use crate::segment::{Segment, SegmentBuilder};
 
 /// A recording that FFmpeg decodes from its start: lengths and time stamps of these formats are often estimates.
 pub(crate) struct FfmpegRecording {
@@ -82,39 +83,27 @@ impl<'a> Source<'a> for FfmpegRecording {
     }
 
     fn measure(&mut self) -> usize {
-        let mut total = 0;
+        let mut total = 0.0;
         while let Ok(Some(frame)) = self.next_frame() {
-            total += frame.samples();
+            total += frame.samples() as f64 * f64::from(self.rate) / f64::from(frame.rate().max(1));
         }
-        total
+        total.round() as usize
     }
 
     fn read(&mut self, start: usize, keep: usize, _: bool) -> Result<Segment, String> {
-        let mut out = Segment { planes: Vec::new(), rate: self.rate };
-        let (mut at, end) = (0, start.saturating_add(keep));
-        while at < end
+        let mut segment = SegmentBuilder::new(start, keep);
+        while !segment.is_complete()
             && let Some(frame) = self.next_frame()?
         {
-            let from = at;
-            at += frame.samples();
             let channels = usize::from(frame.channels());
-            if out.planes.is_empty() {
-                out.planes = vec![Vec::new(); channels];
-            }
-            if channels == 0 || frame.rate() != self.rate {
+            if channels == 0 {
                 break;
             }
-            let range = start.max(from)..end.min(at);
-            if range.is_empty() {
-                continue;
-            }
-            for (channel, plane) in out.planes.iter_mut().enumerate() {
-                // A later part may have fewer channels.
-                let channel = if channel < channels { channel } else { 0 };
-                append(plane, &frame, channel, range.start - from..range.end - from)?;
-            }
+            segment.take(frame.rate(), channels, frame.samples(), |plane, channel, range| {
+                append(plane, &frame, channel, range)
+            })?;
         }
-        Ok(out)
+        segment.build(self.rate)
     }
 }
 

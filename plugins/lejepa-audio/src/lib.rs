@@ -31,6 +31,7 @@ mod mel;
 mod opus;
 mod recording;
 mod sampler;
+mod segment;
 mod waveform;
 
 use lejepa_core::config::{Docs, field_docs, recipe};

@@ -15,9 +15,10 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet;
 use symphonia::core::units::{Duration, Time, TimeBase, Timestamp};
 
-use crate::container::{self, Spliced};
-use crate::decode::{Segment, Source};
+use crate::container::{self, MpegFrame, Spliced};
+use crate::decode::Source;
 use crate::opus::OpusDecoder;
+use crate::segment::{Segment, SegmentBuilder};
 
 /// Sample rates that are accepted. A header with another one is damaged, and a resampler for it could
 /// take any amount of memory.
@@ -72,8 +73,10 @@ pub(crate) struct Recording<'a> {
     reader: Box<dyn FormatReader + 'a>,
     decoder: Box<dyn AudioDecoder>,
     track: u32,
-    /// Sample rate that positions are counted in.
+    /// Sample rate that positions are counted in: that of the first part of a chained file.
     rate: u32,
+    /// Sample rate of the part that is read.
+    part_rate: u32,
     time_base: Option<TimeBase>,
     /// Length in samples per channel, as the header claims it.
     total: Option<usize>,
@@ -82,6 +85,8 @@ pub(crate) struct Recording<'a> {
     is_ogg: bool,
     blob: &'a Blob<'a>,
     is_mpeg: bool,
+    /// What the last frame of MPEG audio said of itself.
+    frame: Option<MpegFrame>,
     /// Samples at the start that the decoder needs to settle, where neither demuxer nor decoder drops them.
     delay: Option<usize>,
 }
@@ -126,12 +131,14 @@ impl<'a> Source<'a> for Recording<'a> {
             decoder,
             track,
             rate,
+            part_rate: rate,
             time_base,
             total,
             is_exact,
             is_ogg,
             blob,
             is_mpeg,
+            frame: None,
             delay,
         })
     }
@@ -165,10 +172,10 @@ impl<'a> Source<'a> for Recording<'a> {
     }
 
     fn read(&mut self, start: usize, keep: usize, seek: bool) -> Result<Segment, String> {
-        let mut out = Segment { planes: Vec::new(), rate: self.rate };
+        let mut segment = SegmentBuilder::new(start, keep);
         let mut planes: Vec<Vec<f32>> = Vec::new();
-        // Position of the next decoded sample; after a seek only the time stamp of a packet gives it.
-        let mut at = Some(0);
+        // After a seek only the time stamp of a packet gives its position.
+        let mut sought = false;
         let exact = SEEKABLE.contains(&self.reader.format_info().short_name)
             && !self.decoder.codec_info().short_name.starts_with("adpcm");
         if seek && exact && start > 0 {
@@ -176,17 +183,16 @@ impl<'a> Source<'a> for Recording<'a> {
             let early = ((start + delay) as f64 / f64::from(self.rate) - RUN_UP).max(0.0);
             let to = Time::try_from_secs_f64(early)
                 .map(|time| SeekTo::Time { time, track_id: Some(self.track) });
-            let sought = to.map(|to| self.reader.seek(SeekMode::Accurate, to));
-            if !matches!(sought, Some(Ok(_))) {
-                return Ok(out);
+            let found = to.map(|to| self.reader.seek(SeekMode::Accurate, to));
+            if !matches!(found, Some(Ok(_))) {
+                return segment.build(self.rate);
             }
             self.decoder.reset();
-            at = None;
+            sought = true;
         }
-        let end = start.saturating_add(keep);
         let mut trouble = None;
         let mut broken = 0;
-        while out.len() < keep && broken < MAX_BROKEN {
+        while !segment.is_complete() && broken < MAX_BROKEN {
             let packet = match self.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => break,
@@ -215,34 +221,19 @@ impl<'a> Source<'a> for Recording<'a> {
             broken = 0;
             let rate = decoded.spec().rate();
             decoded.copy_to_vecs_planar(&mut planes);
-            if out.planes.is_empty() {
-                check_rate(rate)?;
-                out.rate = rate;
-                out.planes = vec![Vec::new(); planes.len()];
-            } else if rate != out.rate || planes.is_empty() {
+            if planes.is_empty() {
                 break;
             }
-            let count = planes.first().map_or(0, Vec::len);
-            let from = match at {
-                Some(from) => from,
-                None => {
-                    let stamp = stamp.unwrap_or(0) - self.delay.unwrap_or(0) as i64;
-                    usize::try_from(stamp).unwrap_or(0)
-                }
-            };
-            let until = from.saturating_add(count);
-            at = Some(until);
-            let skip = start.saturating_sub(from).min(count);
-            let take = until.min(end).saturating_sub(from).max(skip);
-            for (channel, out) in out.planes.iter_mut().enumerate() {
-                // A later part of a chained file may have fewer channels.
-                let plane = planes.get(channel).unwrap_or(&planes[0]);
-                out.extend(plane.get(skip..take).unwrap_or_default());
+            if std::mem::take(&mut sought) {
+                let stamp = stamp.unwrap_or(0) - self.delay.unwrap_or(0) as i64;
+                segment.jump(usize::try_from(stamp).unwrap_or(0));
             }
-            if until >= end {
-                break;
-            }
+            segment.take(rate, planes.len(), planes[0].len(), |plane, channel, range| {
+                plane.extend(planes[channel].get(range).unwrap_or_default());
+                Ok(())
+            })?;
         }
+        let out = segment.build(self.rate)?;
         match trouble {
             Some(error) if out.len() == 0 && start == 0 => {
                 Err(format!("its audio cannot be decoded ({error})"))
@@ -253,7 +244,7 @@ impl<'a> Source<'a> for Recording<'a> {
 }
 
 impl Recording<'_> {
-    /// A time stamp in samples.
+    /// A time stamp in samples of the recording.
     fn frames_at(&self, stamp: Timestamp) -> Option<i64> {
         let seconds = self.time_base?.calc_time(stamp)?.as_secs_f64();
         Some((seconds * f64::from(self.rate)).round() as i64)
@@ -271,6 +262,7 @@ impl Recording<'_> {
                         }
                         let trimmed = packet.trim_start.saturating_add(packet.trim_end);
                         packet.dur = packet.dur.saturating_sub(trimmed);
+                        self.follow(&mut packet);
                     }
                     self.drop_delay(&mut packet);
                     return Ok(Some(packet));
@@ -282,7 +274,7 @@ impl Recording<'_> {
                     // Only Ogg has such parts.
                     let Ok(opened) = open_track(track, true) else { return Ok(None) };
                     (self.track, self.time_base) = (track.id, track.time_base);
-                    (self.decoder, self.rate) = (opened.decoder, opened.rate);
+                    (self.decoder, self.part_rate) = (opened.decoder, opened.rate);
                     self.delay = opened.delay;
                 }
                 Err(error) => return Err(error),
@@ -290,16 +282,35 @@ impl Recording<'_> {
         }
     }
 
+    /// Takes a decoder of its own for each part of joined MPEG streams: that of symphonia 0.6.1 refuses other rates
+    /// and channels than the first.
+    fn follow(&mut self, packet: &mut Packet) {
+        let Some(frame) = MpegFrame::of(&packet.data) else { return };
+        if self.frame.is_some_and(|before| before != frame) {
+            let params = self.decoder.codec_params();
+            if let Ok(decoder) = CODECS.make_audio_decoder(params, &AudioDecoderOptions::default())
+            {
+                self.decoder = decoder;
+            }
+        }
+        self.frame = Some(frame);
+        // The demuxer counts samples of any rate as if they were of the first.
+        let length = packet.dur.get() as f64 * f64::from(self.rate) / f64::from(frame.rate);
+        packet.dur = Duration::from(length.round() as u64);
+    }
+
     /// Marks what comes before the first sample of the recording to be dropped.
     fn drop_delay(&self, packet: &mut Packet) {
         let (Some(delay), Some(base)) = (self.delay, self.time_base) else { return };
-        let early = delay as i64 - self.frames_at(packet.pts).unwrap_or(0);
+        let rate = f64::from(self.part_rate);
+        let at = base.calc_time(packet.pts).map_or(0.0, |time| time.as_secs_f64());
+        let early = delay as i64 - (at * rate).round() as i64;
         if early <= 0 {
             return;
         }
         // The time base of Matroska is coarser than samples.
         let ticks = |frames: i64| {
-            let seconds = frames as f64 / f64::from(self.rate);
+            let seconds = frames as f64 / rate;
             let time = Time::try_from_secs_f64(seconds)?;
             base.calc_timestamp(time)
         };

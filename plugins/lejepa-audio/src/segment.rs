@@ -1,0 +1,123 @@
+//! A segment of a recording as it is gathered from decoded packets.
+
+use std::ops::Range;
+
+use rubato::audioadapter_buffers::direct::SequentialSlice;
+use rubato::{Fft, FixedSync, Resampler};
+
+use crate::recording::check_rate;
+
+/// Samples of the resampler's block at the lower of the two rates. Its filter is as long, so that fewer would
+/// cut the highest bands.
+const BLOCK: usize = 2048;
+
+/// Changes of the sample rate after which a recording counts as damaged.
+const MAX_CHANGES: usize = 64;
+
+/// Consecutive samples of one rate, not mixed down yet.
+pub(crate) struct Segment {
+    /// Samples of each channel.
+    pub(crate) planes: Vec<Vec<f32>>,
+    pub(crate) rate: u32,
+}
+
+impl Segment {
+    pub(crate) fn len(&self) -> usize {
+        self.planes.first().map_or(0, Vec::len)
+    }
+}
+
+/// Gathers the segment from what is decoded in turn. Rate and channels may change on the way, as in chained
+/// Ogg files and in streams that were joined: positions are in samples of the first rate, and all becomes that.
+pub(crate) struct SegmentBuilder {
+    start: f64,
+    end: f64,
+    at: f64,
+    stretches: Vec<Segment>,
+}
+
+impl SegmentBuilder {
+    /// Of `keep` samples from `start` on.
+    pub(crate) fn new(start: usize, keep: usize) -> Self {
+        let end = start.saturating_add(keep);
+        Self { start: start as f64, end: end as f64, at: 0.0, stretches: Vec::new() }
+    }
+
+    /// What is decoded next is at this position.
+    pub(crate) fn jump(&mut self, position: usize) {
+        self.at = position as f64;
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.at >= self.end
+    }
+
+    /// Takes what belongs to the segment of the next `count` samples of `channels` channels. `append` gets a
+    /// plane, the channel that goes into it and the range of samples.
+    pub(crate) fn take(
+        &mut self,
+        rate: u32,
+        channels: usize,
+        count: usize,
+        append: impl Fn(&mut Vec<f32>, usize, Range<usize>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let valid = check_rate(rate);
+        if self.stretches.is_empty() {
+            valid?;
+        } else if valid.is_err() || self.stretches.len() > MAX_CHANGES {
+            // Damage: what comes before is the recording.
+            self.end = self.at;
+            return Ok(());
+        }
+        let first = self.stretches.first();
+        let planes = first.map_or(channels, |first| first.planes.len());
+        let ratio = f64::from(first.map_or(rate, |first| first.rate)) / f64::from(rate);
+        if self.stretches.last().is_none_or(|last| last.rate != rate) {
+            self.stretches.push(Segment { planes: vec![Vec::new(); planes], rate });
+        }
+        let from = self.at;
+        self.at += count as f64 * ratio;
+        let within =
+            |position: f64| (((position - from) / ratio).round().max(0.0) as usize).min(count);
+        let range = within(self.start)..within(self.end);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let Some(stretch) = self.stretches.last_mut() else { return Ok(()) };
+        for (channel, plane) in stretch.planes.iter_mut().enumerate() {
+            append(plane, if channel < channels { channel } else { 0 }, range.clone())?;
+        }
+        Ok(())
+    }
+
+    /// The segment; without any samples it has the rate `rate`.
+    pub(crate) fn build(self, rate: u32) -> Result<Segment, String> {
+        let mut stretches = self.stretches.into_iter();
+        let Some(mut all) = stretches.next() else {
+            return Ok(Segment { planes: Vec::new(), rate });
+        };
+        for stretch in stretches {
+            for (plane, more) in all.planes.iter_mut().zip(stretch.planes) {
+                plane.extend(resample(more, stretch.rate, all.rate as usize)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Samples at another rate.
+pub(crate) fn resample(samples: Vec<f32>, from: u32, to: usize) -> Result<Vec<f32>, String> {
+    let from = from as usize;
+    if from == to || samples.is_empty() {
+        return Ok(samples);
+    }
+    let reason = |error: &dyn std::fmt::Display| {
+        format!("cannot be resampled from {from} to {to} Hz ({error})")
+    };
+    let count = samples.len();
+    let block = BLOCK * from.div_ceil(to).max(1);
+    let input = SequentialSlice::new(samples.as_slice(), 1, count).map_err(|e| reason(&e))?;
+    let mut fft = Fft::<f32>::new(from, to, block, 1, FixedSync::Both).map_err(|e| reason(&e))?;
+    let output = fft.process_all(&input, count, None).map_err(|e| reason(&e))?;
+    Ok(output.take_data())
+}
