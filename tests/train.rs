@@ -294,3 +294,16 @@ fn wgpu_agrees_with_the_cpu() {
         }
     }
 }
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_device_that_is_not_there_is_one_line_and_leaves_nothing() {
+    let d = tempfile::tempdir().unwrap();
+    let words = ["train", "--modality", "image", "--device", "wgpu:63", "--output", "run"];
+    let out = run(d.path(), &words);
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{errors}");
+    assert!(errors.starts_with("error: device wgpu:63 cannot be used: "), "{errors}");
+    assert!(errors.contains("hint:") && !errors.contains("panicked"), "{errors}");
+    assert!(!d.path().join("run").exists());
+}

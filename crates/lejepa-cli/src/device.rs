@@ -1,5 +1,9 @@
 //! The one place that names backends.
 
+use std::cell::OnceCell;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use std::sync::{Arc, OnceLock};
+
 use burn::tensor::Device;
 
 use crate::error::CliError;
@@ -39,27 +43,92 @@ pub(crate) fn choose(words: &str) -> Result<Choice, CliError> {
     }
 }
 
-/// Opens a device and names it.
-pub(crate) fn open(choice: Choice) -> (Device, String) {
-    match choice {
-        Choice::Auto => automatic(),
-        Choice::Cpu => cpu(),
-        #[cfg(feature = "wgpu")]
-        Choice::Wgpu(None) => {
-            (Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), "wgpu".into())
-        }
-        #[cfg(feature = "wgpu")]
-        Choice::Wgpu(Some(n)) => {
-            (Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(n)), format!("wgpu:{n}"))
-        }
-        #[cfg(feature = "cuda")]
-        Choice::Cuda(n) => (Device::cuda(n), format!("cuda:{n}")),
+/// A device that is opened when it is first asked for.
+pub(crate) struct Opening {
+    choice: Choice,
+    opened: OnceCell<Result<(Device, String), Unusable>>,
+}
+
+/// Why a device does not compute, and what to do about it.
+type Unusable = (String, &'static str);
+
+impl Opening {
+    pub(crate) fn new(choice: Choice) -> Self {
+        Self { choice, opened: OnceCell::new() }
+    }
+
+    /// The device and its name.
+    pub(crate) fn device(&self) -> Result<&(Device, String), CliError> {
+        let opened = self.opened.get_or_init(|| try_open(self.choice));
+        opened.as_ref().map_err(|(message, hint)| CliError::Device(message.clone(), hint))
+    }
+
+    /// Whether a graphics card computes, or would if it could be opened.
+    pub(crate) fn is_gpu(&self) -> bool {
+        self.device().map_or(true, |(device, _)| *device != Device::flex())
     }
 }
 
-/// Whether a graphics card computes.
-pub(crate) fn is_gpu(device: &Device) -> bool {
-    *device != Device::flex()
+/// Opens a device and names it.
+pub(crate) fn open(choice: Choice) -> Result<(Device, String), CliError> {
+    try_open(choice).map_err(|(message, hint)| CliError::Device(message, hint))
+}
+
+fn try_open(choice: Choice) -> Result<(Device, String), Unusable> {
+    match choice {
+        Choice::Auto => Ok(automatic()),
+        Choice::Cpu => Ok(cpu()),
+        #[cfg(feature = "wgpu")]
+        Choice::Wgpu(index) => {
+            use burn::tensor::DeviceKind;
+            let kind = index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+            let name = index.map_or("wgpu".into(), |n| format!("wgpu:{n}"));
+            let hint = "it takes a driver for Vulkan, Metal or DirectX 12; --device cpu needs none";
+            computing(name, hint, || Device::wgpu(kind))
+        }
+        #[cfg(feature = "cuda")]
+        Choice::Cuda(n) => {
+            let hint = "it takes NVIDIA's driver and libdevice.10.bc of a CUDA toolkit, found by \
+                        CUDA_PATH or under /usr/local/cuda; --device cpu needs neither";
+            computing(format!("cuda:{n}"), hint, || Device::cuda(n))
+        }
+    }
+}
+
+/// The device, if it computes: a missing driver shows at the first kernel only, by a panic in foreign code.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn computing(
+    name: String,
+    hint: &'static str,
+    open: impl FnOnce() -> Device,
+) -> Result<(Device, String), Unusable> {
+    let open = || {
+        let device = open();
+        // An exponential, because CUDA's comes from a library of the toolkit.
+        let one = burn::tensor::Tensor::<1>::zeros([2], &device).exp().mean().into_data();
+        (device, one.try_to_vec::<f32>().is_ok_and(|one| one == [1.0]))
+    };
+    match tried(open) {
+        Ok((device, true)) => Ok((device, name)),
+        Ok((_, false)) => Err((format!("device {name} computes wrong numbers"), hint)),
+        Err(reason) => Err((format!("device {name} cannot be used: {reason}"), hint)),
+    }
+}
+
+/// What `probe` returns, or the first line of the first panic, which may be in a thread of a driver's. Where a driver
+/// is missing, foreign code may panic rather than find nothing.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn tried<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
+    let reason = Arc::new(OnceLock::<String>::new());
+    let seen = reason.clone();
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let line = panic.payload_as_str().and_then(|words| words.lines().next());
+        seen.get_or_init(|| line.unwrap_or("its driver failed").into());
+    }));
+    let found = quietly(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(probe)));
+    std::panic::set_hook(print);
+    found.map_err(|_| reason.get().cloned().unwrap_or_default())
 }
 
 fn unknown(words: &str) -> CliError {
@@ -80,19 +149,17 @@ fn cpu() -> (Device, String) {
 /// Vulkan drivers that run on the CPU are no cards and are slower than the CPU backend.
 fn automatic() -> (Device, String) {
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
-    if let Some((device, name)) = card() {
-        return (device, name);
-    }
+    return card().unwrap_or_else(|| {
+        let (device, name) = cpu();
+        (device, format!("{name} (no graphics card found)"))
+    });
+    #[cfg(not(any(feature = "wgpu", feature = "cuda")))]
     cpu()
 }
 
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn card() -> Option<(Device, String)> {
-    // Where a driver is missing, foreign code may panic rather than find nothing.
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let cards = quietly(|| std::panic::catch_unwind(Device::enumerate_physical));
-    std::panic::set_hook(print);
+    let cards = tried(Device::enumerate_physical);
     let devices = cards.ok()?.into_iter().flat_map(|card| {
         let name = card.name;
         card.devices.into_vec().into_iter().map(move |device| (device, name.clone()))

@@ -11,6 +11,8 @@ pub(crate) enum CliError {
     Train(TrainError),
     /// Words that the command line cannot follow: the message and a hint.
     Usage(String, String),
+    /// A device that does not compute here: the reason and a hint.
+    Device(String, &'static str),
 }
 
 impl<E: Into<TrainError>> From<E> for CliError {
@@ -35,7 +37,7 @@ impl CliError {
                 Core::Unknown { .. } | Core::UnknownKey { .. } | Core::BadValue { .. } => 2,
                 _ => 1,
             },
-            Self::Train(_) => 1,
+            Self::Train(_) | Self::Device(..) => 1,
         }
     }
 
@@ -43,6 +45,7 @@ impl CliError {
     pub(crate) fn report(&self, json: bool) {
         let (message, hint) = match self {
             Self::Usage(message, hint) => (message.clone(), Some(hint.clone())),
+            Self::Device(message, hint) => (message.clone(), Some((*hint).into())),
             Self::Train(e) => (e.to_string(), hint(e)),
         };
         errln!("error: {message}");

@@ -40,7 +40,7 @@ pub(super) fn embed(
     // Before any work is done.
     NamedEmbeddings::check(&words.output)?;
     let device = words.device.as_deref().unwrap_or("auto");
-    let (device, _) = crate::device::open(crate::device::choose(device)?);
+    let (device, _) = crate::device::open(crate::device::choose(device)?)?;
     let embedder = Embedder::open(&words.model, registry, &device)?;
     let mut console = Console::new(args.quiet);
     let embeddings = embedder.embed(&words.data, &mut console)?;

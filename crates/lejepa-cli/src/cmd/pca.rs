@@ -25,7 +25,7 @@ struct Drawn {
 
 pub(super) fn run(args: &Args, words: &PcaArgs, registry: &Registry) -> Result<Value, CliError> {
     let device = words.device.as_deref().unwrap_or("auto");
-    let (device, _) = crate::device::open(crate::device::choose(device)?);
+    let (device, _) = crate::device::open(crate::device::choose(device)?)?;
     let embedder = Embedder::open(&words.model, registry, &device)?;
     let resolved = embedder.resolved();
     let folder = &words.output;

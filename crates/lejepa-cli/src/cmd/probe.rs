@@ -20,7 +20,7 @@ pub(super) fn run(
     }
     let resolved = run.config(registry)?.with(changes)?;
     let device = probe.device.as_ref().unwrap_or(&resolved.settings().device);
-    let (device, _) = crate::device::open(crate::device::choose(device)?);
+    let (device, _) = crate::device::open(crate::device::choose(device)?)?;
     let checkpoint = super::checkpoint(&run, &probe.checkpoint)?;
     let state = checkpoint::load_state(&checkpoint)?;
     let mut console = Console::new(args.quiet);

@@ -18,7 +18,7 @@ pub(super) fn run(
     let device = resume.device.as_ref().unwrap_or(&resolved.settings().device);
     let choice = crate::device::choose(device)?;
     let source = resolved.open_configured()?;
-    let (device, device_name) = crate::device::open(choice);
+    let (device, device_name) = crate::device::open(choice)?;
     let mut console = Console::new(args.quiet);
     console.line(&format!("run       {} · device {device_name}", run.path().display()));
     let trainer = Trainer::new(&resolved, &device).opened(source);

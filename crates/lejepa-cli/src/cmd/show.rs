@@ -15,8 +15,8 @@ pub(super) fn run(
     let device = request.preliminary(registry)?.settings().device.clone();
     // As `train` does: which devices there are is up to this binary.
     let choice = crate::device::choose(&device)?;
-    let is_gpu = || crate::device::is_gpu(&crate::device::open(choice).0);
-    let resolved = request.fit(registry, is_gpu)?.resolved;
+    let device = crate::device::Opening::new(choice);
+    let resolved = request.fit(registry, || device.is_gpu())?.resolved;
     if !args.json {
         crate::output::out(format_args!("{}", resolved.to_commented_toml()));
     }

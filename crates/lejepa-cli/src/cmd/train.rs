@@ -19,10 +19,8 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     // What is wrong with the configuration is said before a device or data are opened.
     let choice = crate::device::choose(&request.preliminary(registry)?.settings().device)?;
     // Drivers are slow to start and chatty: the data comes first.
-    let device = std::cell::OnceCell::new();
-    let open = || device.get_or_init(|| crate::device::open(choice));
-    let Fitted { mut resolved, source, choices, .. } =
-        request.fit(registry, || crate::device::is_gpu(&open().0))?;
+    let device = crate::device::Opening::new(choice);
+    let Fitted { mut resolved, source, choices, .. } = request.fit(registry, || device.is_gpu())?;
     // Absolute paths, so that the run can be probed and resumed from anywhere.
     let settings = resolved.settings();
     let mut absolute = Vec::new();
@@ -44,7 +42,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     // The data is opened before the folder is made: a wrong path leaves nothing behind.
     let notes = source.notes().to_vec();
     let source = resolved.open(source)?;
-    let (device, device_name) = open();
+    let (device, device_name) = device.device()?;
     let name = resolved.modality().name();
     let run = match &train.output {
         Some(path) if train.overwrite => RunDir::overwrite(path)?,
