@@ -4,6 +4,7 @@
 mod learn;
 mod plot;
 mod step;
+mod views;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -43,7 +44,7 @@ pub(crate) fn bench(words: &[String]) -> Result<(), String> {
     match what {
         Some("sigreg") => sigreg(json),
         Some("loader") => loader(json),
-        Some("views") => views(json),
+        Some("views") => views::views(json),
         Some("scale") => scale(json),
         Some(_) => step::step(json),
         None => Err(format!("what is to be timed?\n\n{}", crate::HELP)),
@@ -71,52 +72,6 @@ fn sigreg(json: bool) -> Result<(), String> {
         .collect();
     print(json, &json!({ "processor": processor(), "rows": rows, "scaling": exponents }))
 }
-
-/// The published views of JPEGs: ours and torchvision's, on pictures of Pillow and on tensors, in turn.
-fn views(json: bool) -> Result<(), String> {
-    run(&mut cargo(&["build", "--release", "--workspace", "--example", "time_views"]))?;
-    let worker = crate::target().join("release/examples/time_views");
-    let folder = crate::target().join("views");
-    std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    run(Command::new(&worker).arg("make").arg(&folder))?;
-    let mut names = vec!["ours"];
-    let mut sides = vec![Side::start(Command::new(&worker).arg(&folder))?];
-    match crate::setup::python("torchvision", "torchvision", &[&[]]) {
-        Ok(python) => {
-            let script = crate::root().join("xtask/bench/views.py");
-            for backend in ["pil", "tensor"] {
-                names.push(backend);
-                let mut command = Command::new(&python);
-                sides.push(Side::start(command.arg(&script).arg(backend).arg(&folder))?);
-            }
-        }
-        Err(reason) => eprintln!("note: without torchvision, so ours alone is timed: {reason}"),
-    }
-    // The first pass reads the files.
-    sides.iter_mut().try_for_each(|side| side.time().map(drop))?;
-    let results = in_turn(sides, PATIENCE)?;
-    let ours = results[0].ms;
-    let rows: Vec<Value> = names
-        .iter()
-        .zip(&results)
-        .map(|(name, report)| {
-            json!({
-                "side": name,
-                "ms_per_picture": round(report.ms / VIEWS_FILES),
-                "pictures_per_s": (1e3 * VIEWS_FILES / report.ms).round(),
-                "ratio": round(report.ms / ours),
-                "decoding_share": report.more["decoding"].as_f64().map(round),
-                "peak_mib": round(report.peak),
-            })
-        })
-        .collect();
-    let keys = ["side", "ms_per_picture", "pictures_per_s", "ratio", "decoding_share", "peak_mib"];
-    write("views.csv", table_of(&keys, &rows))?;
-    print(json, &json!({ "processor": processor(), "rows": rows }))
-}
-
-/// Files that `time_views make` writes.
-const VIEWS_FILES: f64 = 64.0;
 
 /// How many samples a second the loader makes views of.
 fn loader(json: bool) -> Result<(), String> {

@@ -18,7 +18,7 @@ const HELP: &str = "Usage: ./x COMMAND
   bench step [--json]
           the same for whole training steps
   bench views [--json]
-          views of JPEGs beside torchvision, on one core
+          views of pictures, sounds and clips beside torchvision, torchaudio, decord and torchcodec, on one core
   bench loader [--json]
           time how fast files of each modality become views
   bench scale [--json]
@@ -72,18 +72,13 @@ fn demo(more: &[String]) -> Result<(), String> {
 /// All tests of the workspace, with FFmpeg and a software Vulkan device where they can be had.
 fn test(more: &[String]) -> Result<(), String> {
     let found = setup::setup()?;
-    let mut features = Vec::new();
-    if found.ffmpeg {
-        features.push("lejepa-cli/ffmpeg");
-    } else {
+    if !found.ffmpeg {
         eprintln!("note: without FFmpeg's libraries the tests of video files are left out");
     }
-    if found.vulkan {
-        features.push("lejepa-cli/wgpu");
-    } else {
+    if !found.vulkan {
         eprintln!("note: without a Vulkan device the test of the wgpu backend is left out");
     }
-    let features = features.join(",");
+    let features = setup::features(&found);
     let python = setup::python("tensorboard", "tensorboard", &[&[]]);
     if let Err(reason) = &python {
         eprintln!("note: TensorBoard's own reader is not tried on the event files: {reason}");

@@ -1,6 +1,6 @@
 //! System packages: found, installed where that is allowed, named where it is not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What of the optional system libraries is there.
@@ -52,18 +52,36 @@ pub(crate) fn setup() -> Result<Found, String> {
     if !missing.is_empty() {
         install(&missing);
     }
-    Ok(Found { ffmpeg: ffmpeg(), vulkan: vulkan() })
+    Ok(found())
 }
 
-/// Python of a virtual environment that has `package`, made where it can be. Only tests and
-/// benchmarks that compare with Python programs need one.
+/// The features that tests and benchmarks build with, so that nothing is compiled twice.
+pub(crate) fn features(found: &Found) -> String {
+    let features = [(found.ffmpeg, "lejepa-cli/ffmpeg"), (found.vulkan, "lejepa-cli/wgpu")];
+    let features: Vec<&str> = features.iter().filter(|f| f.0).map(|f| f.1).collect();
+    features.join(",")
+}
+
+/// What is there, without an attempt to install more.
+pub(crate) fn found() -> Found {
+    Found { ffmpeg: ffmpeg(), vulkan: vulkan() }
+}
+
+/// A Python that has `package`: the machine's own, or that of a virtual environment, made where it can be. Only
+/// tests and benchmarks that compare with Python programs need one.
 pub(crate) fn python(name: &str, package: &str, indices: &[&[&str]]) -> Result<PathBuf, String> {
     let folder = crate::target().join(name);
     let python = folder.join("bin/python");
-    let import = format!("import {package}");
-    let works = || quiet(Command::new(&python).args(["-c", &import]));
-    if works() {
-        return Ok(python);
+    let import = match package {
+        // It refuses a PyTorch for another CUDA, of which nothing here uses any.
+        "torchaudio" => "import torch; torch.version.cuda = None; import torchaudio".into(),
+        _ => format!("import {package}"),
+    };
+    let works = |python: &Path| quiet(Command::new(python).args(["-c", &import]));
+    for python in [python.as_path(), Path::new("python3")] {
+        if works(python) {
+            return Ok(python.into());
+        }
     }
     eprintln!("making a virtual environment with {package} in {}", folder.display());
     if !quiet(Command::new("python3").args(["-m", "venv"]).arg(&folder)) {
@@ -73,7 +91,7 @@ pub(crate) fn python(name: &str, package: &str, indices: &[&[&str]]) -> Result<P
     for index in indices {
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "install", "--quiet", "--retries", "1", "numpy", package]);
-        if quiet(install.args(*index)) && works() {
+        if quiet(install.args(*index)) && works(&python) {
             return Ok(python);
         }
     }

@@ -1,6 +1,6 @@
-//! The work of `cargo xtask bench views`: the published views of JPEGs, on one core.
+//! The work of `cargo xtask bench views`: views of files, on one core.
 //!
-//! `time_views make FOLDER` writes the files. `time_views FOLDER` answers each line on stdin by the milliseconds of one
+//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|clips FOLDER` answers each line on stdin by the milliseconds of one
 //! pass over all of them; at its end come the peak memory in MiB and the share of decoding.
 
 use std::error::Error;
@@ -9,8 +9,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
+use lejepa_audio::{AudioConfig, AudioModality};
 use lejepa_core::{Modality, Purpose, Seed, Source, Window};
 use lejepa_image::{ImageConfig, ImageModality};
+use lejepa_video::{VideoConfig, VideoModality};
 
 /// The allocator of the `lejepa` binary.
 #[cfg(target_os = "linux")]
@@ -23,9 +25,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", folder] => make(Path::new(folder)),
-        [folder] => serve(Path::new(folder)),
-        _ => Err("usage: time_views [make] FOLDER".into()),
+        ["pictures", folder] => serve::<ImageModality>(&pictures(), folder),
+        ["sounds", folder] => serve::<AudioModality>(&AudioConfig::default(), folder),
+        ["clips", folder] => serve::<VideoModality>(&clips(), folder),
+        _ => Err("usage: time_views make|pictures|sounds|clips FOLDER".into()),
     }
+}
+
+/// The published crops.
+fn pictures() -> ImageConfig {
+    ImageConfig {
+        globals: 2,
+        locals: 6,
+        global_size: 224,
+        local_size: 98,
+        global_scale: [0.3, 1.0],
+        local_scale: [0.05, 0.3],
+        ..ImageConfig::default()
+    }
+}
+
+/// Eight frames of 112 pixels, cut from frames of 128, as is usual for clips of people in action.
+fn clips() -> VideoConfig {
+    VideoConfig { global_size: 112, local_size: 56, size: 128, ..VideoConfig::default() }
 }
 
 /// Pictures with gradients, edges and grain, as photographs have them: about 60 kB each.
@@ -47,30 +69,21 @@ fn make(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn serve(folder: &Path) -> Result<(), Box<dyn Error>> {
-    let config = ImageConfig {
-        globals: 2,
-        locals: 6,
-        global_size: 224,
-        local_size: 98,
-        global_scale: [0.3, 1.0],
-        local_scale: [0.05, 0.3],
-        ..ImageConfig::default()
-    };
-    let sampler = ImageModality::sampler(&config)?;
-    let source = Source::resolve(&folder.to_string_lossy(), ImageModality::rule())?;
-    let pictures = ImageModality::open(&config, source)?;
+fn serve<M: Modality>(config: &M::Config, folder: &str) -> Result<(), Box<dyn Error>> {
+    let sampler = M::sampler(config)?;
+    let items = M::open(config, Source::resolve(folder, M::rule())?)?;
+    let expected = sampler.spec().views();
     let (mut decoding, mut total, mut pass) = (Duration::ZERO, Duration::ZERO, 0);
     for line in std::io::stdin().lock().lines() {
         line?;
         let start = Instant::now();
-        for index in 0..pictures.len() {
+        for index in 0..items.len() {
             let began = Instant::now();
-            let picture = pictures.item(index, Window::Centre)?.item;
+            let item = items.item(index, Window::Centre)?.item;
             decoding += began.elapsed();
             let mut rng = Seed(0).rng(Purpose::Views, &[pass, index as u64]);
-            let views = sampler.views(&picture, &mut rng)?;
-            assert_eq!(views.iter().count(), 8);
+            let views = sampler.views(&item, &mut rng)?;
+            assert_eq!(views.iter().count(), expected);
         }
         total += start.elapsed();
         pass += 1;
