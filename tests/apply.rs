@@ -309,6 +309,8 @@ fn onnx_files_give_the_embeddings_of_their_run() {
     }
     let registry = Registry::discover().unwrap();
     let vit = ["encoder.width=24", "encoder.depth=2"];
+    let rope = ["encoder.positions=rope", "encoder.mlp=swiglu", "encoder.registers=2"];
+    let rope = [&vit[..], &rope, &["encoder.heads=2"]].concat();
     let cls = [&vit[..], &["encoder.pool=cls", "encoder.registers=2"]].concat();
     for (i, (modality, encoder, settings)) in [
         ("image", "convnet", &["encoder.width=8"][..]),
@@ -316,6 +318,7 @@ fn onnx_files_give_the_embeddings_of_their_run() {
         ("image", "resnet", &["encoder.width=4", "encoder.depth=50", "encoder.stem=large"]),
         ("image", "vit", &vit),
         ("image", "vit", &cls),
+        ("image", "vit", &rope),
         ("image", "convnext", &["encoder.width=4", "encoder.depths=[1, 1, 2, 1]"]),
         (
             "image",

@@ -17,7 +17,7 @@ use crate::conv::{channel_norm, conv, convolve, stride_and_pad};
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
 use crate::onnx::{ConvLayer, Network};
 use crate::published_vit::refused;
-use crate::vit::bias;
+use crate::vit_block::bias;
 
 /// Settings of a [`ConvNet`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

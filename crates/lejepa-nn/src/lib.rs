@@ -30,6 +30,7 @@
 mod conv;
 mod convnet;
 mod convnext;
+mod filters;
 mod grid;
 mod mlp;
 mod onnx;
@@ -43,6 +44,7 @@ mod published_vit;
 mod resample;
 mod resnet;
 mod vit;
+mod vit_block;
 mod vit_config;
 mod vit_names;
 
@@ -53,7 +55,7 @@ pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};
 pub use vit::{Vit, VitKind};
-pub use vit_config::{Pool, PositionKind, VitConfig, VitSize};
+pub use vit_config::{FeedForward, Pool, PositionKind, VitConfig, VitSize};
 
 use lejepa_core::{kind, register};
 

@@ -16,6 +16,10 @@ pub(crate) struct Positions(Cache<([usize; 3], usize)>);
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Interpolations(Cache<[[usize; 3]; 2]>);
 
+/// Angles of rotary embeddings, likewise.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Rotations(Cache<([usize; 3], usize, usize)>);
+
 /// Constant tensors by what they depend on, and by device.
 #[derive(Clone)]
 struct Cache<K>(Arc<Mutex<Vec<Entry<K>>>>);
@@ -56,6 +60,22 @@ impl Interpolations {
         let [rows, columns] = [to, from].map(|grid| grid.iter().product::<usize>());
         let make = || TensorData::new(resampling(from, to), [1, rows, columns]);
         self.0.get([from, to], device, dtype, make)
+    }
+}
+
+impl Rotations {
+    /// Angles of the patches of a grid of `axes` axes for heads of width `depth`, `[1, patches, depth]`.
+    pub(crate) fn get(
+        &self,
+        grid: [usize; 3],
+        axes: usize,
+        depth: usize,
+        device: &Device,
+        dtype: DType,
+    ) -> Tensor<3> {
+        let patches = grid.iter().product::<usize>();
+        let make = || TensorData::new(rotary_angles(grid, axes, depth), [1, patches, depth]);
+        self.0.get((grid, axes, depth), device, dtype, make)
     }
 }
 
@@ -121,6 +141,28 @@ pub(crate) fn sincos(grid: [usize; 3], width: usize) -> Vec<f32> {
                 let (sin, cos) = (position * rate).sin_cos();
                 row[(slot * pairs + p) * 2] = sin as f32;
                 row[(slot * pairs + p) * 2 + 1] = cos as f32;
+            }
+        }
+    }
+    out
+}
+
+/// Angles of rotary embeddings, row-major `[patches, depth]`, for the last `axes` axes of a grid: 2π times the
+/// place of a patch's centre, from -1 to 1, times frequencies from 1 down to 1/100. The second half of a row
+/// repeats the first (DINOv3; Siméoni et al., arXiv 2508.10104).
+pub(crate) fn rotary_angles(grid: [usize; 3], axes: usize, depth: usize) -> Vec<f32> {
+    let pairs = depth / (2 * axes);
+    let n = grid.iter().product::<usize>();
+    let mut out = vec![0.0; n * depth];
+    for (i, row) in out.chunks_mut(depth.max(1)).enumerate() {
+        let at = [i / (grid[1] * grid[2]), i / grid[2] % grid[1], i % grid[2]];
+        for (slot, axis) in (3 - axes..3).enumerate() {
+            let place = 2.0 * (at[axis] as f64 + 0.5) / grid[axis] as f64 - 1.0;
+            for p in 0..pairs {
+                let frequency = 100f64.powf(-(p as f64) / pairs as f64);
+                let angle = (std::f64::consts::TAU * place * frequency) as f32;
+                row[slot * pairs + p] = angle;
+                row[depth / 2 + slot * pairs + p] = angle;
             }
         }
     }

@@ -5,8 +5,9 @@ use lejepa_core::{
 };
 
 use crate::convnext::{ConvNextConfig, ConvNextSize};
+use crate::filters::{other_channels, other_patch};
 use crate::published_resnet::unwrapped;
-use crate::published_vit::{other_channels, other_patch, refused};
+use crate::published_vit::refused;
 
 /// A ConvNeXt's sizes.
 #[derive(Debug)]

@@ -6,8 +6,9 @@ use lejepa_core::{
     Arrays, ImportedWeights, Normalization, Published, PublishedModel, Result, Table, Value,
 };
 
+use crate::filters::other_channels;
 use crate::onnx::{ConvLayer, Network};
-use crate::published_vit::{other_channels, refused};
+use crate::published_vit::refused;
 
 /// A residual network's sizes.
 #[derive(Debug)]

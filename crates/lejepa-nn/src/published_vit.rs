@@ -7,9 +7,10 @@ use lejepa_core::{
     Value,
 };
 
+use crate::filters::{other_channels, other_patch};
 use crate::onnx::Transformer;
-use crate::resample::{linear_inverse, resampling};
-use crate::vit_names::{in_timm_names, timm_name};
+use crate::resample::resampling;
+use crate::vit_names::{in_timm_names, join, timm_name};
 
 /// A transformer's sizes.
 #[derive(Debug)]
@@ -24,10 +25,13 @@ pub(crate) struct PublishedVit {
     pub(crate) is_cls: bool,
     pub(crate) registers: usize,
     pub(crate) is_learned: bool,
+    pub(crate) is_rope: bool,
+    /// Whether the perceptron is SwiGLU.
+    pub(crate) is_gated: bool,
 }
 
 /// A block's parameters here and in timm, and whether it is a matrix, which timm stores transposed.
-const BLOCK: [(&str, &str, bool); 12] = [
+const BLOCK: [(&str, &str, bool); 10] = [
     ("norm1.gamma", "norm1.weight", false),
     ("norm1.beta", "norm1.bias", false),
     ("attention.qkv.weight", "attn.qkv.weight", true),
@@ -36,10 +40,18 @@ const BLOCK: [(&str, &str, bool); 12] = [
     ("attention.out.bias", "attn.proj.bias", false),
     ("norm2.gamma", "norm2.weight", false),
     ("norm2.beta", "norm2.bias", false),
-    ("up.weight", "mlp.fc1.weight", true),
-    ("up.bias", "mlp.fc1.bias", false),
     ("down.weight", "mlp.fc2.weight", true),
     ("down.bias", "mlp.fc2.bias", false),
+];
+
+/// The first layer of the perceptron, and those of SwiGLU.
+const UP: [(&str, &str, bool); 2] =
+    [("up.weight", "mlp.fc1.weight", true), ("up.bias", "mlp.fc1.bias", false)];
+const GATED: [(&str, &str, bool); 4] = [
+    ("gate.weight", "mlp.fc1_g.weight", true),
+    ("gate.bias", "mlp.fc1_g.bias", false),
+    ("up.weight", "mlp.fc1_x.weight", true),
+    ("up.bias", "mlp.fc1_x.bias", false),
 ];
 
 /// Parameters outside the blocks, likewise.
@@ -69,7 +81,7 @@ impl Published for PublishedVit {
             None => Err(refused(format!("`{name}` has another shape than expected"))),
         };
         for i in 0..self.depth {
-            for (ours, theirs, is_matrix) in BLOCK {
+            for (ours, theirs, is_matrix) in self.block() {
                 let array = get(own, &format!("blocks.{i}.{ours}"))?;
                 let array = if is_matrix { array.transposed() } else { Some(array.clone()) };
                 put(format!("blocks.{i}.{theirs}"), array)?;
@@ -83,14 +95,9 @@ impl Published for PublishedVit {
         let filters = embed.transposed().and_then(|m| m.reshaped([self.width, channels, ph, pw]));
         put("patch_embed.proj.weight".into(), filters)?;
         put("patch_embed.proj.bias".into(), Some(get(own, "embed.bias")?.clone()))?;
-        let positions = match self.is_learned {
-            true => Some(get(own, "places")?.clone()),
-            false => {
-                let fixed = crate::position::sincos(self.grid, self.width);
-                Array::new([1, gt * gh * gw, self.width], fixed)
-            }
-        };
-        put("pos_embed".into(), positions)?;
+        if !self.is_rope {
+            put("pos_embed".into(), self.positions(own)?)?;
+        }
         if self.is_cls {
             put("cls_token".into(), Some(get(own, "cls")?.clone()))?;
         }
@@ -113,11 +120,12 @@ impl Published for PublishedVit {
         set("global_pool", if self.is_cls { "token" } else { "avg" }.into());
         set("fc_norm", false.into());
         set("num_classes", 0.into());
+        self.as_timm(&mut arrays, &mut arguments)?;
         Ok(PublishedModel { architecture: self.architecture(), arguments, arrays })
     }
 
     fn import(&self, foreign: Arrays, own: &Arrays) -> Result<ImportedWeights> {
-        let mut foreign = in_timm_names(foreign)?;
+        let mut foreign = in_timm_names(foreign);
         let mut notes = Vec::new();
         let shapes = foreign.iter().map(|(name, array)| (name.clone(), array.shape())).collect();
         let (depth, width) = sizes(&shapes).ok_or_else(|| {
@@ -132,7 +140,7 @@ impl Published for PublishedVit {
         let mut arrays = own.clone();
         for i in 0..depth {
             fold_layer_scale(&mut foreign, i)?;
-            for (ours, theirs, is_matrix) in BLOCK {
+            for (ours, theirs, is_matrix) in self.block() {
                 let name = format!("blocks.{i}.{theirs}");
                 let taken = foreign.remove(&name);
                 let array = match (taken, theirs) {
@@ -176,7 +184,9 @@ impl Published for PublishedVit {
         let cells = self.patch.iter().product::<usize>();
         let tokens = patches + self.registers + usize::from(self.is_cls);
         let (width, hidden) = (self.width, self.hidden);
-        let block = tokens * (4 * width * width + 2 * width * hidden) + 2 * tokens * tokens * width;
+        let products = if self.is_gated { 3 } else { 2 };
+        let linear = tokens * (4 * width * width + products * width * hidden);
+        let block = linear + 2 * tokens * tokens * width;
         Some((patches * channels * cells * width + self.depth * block) as u64)
     }
 
@@ -209,6 +219,80 @@ fn is_classifier(name: &str) -> bool {
 }
 
 impl PublishedVit {
+    /// Parameters of a block.
+    fn block(&self) -> impl Iterator<Item = (&'static str, &'static str, bool)> + use<> {
+        let first: &[_] = if self.is_gated { &GATED } else { &UP };
+        BLOCK.iter().chain(first).copied()
+    }
+
+    /// Learned or fixed positions of the patches.
+    pub(crate) fn positions(&self, own: &Arrays) -> Result<Option<Array>> {
+        Ok(match self.is_learned {
+            true => Some(get(own, "places")?.clone()),
+            false => {
+                let fixed = crate::position::sincos(self.grid, self.width);
+                Array::new([1, self.grid.iter().product(), self.width], fixed)
+            }
+        })
+    }
+
+    /// What timm has otherwise in its models with rotary positions (those of DINOv3) and with SwiGLU (DINOv2's
+    /// giant): both scale branches.
+    fn as_timm(&self, arrays: &mut Arrays, arguments: &mut Table) -> Result<()> {
+        if !self.is_rope && !self.is_gated {
+            return Ok(());
+        }
+        let width = self.width;
+        let misshapen = || refused("a bias has another shape than expected");
+        let mut put = |name: String, array: Option<Array>| {
+            arrays.insert(name, array.ok_or_else(misshapen)?);
+            Ok::<_, Error>(())
+        };
+        for i in 0..self.depth {
+            for branch in [1, 2] {
+                let name = match self.is_rope {
+                    true => format!("blocks.{i}.gamma_{branch}"),
+                    false => format!("blocks.{i}.ls{branch}.gamma"),
+                };
+                put(name, Array::new([width], vec![1.0; width]))?;
+            }
+        }
+        for i in 0..self.depth {
+            if self.is_rope {
+                let bias = arrays.remove(&format!("blocks.{i}.attn.qkv.bias"));
+                let bias = bias.ok_or_else(misshapen)?;
+                // Keys have none.
+                for (kind, part) in [("q", 0), ("v", 2)] {
+                    let values = bias.values()[part * width..(part + 1) * width].to_vec();
+                    let array = Array::new([width], values).ok_or_else(misshapen)?;
+                    arrays.insert(format!("blocks.{i}.attn.{kind}_bias"), array);
+                }
+            } else {
+                for part in ["weight", "bias"] {
+                    join(arrays, &["fc1_g", "fc1_x"].map(|n| format!("blocks.{i}.mlp.{n}.{part}")))
+                        .and_then(|joined| {
+                            arrays.insert(format!("blocks.{i}.mlp.fc1.{part}"), joined)
+                        });
+                }
+            }
+        }
+        let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
+        if self.is_rope {
+            for key in ["no_embed_class", "reg_tokens", "fc_norm"] {
+                arguments.remove(key);
+            }
+            let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
+            set("num_reg_tokens", (self.registers as i64).into());
+            if self.is_gated {
+                set("swiglu_align_to", 1.into());
+            }
+        } else {
+            // timm counts the gates.
+            set("mlp_ratio", (2.0 * self.hidden as f64 / width as f64).into());
+        }
+        Ok(())
+    }
+
     fn architecture(&self) -> String {
         let size = match self.width {
             0..256 => "tiny",
@@ -219,6 +303,9 @@ impl PublishedVit {
             _ => "giant",
         };
         match size {
+            _ if self.is_rope && self.is_gated => "vit_small_plus_patch16_dinov3_qkvb".into(),
+            _ if self.is_rope => "vit_small_patch16_dinov3_qkvb".into(),
+            _ if self.is_gated => "vit_giant_patch14_dinov2".into(),
             "huge" | "giant" => format!("vit_{size}_patch14_224"),
             _ => format!("vit_{size}_patch16_224"),
         }
@@ -309,17 +396,19 @@ impl PublishedVit {
             )),
         }
         let side = cells.unwrap_or(0).isqrt();
+        if self.is_rope && side == 0 {
+            return Ok(());
+        }
         if !self.is_learned {
             if side > 0 {
-                notes.push(
-                    "positions are the fixed ones, not those of the file (encoder.positions)"
-                        .into(),
-                );
+                notes
+                    .push("positions are those of encoder.positions, not those of the file".into());
             }
             return Ok(());
         }
         if side == 0 {
-            return Err(refused("the weights have no positions: set encoder.positions to sincos"));
+            let hint = "the weights have no positions: set encoder.positions to rope or sincos";
+            return Err(refused(hint));
         }
         let count: usize = self.grid.iter().product();
         let weights = resampling([1, side, side], self.grid);
@@ -345,7 +434,10 @@ impl PublishedVit {
         let shapes: BTreeMap<String, &[usize]> = shapes.collect();
         let (depth, width) = sizes(&shapes)?;
         let &[_, _, h, w] = *shapes.get("patch_embed.proj.weight")? else { return None };
-        let &[hidden, _] = *shapes.get("blocks.0.mlp.fc1.weight")? else { return None };
+        let &[_, hidden] = *shapes.get("blocks.0.mlp.fc2.weight")? else { return None };
+        // Gate and value may be one matrix.
+        let first = shapes.get("blocks.0.mlp.fc1.weight").map_or(hidden, |shape| shape[0]);
+        let is_gated = first != hidden || shapes.contains_key("blocks.0.mlp.fc1_g.weight");
         let tokens = |shape: &&[usize]| shape.iter().product::<usize>() / width;
         let registers = shapes.get("reg_token").map_or(0, tokens);
         let mut table = Table::new();
@@ -361,7 +453,11 @@ impl PublishedVit {
         set("pool", if shapes.contains_key("cls_token") { "cls" } else { "mean" }.into());
         set("registers", (registers as i64).into());
         let is_learned = shapes.contains_key("pos_embed");
-        set("positions", if is_learned { "learned" } else { "sincos" }.into());
+        // No published weights have neither but those of rotary positions.
+        set("positions", if is_learned { "learned" } else { "rope" }.into());
+        if is_gated {
+            set("mlp", "swiglu".into());
+        }
         Some(table)
     }
 }
@@ -395,51 +491,4 @@ fn fold_layer_scale(arrays: &mut Arrays, block: usize) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Filters `[out, C, h, w]` for another number of channels, with the same answer to a grey picture.
-pub(crate) fn other_channels(filters: &Array, to: usize) -> Option<Array> {
-    let [out, from, h, w] = filters.shape()[..] else { return None };
-    let plane = h * w;
-    let mut values = Vec::with_capacity(out * to * plane);
-    for filter in filters.values().chunks_exact((from * plane).max(1)) {
-        for channel in 0..to {
-            for cell in 0..plane {
-                let at = |c: usize| filter[c * plane + cell];
-                values.push(match to {
-                    1 => (0..from).map(at).sum(),
-                    _ => at(channel % from) * from as f32 / to as f32,
-                });
-            }
-        }
-    }
-    Array::new([out, to, h, w], values)
-}
-
-/// Filters for patches of another size, such that they answer to resized patches as before (FlexiViT; Beyer et
-/// al., arXiv 2212.08013, section 3.4).
-pub(crate) fn other_patch(filters: &Array, to: [usize; 2]) -> Option<Array> {
-    let [out, channels, h, w] = filters.shape()[..] else { return None };
-    // The transposed pseudo-inverse of the resizing of each axis: `[to, from]`.
-    let inverse = |from: usize, to: usize| -> Option<Vec<f64>> {
-        let back = linear_inverse(from, to)?;
-        Some(
-            (0..to)
-                .flat_map(|t| (0..from).map(move |f| (t, f)))
-                .map(|(t, f)| back[f * to + t])
-                .collect(),
-        )
-    };
-    let (rows, columns) = (inverse(h, to[0])?, inverse(w, to[1])?);
-    let mut values = Vec::with_capacity(out * channels * to[0] * to[1]);
-    for filter in filters.values().chunks_exact(h * w) {
-        for (y, x) in (0..to[0]).flat_map(|y| (0..to[1]).map(move |x| (y, x))) {
-            let mut sum = 0.0;
-            for (a, b) in (0..h).flat_map(|a| (0..w).map(move |b| (a, b))) {
-                sum += rows[y * h + a] * columns[x * w + b] * f64::from(filter[a * w + b]);
-            }
-            values.push(sum as f32);
-        }
-    }
-    Array::new([out, channels, to[0], to[1]], values)
 }

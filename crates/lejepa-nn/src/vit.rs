@@ -7,14 +7,13 @@ use lejepa_core::{
     Arrays, BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Published, Result,
     Table, ViewSpec, Wants,
 };
-use lejepa_kernels::{
-    BlockShape, Sequences, layer_norm, linear, transformer_block, transformer_block_drop_path,
-};
+use lejepa_kernels::{layer_norm, linear};
 
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
 use crate::patch::patchify;
-use crate::position::{Interpolations, Positions};
+use crate::position::{Interpolations, Positions, Rotations};
 use crate::published_vit::PublishedVit;
+use crate::vit_block::{Block, Rotation, Samples, bias, epsilon, shift};
 use crate::vit_config::{Pool, PositionKind, VitConfig};
 
 impl VitConfig {
@@ -39,7 +38,8 @@ impl VitConfig {
         device: &Device,
     ) -> Vit {
         let sized = self.sized();
-        sized.init_sized(channels, three(patch), three(patches), device)
+        let axes = patch.len().clamp(1, 3);
+        sized.init_sized(channels, three(patch), three(patches), axes, device)
     }
 
     fn init_sized(
@@ -47,23 +47,10 @@ impl VitConfig {
         channels: usize,
         patch3: [usize; 3],
         grid: [usize; 3],
+        axes: usize,
         device: &Device,
     ) -> Vit {
-        let hidden = ((self.width as f64 * self.mlp_ratio).round() as usize).max(1);
-        let blocks = (0..self.depth)
-            .map(|i| Block {
-                norm1: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
-                attention: Attention {
-                    qkv: LinearConfig::new(self.width, 3 * self.width).init(device),
-                    out: LinearConfig::new(self.width, self.width).init(device),
-                    heads: self.heads,
-                },
-                norm2: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
-                up: LinearConfig::new(self.width, hidden).init(device),
-                down: LinearConfig::new(hidden, self.width).init(device),
-                drop: self.drop_path * i as f64 / (self.depth.max(2) - 1) as f64,
-            })
-            .collect();
+        let blocks = (0..self.depth).map(|i| Block::new(self, i, device)).collect();
         let tokens = |count: usize| {
             Initializer::Normal { mean: 0.0, std: 0.02 }.init([1, count, self.width], device)
         };
@@ -75,14 +62,19 @@ impl VitConfig {
             registers: (self.registers > 0).then(|| tokens(self.registers)),
             places: (self.positions == PositionKind::Learned).then(|| tokens(cells)),
             blocks,
-            norm: LayerNormConfig::new(self.width).with_epsilon(EPSILON).init(device),
+            norm: LayerNormConfig::new(self.width)
+                .with_epsilon(epsilon(self.positions == PositionKind::Rope))
+                .init(device),
             patch: patch3,
             width: self.width,
             drop_tokens: self.drop_tokens,
             grid,
             heads: self.heads,
+            is_rope: self.positions == PositionKind::Rope,
+            axes,
             positions: Positions::default(),
             interpolations: Interpolations::default(),
+            rotations: Rotations::default(),
         }
     }
 
@@ -113,9 +105,6 @@ impl VitConfig {
         Ok(patch)
     }
 }
-
-/// What is added to the variance in a layer norm: that of the published transformers.
-pub(crate) const EPSILON: f64 = 1e-6;
 
 /// Sizes along up to three axes; missing leading ones are 1.
 fn three(sizes: &[usize]) -> [usize; 3] {
@@ -152,29 +141,18 @@ pub struct Vit {
     grid: [usize; 3],
     #[module(skip)]
     heads: usize,
+    /// Whether positions rotate queries and keys.
+    #[module(skip)]
+    is_rope: bool,
+    /// Axes of the patch grid, the last ones of `grid`.
+    #[module(skip)]
+    axes: usize,
     #[module(skip)]
     positions: Positions,
     #[module(skip)]
     interpolations: Interpolations,
-}
-
-#[derive(Module, Debug)]
-struct Block {
-    norm1: LayerNorm,
-    attention: Attention,
-    norm2: LayerNorm,
-    up: Linear,
-    down: Linear,
     #[module(skip)]
-    drop: f64,
-}
-
-#[derive(Module, Debug)]
-struct Attention {
-    qkv: Linear,
-    out: Linear,
-    #[module(skip)]
-    heads: usize,
+    rotations: Rotations,
 }
 
 impl GridEncoder for Vit {
@@ -204,20 +182,20 @@ impl GridEncoder for Vit {
         }
         let [_, _, t, h, w] = views.dims();
         let [pt, ph, pw] = self.patch;
-        let (mut x, sequences) = concatenate(vec![self.tokens(views)]);
+        let (mut x, samples) = Samples::concatenate(vec![self.tokens(views)]);
         let cells = |x: Tensor<2>| {
-            let x = split(x, &sequences).swap_remove(0);
+            let x = samples.split(x).swap_remove(0);
             let [_, tokens, _] = x.dims();
             let first = self.prefix();
             x.narrow(1, first, tokens - first)
         };
         let mut after = Vec::with_capacity(depth);
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, &sequences);
+            x = block.forward(x, &samples);
             after.push(wants.layers.contains(&i).then(|| cells(x.clone())));
         }
         let layers = wants.layers.iter().filter_map(|layer| after[*layer].clone()).collect();
-        let last = split(x.clone(), &sequences).swap_remove(0);
+        let last = samples.split(x.clone()).swap_remove(0);
         let features = Features::pooled(self.pooled(last))
             .with_dense(self.normalize(cells(x)), [t / pt, h / ph, w / pw])
             .with_layers(layers);
@@ -232,12 +210,14 @@ impl GridEncoder for Vit {
     }
 
     fn published(&self) -> Option<Box<dyn Published>> {
-        let [_, hidden] = self.blocks.first()?.up.weight.dims();
+        let block = self.blocks.first()?;
         Some(Box::new(PublishedVit {
             width: self.width,
             depth: self.blocks.len(),
             heads: self.heads,
-            hidden,
+            hidden: block.hidden(),
+            is_gated: block.is_gated(),
+            is_rope: self.is_rope,
             patch: self.patch,
             grid: self.grid,
             is_cls: self.cls.is_some(),
@@ -248,35 +228,48 @@ impl GridEncoder for Vit {
 }
 
 impl Vit {
-    /// `[B, C, T, H, W] -> [B, tokens, width]`
-    fn tokens(&self, views: Tensor<5>) -> Tensor<3> {
+    /// `[B, C, T, H, W] -> [B, tokens, width]`, and how positions rotate them.
+    fn tokens(&self, views: Tensor<5>) -> (Tensor<3>, Option<Rotation>) {
         let device = views.device();
         let [b, _, t, h, w] = views.dims();
         let [pt, ph, pw] = self.patch;
         let grid = [t / pt, h / ph, w / pw];
-        let patches = patchify(views, self.patch);
-        let positions = match &self.places {
-            None => self.positions.get(grid, self.width, &device, patches.dtype()),
-            Some(places) if grid == self.grid => places.val(),
-            Some(places) => {
-                let dtype = patches.dtype();
-                let weights = self.interpolations.get(self.grid, grid, &device, dtype);
-                weights.matmul(places.val())
+        let mut patches = patchify(views, self.patch);
+        let kept = self.kept(patches.dims(), &device);
+        let dtype = patches.dtype();
+        if let Some(kept) = &kept {
+            patches = pick(patches, kept.clone());
+        }
+        // Those of the patches that stay.
+        let of_kept = |all: Tensor<3>| match &kept {
+            Some(kept) => {
+                let [_, cells, width] = all.dims();
+                pick(all.expand([b, cells, width]), kept.clone())
             }
+            None => all,
         };
-        let (patches, positions) = match self.kept(patches.dims(), &device) {
-            Some(kept) => (
-                pick(patches, kept.clone()),
-                pick(positions.expand([b, grid.iter().product(), self.width]), kept),
-            ),
-            None => (patches, positions),
-        };
-        let tokens = linear(patches, self.embed.weight.val(), bias(&self.embed)) + positions;
+        let mut tokens = linear(patches, self.embed.weight.val(), bias(&self.embed));
+        let mut rotation = None;
+        if self.is_rope {
+            let depth = self.width / self.heads;
+            let angles = self.rotations.get(grid, self.axes, depth, &device, dtype);
+            rotation = Some(Rotation::new(of_kept(angles), self.prefix()));
+        } else {
+            tokens = tokens
+                + of_kept(match &self.places {
+                    None => self.positions.get(grid, self.width, &device, dtype),
+                    Some(places) if grid == self.grid => places.val(),
+                    Some(places) => {
+                        let weights = self.interpolations.get(self.grid, grid, &device, dtype);
+                        weights.matmul(places.val())
+                    }
+                });
+        }
         let prefix = [&self.cls, &self.registers].into_iter().flatten();
         let mut all: Vec<Tensor<3>> =
             prefix.map(|tokens| tokens.val().expand([b as isize, -1, -1])).collect();
         all.push(tokens);
-        if all.len() == 1 { all.swap_remove(0) } else { Tensor::cat(all, 1) }
+        (if all.len() == 1 { all.swap_remove(0) } else { Tensor::cat(all, 1) }, rotation)
     }
 
     /// Tokens before those of the patches.
@@ -293,10 +286,10 @@ impl Vit {
 
     /// Samples of all lengths through all blocks, together, so that weights are packed and their gradients
     /// summed once.
-    fn through_blocks(&self, samples: Vec<Tensor<3>>) -> Vec<Tensor<3>> {
-        let (x, sequences) = concatenate(samples);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, &sequences));
-        split(x, &sequences)
+    fn through_blocks(&self, views: Vec<(Tensor<3>, Option<Rotation>)>) -> Vec<Tensor<3>> {
+        let (x, samples) = Samples::concatenate(views);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, &samples));
+        samples.split(x)
     }
 
     /// `[B, tokens, width] -> [B, width]`
@@ -313,7 +306,7 @@ impl Vit {
     }
 
     fn normalize(&self, x: Tensor<3>) -> Tensor<3> {
-        layer_norm(x, self.norm.gamma.val(), shift(&self.norm), EPSILON)
+        layer_norm(x, self.norm.gamma.val(), shift(&self.norm), epsilon(self.is_rope))
     }
 }
 
@@ -327,78 +320,6 @@ fn pick(x: Tensor<3>, places: Tensor<2, Int>) -> Tensor<3> {
 
 /// Tokens that [`VitConfig::drop_tokens`] leaves a view at least.
 const MIN_TOKENS: usize = 16;
-
-/// The bias of a layer, or 0.
-pub(crate) fn bias(layer: &Linear) -> Tensor<1> {
-    match &layer.bias {
-        Some(bias) => bias.val(),
-        None => {
-            let weight = layer.weight.val();
-            let [_, output] = weight.dims();
-            Tensor::zeros([output], (&weight.device(), weight.dtype()))
-        }
-    }
-}
-
-/// The shift of a norm, or 0.
-fn shift(norm: &LayerNorm) -> Tensor<1> {
-    match &norm.beta {
-        Some(beta) => beta.val(),
-        None => norm.gamma.val().zeros_like(),
-    }
-}
-
-/// Tokens of all samples, `[tokens, width]`.
-fn concatenate(samples: Vec<Tensor<3>>) -> (Tensor<2>, Vec<Sequences>) {
-    let parts = samples.into_iter().map(|x| {
-        let [samples, tokens, width] = x.dims();
-        (x.reshape([samples * tokens, width]), Sequences { samples, tokens })
-    });
-    let (rows, sequences): (Vec<_>, _) = parts.unzip();
-    (Tensor::cat(rows, 0), sequences)
-}
-
-/// The inverse of [`concatenate`].
-fn split(x: Tensor<2>, sequences: &[Sequences]) -> Vec<Tensor<3>> {
-    let mut first = 0;
-    let part = |of: &Sequences| {
-        let (start, rows) = (first, of.samples * of.tokens);
-        first += rows;
-        x.clone().narrow(0, start, rows).reshape([of.samples as isize, of.tokens as isize, -1])
-    };
-    sequences.iter().map(part).collect()
-}
-
-impl Block {
-    fn forward(&self, x: Tensor<2>, sequences: &[Sequences]) -> Tensor<2> {
-        let ([_, width], [_, hidden]) = (x.dims(), self.up.weight.dims());
-        let heads = self.attention.heads;
-        let shape = BlockShape { width, heads, hidden, epsilon: EPSILON as f32 };
-        let layers = [&self.attention.qkv, &self.attention.out, &self.up, &self.down];
-        let [qkv, out, up, down] = layers.map(bias);
-        let (norm1, norm2) = (&self.norm1, &self.norm2);
-        let matrices = layers.map(|layer| layer.weight.val());
-        let vectors =
-            [norm1.gamma.val(), shift(norm1), qkv, out, norm2.gamma.val(), shift(norm2), up, down];
-        let samples = sequences.iter().map(|of| of.samples).sum();
-        let device = x.device();
-        match (self.branch_scale(samples, &device), self.branch_scale(samples, &device)) {
-            (Some(first), Some(second)) => {
-                let scales = [first, second];
-                transformer_block_drop_path(x, matrices, vectors, shape, sequences, scales)
-            }
-            _ => transformer_block(x, matrices, vectors, shape, sequences),
-        }
-    }
-
-    /// While training, the scale of a branch of each sample: 0 where it is dropped, and elsewhere such that the
-    /// mean is 1 (stochastic depth; Huang et al., arXiv 1603.09382).
-    fn branch_scale(&self, samples: usize, device: &Device) -> Option<Tensor<1>> {
-        let keep = 1.0 - self.drop;
-        let draw = || Tensor::random([samples], Distribution::Bernoulli(keep), device) / keep;
-        (self.drop > 0.0 && device.is_autodiff()).then(draw)
-    }
-}
 
 encoder_of_any_grid!(Vit);
 
@@ -426,6 +347,9 @@ impl EncoderKind for VitKind {
         ("vit_large_patch14", "size=large patch=[14] pool=cls positions=learned"),
         ("vit_huge_patch14", "size=huge patch=[14] pool=cls positions=learned"),
         ("vit_giant_patch14", "size=giant patch=[14] pool=cls positions=learned"),
+        ("vit_small_patch16_dinov3", "size=small patch=[16] pool=cls registers=4 positions=rope"),
+        ("vit_base_patch16_dinov3", "size=base patch=[16] pool=cls registers=4 positions=rope"),
+        ("vit_large_patch16_dinov3", "size=large patch=[16] pool=cls registers=4 positions=rope"),
     ];
 
     fn build(config: &VitConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {

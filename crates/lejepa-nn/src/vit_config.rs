@@ -24,6 +24,19 @@ pub enum PositionKind {
     Sincos,
     /// A vector for each patch of a global view.
     Learned,
+    /// Rotations of queries and keys.
+    Rope,
+}
+
+/// The perceptron of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedForward {
+    /// W₂·GELU(W₁·x).
+    #[default]
+    Gelu,
+    /// W₂·(SiLU(W₃·x)·W₁·x) (Shazeer, arXiv 2002.05202).
+    Swiglu,
 }
 
 /// Published sizes of a [`Vit`](crate::Vit): DeiT's tiny and small (arXiv 2012.12877), ViT's base, large and huge
@@ -72,9 +85,12 @@ pub struct VitConfig {
     /// Learned tokens beside the patches that are thrown away at the end (registers; Darcet et al.,
     /// arXiv 2309.16588), 0 to 64.
     pub registers: usize,
-    /// Positions of patches: `sincos`, fixed, in patches from the centre; or `learned` for the patches of a global
-    /// view, and interpolated for views of other sizes.
+    /// Positions of patches: `sincos`, fixed, in patches from the centre; `learned` for the patches of a global
+    /// view, and interpolated for views of other sizes; or `rope`, rotations of queries and keys by the place in
+    /// the view, from -1 to 1 along each axis, as in DINOv3 (arXiv 2508.10104): then keys have no bias.
     pub positions: PositionKind,
+    /// The perceptron of a block: `gelu`, or `swiglu`, which has half as many parameters more.
+    pub mlp: FeedForward,
     /// Probability, 0 to below 1, that the last block skips a sample while training; earlier
     /// blocks less, linearly (stochastic depth).
     pub drop_path: f64,
@@ -95,6 +111,7 @@ impl Default for VitConfig {
             pool: Pool::Mean,
             registers: 0,
             positions: PositionKind::Sincos,
+            mlp: FeedForward::Gelu,
             drop_path: 0.0,
             drop_tokens: 0.0,
         }
@@ -136,6 +153,11 @@ impl VitConfig {
         );
         ensure("encoder.width", fits, reason)?;
         ensure("encoder.width", width >= 2 * axes, "must be at least 2 per grid axis")?;
+        if self.positions == PositionKind::Rope {
+            let fits = width.checked_div(heads).is_some_and(|depth| depth.is_multiple_of(2 * axes));
+            let reason = format_args!("rope takes heads of a multiple of {} in width", 2 * axes);
+            ensure("encoder.positions", fits, reason)?;
+        }
         ensure("encoder.drop_path", (0.0..1.0).contains(&self.drop_path), "must lie in 0..1")?;
         ensure("encoder.drop_tokens", (0.0..1.0).contains(&self.drop_tokens), "must lie in 0..1")?;
         let ratio = self.mlp_ratio;

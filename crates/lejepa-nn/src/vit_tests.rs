@@ -1,6 +1,7 @@
 use lejepa_core::{Encoder, Input};
 
 use super::*;
+use crate::vit_config::FeedForward;
 
 fn spec(global: Vec<usize>, local: Vec<usize>) -> ViewSpec {
     ViewSpec::multi_crop(2, global, 1, local)
@@ -30,6 +31,8 @@ fn impossible_settings_are_errors() {
         VitConfig { patch: vec![8, 8, 8], ..Default::default() },
         VitConfig { patch: vec![0], ..Default::default() },
         VitConfig { drop_path: 1.0, ..Default::default() },
+        // Heads of 6, where two axes take pairs for each.
+        VitConfig { width: 18, positions: PositionKind::Rope, ..Default::default() },
         VitConfig { drop_tokens: 1.0, ..Default::default() },
     ];
     for config in bad {
@@ -80,6 +83,39 @@ fn dropped_tokens_are_random_and_for_training_only() {
 }
 
 #[test]
+fn rotary_positions_tell_places_apart_and_go_with_their_tokens() {
+    let device = Device::flex();
+    let config = VitConfig {
+        width: 24,
+        depth: 2,
+        heads: 2,
+        positions: PositionKind::Rope,
+        ..Default::default()
+    };
+    device.seed(3);
+    let vit = config.init(1, &[4, 4], &[4, 4], &device);
+    // One bright patch, which is the same wherever it is but for its place.
+    let at = |row: usize, column: usize| {
+        let one = Tensor::<4>::ones([1, 1, 4, 4], &device);
+        let range = [0..1, 0..1, 4 * row..4 * row + 4, 4 * column..4 * column + 4];
+        let mut x = Tensor::<4>::zeros([1, 1, 16, 16], &device).slice_assign(range, one.clone());
+        x = x.slice_assign([0..1, 0..1, 0..4, 0..4], one * 2.0);
+        vit.encode(x).try_into_vec_as::<f32>().unwrap()
+    };
+    let far =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(far(&at(1, 2), &at(2, 1)) > 1e-4);
+    assert!(far(&at(1, 2), &at(1, 3)) > 1e-4);
+    // Tokens that stay keep the angles of their places.
+    let places = Tensor::<2, Int>::from_ints([[3, 1, 0, 2], [0, 2, 1, 3]], &device);
+    let angles = vit.rotations.get([1, 5, 5], 2, 12, &device, burn::tensor::DType::F32);
+    let picked = pick(angles.clone().expand([2, 25, 12]), places).try_into_vec_as::<f32>().unwrap();
+    let all = angles.try_into_vec_as::<f32>().unwrap();
+    assert_eq!(picked[..12], all[36..48]);
+    assert_eq!(picked[4 * 12 + 12..4 * 12 + 24], all[24..36]);
+}
+
+#[test]
 fn drop_path_is_for_training_only() {
     let device = Device::flex();
     let config = VitConfig { width: 24, depth: 3, heads: 2, drop_path: 0.5, ..Default::default() };
@@ -91,63 +127,17 @@ fn drop_path_is_for_training_only() {
     assert_eq!(run(&calm, x.clone().inner()), run(&calm, x.inner()));
 }
 
-/// A block composed of burn's own modules.
-fn plain(block: &Block, x: Tensor<3>) -> Tensor<3> {
-    use burn::nn::Gelu;
-    use burn::tensor::activation::softmax;
-    let [b, n, d] = x.dims();
-    let (heads, depth) = (block.attention.heads, d / block.attention.heads);
-    let qkv = block.attention.qkv.forward(block.norm1.forward(x.clone()));
-    let qkv = qkv.reshape([b, n, 3, heads, depth]).permute([2, 0, 3, 1, 4]);
-    let part = |i| qkv.clone().narrow(0, i, 1).reshape([b, heads, n, depth]);
-    let (q, k, v) = (part(0) * (depth as f64).powf(-0.5), part(1), part(2));
-    let attended = softmax(q.matmul(k.swap_dims(2, 3)), 3).matmul(v);
-    let x = x + block.attention.out.forward(attended.swap_dims(1, 2).reshape([b, n, d]));
-    let hidden = Gelu::new().forward(block.up.forward(block.norm2.forward(x.clone())));
-    x + block.down.forward(hidden)
-}
-
-#[test]
-fn a_block_is_the_composition_of_its_layers() {
-    use burn::optim::GradientsParams;
-    let device = Device::flex().autodiff();
-    let of = |samples: usize, tokens: usize| Sequences { samples, tokens };
-    let sequences = [of(5, 17), of(3, 6), of(1, 1)];
-    let config = VitConfig { width: 24, depth: 1, heads: 2, ..Default::default() };
-    device.seed(7);
-    let vit = config.init(1, &[1], &[16], &device);
-    let block = &vit.blocks[0];
-    let rows = sequences.iter().map(|of| of.samples * of.tokens).sum();
-    let noise = || Tensor::<2>::random([rows, 24], Distribution::Default, &device);
-    let (x, weight) = (noise().require_grad(), noise());
-    let run = |y: Tensor<2>| {
-        let mut gradients = (y.clone() * weight.clone()).sum().backward();
-        let dx = x.grad_remove(&mut gradients).unwrap().into_data();
-        let gradients = GradientsParams::from_grads(gradients, block);
-        assert_eq!(gradients.len(), 12);
-        let mut all = vec![y.into_data(), dx];
-        for layer in [&block.attention.qkv, &block.attention.out, &block.up, &block.down] {
-            all.push(gradients.get::<2>(layer.weight.id).unwrap().into_data());
-            all.push(gradients.get::<1>(layer.bias.as_ref().unwrap().id).unwrap().into_data());
-        }
-        for norm in [&block.norm1, &block.norm2] {
-            all.push(gradients.get::<1>(norm.gamma.id).unwrap().into_data());
-            all.push(gradients.get::<1>(norm.beta.as_ref().unwrap().id).unwrap().into_data());
-        }
-        all
-    };
-    let parts = split(x.clone(), &sequences).into_iter().map(|x| plain(block, x));
-    let want = run(concatenate(parts.collect()).0);
-    for (value, want) in run(block.forward(x.clone(), &sequences)).iter().zip(&want) {
-        value.assert_approx_eq::<f32>(want, burn::tensor::Tolerance::rel_abs(1e-4, 1e-4));
-    }
-}
-
 #[test]
 fn views_of_several_shapes_are_embedded_as_one_shape_at_a_time() {
     let device = Device::flex();
-    for pool in [Pool::Cls, Pool::Mean] {
-        let config = VitConfig { width: 24, depth: 2, heads: 2, pool, ..Default::default() };
+    let (rope, swiglu) = (PositionKind::Rope, FeedForward::Swiglu);
+    let base = VitConfig { width: 24, depth: 2, heads: 2, ..Default::default() };
+    for config in [
+        VitConfig { pool: Pool::Cls, ..base.clone() },
+        VitConfig { positions: rope, registers: 2, ..base.clone() },
+        VitConfig { mlp: swiglu, pool: Pool::Cls, positions: rope, ..base.clone() },
+        base,
+    ] {
         let vit = config.init(3, &[4, 4], &[4, 4], &device);
         let noise = |shape| Tensor::<4>::random(shape, Distribution::Default, &device);
         let (global, local) = (noise([5, 3, 16, 16]), noise([7, 3, 8, 8]));

@@ -58,6 +58,15 @@ pub struct AudioConfig {
     pub fader: f64,
     /// Largest change of gain, up or down, in dB, 0 to 60.
     pub gain_db: f64,
+    /// Largest gain or loss of bands in dB, 0 to 40, by a random frequency response that is linear between random
+    /// bands, as of another microphone (FilterAugment; Nam et al., arXiv 2110.03282).
+    pub filter_db: f64,
+    /// Longest reverberation in seconds to −60 dB, 0 to 5: the power of each band fades exponentially, as in
+    /// another room.
+    pub reverb: f64,
+    /// Largest power of a steady noise of a random spectrum, relative to the mean power of a view, 0 to 10. It is
+    /// drawn on a logarithmic scale from a thousandth of it.
+    pub hiss: f64,
     /// Smallest and largest playback speed as a factor, 0.25 to 4. Pitch changes with it.
     pub speed: [f64; 2],
     /// Probability of adding white noise to a view, 0 to 1.
@@ -120,6 +129,9 @@ impl Default for AudioConfig {
             band_scale: [0.6, 1.5],
             fader: 1.0,
             gain_db: 6.0,
+            filter_db: 0.0,
+            reverb: 0.0,
+            hiss: 0.0,
             speed: [1.0, 1.0],
             noise_chance: 0.0,
             noise: 0.1,
@@ -181,6 +193,9 @@ impl AudioConfig {
         within("audio.mix", self.mix, 0.0..=0.9)?;
         within("audio.fader", self.fader, 0.0..=10.0)?;
         within("audio.gain_db", self.gain_db, 0.0..=60.0)?;
+        within("audio.filter_db", self.filter_db, 0.0..=40.0)?;
+        within("audio.reverb", self.reverb, 0.0..=5.0)?;
+        within("audio.hiss", self.hiss, 0.0..=10.0)?;
         within("audio.noise_chance", self.noise_chance, 0.0..=1.0)?;
         within("audio.noise", self.noise, 0.0..=10.0)?;
         within("audio.mask_chance", self.mask_chance, 0.0..=1.0)?;
@@ -225,6 +240,9 @@ mod tests {
             "fader = -1.0",
             "whole_seconds = inf",
             "gain_db = -1.0",
+            "filter_db = 41.0",
+            "reverb = nan",
+            "hiss = -0.1",
             "noise_chance = 2.0",
             "noise = 11.0",
             "mask_chance = -0.5",

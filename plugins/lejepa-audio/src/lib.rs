@@ -29,6 +29,7 @@ mod demo;
 mod ffmpeg;
 mod mel;
 mod opus;
+mod place;
 mod recording;
 mod sampler;
 mod segment;

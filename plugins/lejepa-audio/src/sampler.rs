@@ -7,13 +7,14 @@ use rand::RngExt;
 
 use crate::config::{AudioConfig, Short};
 use crate::mel::{LogMel, MelSettings, Spectrogram, log_of};
+use crate::place::Place;
 use crate::waveform::Waveform;
 
 /// Makes views `[1, mels, frames]` of recordings.
 ///
 /// A view is a random stretch of a random length, over another recording at low power, with a random range of
-/// bands, gain and fader (BYOL-A's views: Niizumi et al., arXiv 2103.06695); on demand with other speeds,
-/// noise, and masked ranges of frames and bands. Masked cells are set to the mean, which is zero after
+/// bands, gain and fader (BYOL-A's views: Niizumi et al., arXiv 2103.06695); on demand as if recorded by another
+/// microphone in another room, with other speeds, noise, and masked ranges of frames and bands. Masked cells are set to the mean, which is zero after
 /// normalisation.
 #[derive(Clone)]
 pub struct AudioSampler {
@@ -64,7 +65,9 @@ impl AudioSampler {
         let c = &self.config;
         let (stretch, height) = (between(c.time_scale, rng), between(c.band_scale, rng).min(1.0));
         let shown = ((frames as f64 * stretch).round() as usize).max(1);
-        let power = self.power(wave, shown, rng);
+        let mut power = self.power(wave, shown, rng);
+        let place = Place::draw(c, rng);
+        place.reverberate(&mut power, c.mels);
         let share = c.mix * rng.random::<f64>();
         let other = rng.random_range(0..others.len().max(1));
         let other = match others.get(other) {
@@ -74,18 +77,23 @@ impl AudioSampler {
         let gain = (c.gain_db * rng.random_range(-1.0..=1.0) * 10f64.ln() / 10.0) as f32;
         let fader = (c.fader * rng.random_range(-1.0..=1.0)) as f32;
         let (mean, std) = (c.mean as f32, c.std as f32);
+        let hiss = place.hiss(&power);
         let mut logs = Vec::with_capacity(power.len());
         for (t, frame) in power.chunks_exact(c.mels).enumerate() {
             let ramp = fader * ((t as f32 + 0.5) / shown as f32 - 0.5);
             let gain = (gain + ramp).exp();
-            let of = |power: f32| (log_of(gain * power) - mean) / std;
+            let response = place.response.iter().zip(&hiss);
+            let of = |power: f32, (response, hiss): (&f32, &f32)| {
+                (log_of(gain * response * (power + hiss)) - mean) / std
+            };
             match other.as_ref().map(|other| &other[t * c.mels..(t + 1) * c.mels]) {
                 Some(other) => {
                     let share = share as f32;
-                    let mixed = |(x, z): (&f32, &f32)| of((1.0 - share) * x + share * z);
-                    logs.extend(frame.iter().zip(other).map(mixed));
+                    let mixed = |(x, z): (&f32, &f32)| (1.0 - share) * x + share * z;
+                    let mixed = frame.iter().zip(other).map(mixed);
+                    logs.extend(mixed.zip(response).map(|(x, at)| of(x, at)));
                 }
-                None => logs.extend(frame.iter().map(|x| of(*x))),
+                None => logs.extend(frame.iter().zip(response).map(|(x, at)| of(*x, at))),
             }
         }
         let lowest = rng.random::<f64>() * (1.0 - height) * c.mels as f64;
@@ -255,12 +263,12 @@ impl ViewSampler for AudioSampler {
 
 /// True with this probability. Always takes one draw, so that changing one setting does not affect the
 /// draws of the others.
-fn chance(probability: f64, rng: &mut ViewRng) -> bool {
+pub(crate) fn chance(probability: f64, rng: &mut ViewRng) -> bool {
     rng.random::<f64>() < probability
 }
 
 /// Uniform in a range.
-fn between([low, high]: [f64; 2], rng: &mut ViewRng) -> f64 {
+pub(crate) fn between([low, high]: [f64; 2], rng: &mut ViewRng) -> f64 {
     // Always takes one draw, as `chance` does.
     low + (high - low) * rng.random::<f64>()
 }

@@ -90,9 +90,24 @@ class Features(torch.nn.Module):
 def hugging_face(kind, config, **more):
     config = config(
         image_size=24, patch_size=4, hidden_size=64, num_hidden_layers=2, num_attention_heads=1,
-        hidden_act="gelu", **more,
+        **{"hidden_act": "gelu", **more},
     )
     return kind(config)
+
+
+def dinov3(**more):
+    return hugging_face(
+        transformers.DINOv3ViTModel,
+        transformers.DINOv3ViTConfig,
+        **{"intermediate_size": 128, "num_register_tokens": 4, **more},
+    )
+
+
+def eva(name):
+    return timm.create_model(
+        name, img_size=24, patch_size=4, embed_dim=64, depth=2, num_heads=1, mlp_ratio=2.0, num_classes=0,
+        global_pool="token",
+    )
 
 
 cases = [
@@ -112,6 +127,24 @@ cases = [
         hugging_face(transformers.Dinov2Model, transformers.Dinov2Config),
         24, out=lambda y: y.last_hidden_state[:, 0],
     ),
+    case(
+        "hugging face dinov2, swiglu",
+        hugging_face(transformers.Dinov2Model, transformers.Dinov2Config, use_swiglu_ffn=True),
+        24, out=lambda y: y.last_hidden_state[:, 0],
+    ),
+    case("hugging face dinov3", dinov3(), 24, out=lambda y: y.last_hidden_state[:, 0]),
+    case(
+        "hugging face dinov3, swiglu",
+        dinov3(use_gated_mlp=True, hidden_act="silu", intermediate_size=96, num_register_tokens=2),
+        24, out=lambda y: y.last_hidden_state[:, 0],
+    ),
+    case(
+        "timm dinov2 giant, layer scale",
+        vit(mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU, init_values=0.1, mlp_ratio=3.0),
+        24,
+    ),
+    case("timm dinov3, layer scale", eva("vit_small_patch16_dinov3_qkvb"), 24),
+    case("timm dinov3 plus, layer scale", eva("vit_small_plus_patch16_dinov3_qkvb"), 24),
     case("timm resnet18", timm.create_model("resnet18", num_classes=0), 64),
     case("timm convnext", convnext(), 64),
     case("timm convnext, convolutions", convnext(conv_mlp=True), 64),
