@@ -7,6 +7,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{json, json_on_cpu, run, small, stderr, stdout};
 use lejepa_core::Registry;
+use lejepa_core::ViewSampler as _;
 // Linked for what it registers.
 use lejepa_audio as _;
 use lejepa_image as _;
@@ -365,6 +366,33 @@ fn onnx_files_give_the_embeddings_of_their_run() {
             assert!(out.status.success(), "{modality} {encoder}: {}{}", stdout(&out), stderr(&out));
         }
     }
+    // A graph that begins with samples; "r8" is of sounds.
+    let run_of = |name: &str| d.path().join(name);
+    let words = ["export", "r8", "--format", "onnx", "--front-end", "-o", "front"];
+    json(d.path(), &words);
+    let embedder = Embedder::open(&run_of("r8"), &registry, &Device::flex()).unwrap();
+    let card = std::fs::read(run_of("front").join("config.json")).unwrap();
+    let card: Value = serde_json::from_slice(&card).unwrap();
+    let count = card["input"]["shape"][0].as_u64().unwrap() as usize;
+    let wave: Vec<f32> =
+        (0..count).map(|i| 0.3 * (0.05 * i as f32 + 1e-6 * (i * i) as f32).sin()).collect();
+    let section: lejepa_audio::AudioConfig =
+        serde_json::from_value(card["config"]["audio"].clone()).unwrap();
+    let sampler = lejepa_audio::AudioSampler::new(&section).unwrap();
+    let view = sampler.eval_view(&lejepa_audio::Waveform::new(wave.clone()).unwrap()).unwrap();
+    let bytes = |values: Vec<f32>| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    std::fs::write(run_of("front").join("input"), bytes(wave)).unwrap();
+    let embedding = embedder.embed_view(&view).unwrap();
+    std::fs::write(run_of("front").join("output"), bytes(embedding)).unwrap();
+    if has_runtime {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/onnx_check.py");
+        let mut python = std::process::Command::new("python3");
+        python.arg(script).args(["model.onnx", "input", "output"]).current_dir(run_of("front"));
+        let out = python.output().unwrap();
+        assert!(out.status.success(), "front end: {}{}", stdout(&out), stderr(&out));
+    }
+    let refused = run(d.path(), &["export", "r0", "--format", "onnx", "--front-end", "-o", "z"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     // What has no graph leaves nothing behind.
     let words = ["train", "--modality", "image", "--encoder", "mlp", "--steps", "1", "-o", "m"];
     json_on_cpu(d.path(), &[&words[..], &["--set", "probe.enabled=false"]].concat());

@@ -282,9 +282,12 @@ pub(crate) struct ExportArgs {
     /// The folder to make; without it RUN/export
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// For whom: lejepa, timm (vit and resnet, for PyTorch), or onnx (convnet, vit and resnet)
+    /// For whom: lejepa, timm (vit, resnet and convnext, for PyTorch), or onnx (convnet, vit, resnet and convnext)
     #[arg(long, value_enum, default_value = "lejepa")]
     pub(crate) format: ExportFormat,
+    /// With --format onnx, begin the graph with the samples of a sound instead of its spectrogram
+    #[arg(long)]
+    pub(crate) front_end: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::advice::{Advice, Survey, SurveyContext};
+use crate::front_end::LogSpectrogram;
 use crate::sampler::ViewSampler;
 use crate::view_source::{SampledDataset, ViewSource};
 use crate::{Modality, Result, Source, ViewSpec};
@@ -36,6 +37,11 @@ impl OpenOptions {
 pub trait Pipeline: Send + Sync {
     /// Number and shapes of views.
     fn spec(&self) -> &Arc<ViewSpec>;
+
+    /// How an evaluation view comes from a signal; see [`ViewSampler::front_end`].
+    fn front_end(&self) -> Option<LogSpectrogram> {
+        None
+    }
 
     /// Opens data.
     ///
@@ -90,6 +96,10 @@ impl<M: Modality> SampledPipeline<M> {
 impl<M: Modality> Pipeline for SampledPipeline<M> {
     fn spec(&self) -> &Arc<ViewSpec> {
         &self.spec
+    }
+
+    fn front_end(&self) -> Option<LogSpectrogram> {
+        self.sampler.front_end()
     }
 
     fn open(&self, source: Source, options: &OpenOptions) -> Result<Box<dyn ViewSource>> {

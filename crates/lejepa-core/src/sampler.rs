@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Result, View, ViewRng, ViewSpec, Views};
+use crate::{LogSpectrogram, Result, View, ViewRng, ViewSpec, Views};
 
 /// Makes views of a sample.
 ///
@@ -78,6 +78,12 @@ pub trait ViewSampler: Send + Sync {
     /// the encoder. The values as they are unless a modality knows better.
     fn raw_features(&self, view: &View) -> Vec<f32> {
         view.data().to_vec()
+    }
+
+    /// How an evaluation view comes from the samples of a signal, where it is a spectrogram of them; exports can begin
+    /// with it.
+    fn front_end(&self) -> Option<LogSpectrogram> {
+        None
     }
 
     /// How many other samples [`ViewSampler::views_with`] is given, to mix with.

@@ -51,6 +51,7 @@ mod vit_names;
 pub use convnet::{ConvNet, ConvNetConfig, ConvNetKind, Head};
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextKind, ConvNextSize};
 pub use mlp::{Mlp, MlpConfig, MlpKind};
+pub use onnx::with_front_end;
 pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};

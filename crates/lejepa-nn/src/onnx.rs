@@ -2,10 +2,12 @@
 
 mod convnext;
 mod convolutions;
+mod front_end;
 mod transformer;
 
 pub(crate) use convnext::convnext;
 pub(crate) use convolutions::{ConvLayer, Network};
+pub use front_end::with_front_end;
 pub(crate) use transformer::Transformer;
 
 use lejepa_core::{Array, Arrays, Normalization, Result};
@@ -139,6 +141,8 @@ pub(crate) enum Attr<'a> {
 /// A graph under construction: values are named by numbers.
 #[derive(Default)]
 pub(crate) struct Graph {
+    /// What the names of its values begin with.
+    prefix: &'static str,
     nodes: Vec<proto::Node>,
     constants: Vec<proto::Tensor>,
 }
@@ -157,14 +161,15 @@ impl Graph {
         inputs: &[&str],
         attributes: &[(&str, Attr<'_>)],
     ) -> Name {
-        let name = format!("v{}", self.nodes.len());
+        let name = format!("{}v{}", self.prefix, self.nodes.len());
         self.push(op, inputs, vec![name.clone()], attributes);
         name
     }
 
     /// A node of several outputs.
     pub(crate) fn split(&mut self, input: &str, parts: usize, axis: i64) -> Vec<Name> {
-        let names: Vec<Name> = (0..parts).map(|p| format!("v{}_{p}", self.nodes.len())).collect();
+        let names: Vec<Name> =
+            (0..parts).map(|p| format!("{}v{}_{p}", self.prefix, self.nodes.len())).collect();
         self.push("Split", &[input], names.clone(), &[("axis", Attr::Int(axis))]);
         names
     }
@@ -209,7 +214,7 @@ impl Graph {
     }
 
     fn store(&mut self, dims: Vec<i64>, data_type: i32, raw_data: Vec<u8>) -> Name {
-        let name = format!("c{}", self.constants.len());
+        let name = format!("{}c{}", self.prefix, self.constants.len());
         self.constants.push(proto::Tensor { dims, data_type, name: name.clone(), raw_data });
         name
     }
@@ -240,20 +245,12 @@ impl Graph {
     /// The file; `output` is the embedding, `[batch, dim]`.
     pub(crate) fn finish(mut self, output: &str, view: &[usize], dim: usize) -> Vec<u8> {
         self.push("Identity", &[output], vec![OUTPUT.into()], &[]);
-        let value = |name: &str, lengths: &[usize]| {
-            let fixed =
-                lengths.iter().map(|n| proto::Dim { value: *n as i64, param: String::new() });
-            let batch = proto::Dim { value: 0, param: "batch".into() };
-            let shape = proto::Shape { dim: std::iter::once(batch).chain(fixed).collect() };
-            let tensor = proto::TensorType { elem_type: 1, shape: Some(shape) };
-            proto::ValueInfo { name: name.into(), of: Some(proto::Type { tensor: Some(tensor) }) }
-        };
         let graph = proto::Graph {
             node: self.nodes,
             name: "encoder".into(),
             initializer: self.constants,
-            input: vec![value(INPUT, view)],
-            output: vec![value(OUTPUT, &[dim])],
+            input: vec![value_info(INPUT, view)],
+            output: vec![value_info(OUTPUT, &[dim])],
         };
         let model = proto::Model {
             ir_version: 8,
@@ -264,6 +261,15 @@ impl Graph {
         };
         model.encode_to_vec()
     }
+}
+
+/// A value of these lengths after the batch, which is free.
+fn value_info(name: &str, lengths: &[usize]) -> proto::ValueInfo {
+    let fixed = lengths.iter().map(|n| proto::Dim { value: *n as i64, param: String::new() });
+    let batch = proto::Dim { value: 0, param: "batch".into() };
+    let shape = proto::Shape { dim: std::iter::once(batch).chain(fixed).collect() };
+    let tensor = proto::TensorType { elem_type: 1, shape: Some(shape) };
+    proto::ValueInfo { name: name.into(), of: Some(proto::Type { tensor: Some(tensor) }) }
 }
 
 /// An array by its name.

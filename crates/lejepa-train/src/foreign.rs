@@ -205,38 +205,54 @@ pub fn export_timm(
 }
 
 /// Writes the encoder of a checkpoint to a new folder as ONNX: `model.onnx` with the normalisation of the
-/// evaluation view in the graph, `config.json`, and a `README.md` with a few lines of Python that use them.
+/// evaluation view in the graph, `config.json`, and a `README.md` with a few lines of Python that use them. With
+/// `front_end` the graph begins with the samples of a signal of which views are spectrograms.
 ///
 /// # Errors
 /// [`TrainError::OutputExists`] where `folder` holds something; [`TrainError::Core`] for an encoder that has no
-/// graph, or several of them.
+/// graph, or several of them, and for a `front_end` where views are no spectrograms.
 pub fn export_onnx(
     run: &RunDir,
     checkpoint: &Path,
     folder: &Path,
+    front_end: bool,
     registry: &Registry,
 ) -> Result<()> {
     let from = outgoing(run, checkpoint, folder, registry, "this encoder has no ONNX graph")?;
     let shape = from.resolved.spec().shape();
     let normalization = normalization(&from.resolved).unwrap_or_else(Normalization::none);
-    let file = from.published.onnx(&from.own, &shape, &normalization)?;
+    let mut file = from.published.onnx(&from.own, &shape, &normalization)?;
+    let mut input = json!({ "name": "view", "shape": shape });
+    let mut what = match from.resolved.modality().name() {
+        "image" => "Pixels of 0 to 1".to_string(),
+        "audio" => {
+            "The natural logarithm of the mel spectrogram, as `config.json` describes it".into()
+        }
+        _ => "Values before mean and standard deviation of `config.json`".into(),
+    };
+    if front_end {
+        let Some(front) = from.resolved.front_end() else {
+            let reason = "its views are no spectrograms of a signal: export without the front end";
+            let name = from.resolved.modality().name();
+            return Err(TrainError::Core(Error::bad_value(name, reason)));
+        };
+        file = lejepa_nn::with_front_end(&file, &front)?;
+        let (samples, rate) = (front.samples(), front.sample_rate);
+        input = json!({ "name": "waveform", "shape": [samples], "sample_rate": rate });
+        what = format!("{samples} samples of -1 to 1 at {rate} a second");
+    }
     let config = json!({
         "lejepa": env!("CARGO_PKG_VERSION"),
         "modality": from.resolved.modality().name(),
         "encoder": from.resolved.encoder_names(),
-        "input": { "name": "view", "shape": shape },
+        "input": input,
         "output": { "name": "embedding", "width": from.encoder.dim() },
         "config": from.resolved.table(),
     });
     fs::create_dir_all(folder).map_err(TrainError::io("create", folder))?;
     write_atomically(&folder.join("model.onnx"), &file)?;
     write_json(&folder.join("config.json"), &config)?;
-    let what = match from.resolved.modality().name() {
-        "image" => "Pixels of 0 to 1",
-        "audio" => "The natural logarithm of the mel spectrogram, as `config.json` describes it",
-        _ => "Values before mean and standard deviation of `config.json`",
-    };
-    write_atomically(&folder.join("README.md"), onnx_readme(what).as_bytes())
+    write_atomically(&folder.join("README.md"), onnx_readme(&what, front_end).as_bytes())
 }
 
 /// Mean and standard deviation that the views of a run are normalised with: `mean` and `std` of the modality's
@@ -269,20 +285,23 @@ fn pretrained(resolved: &Resolved) -> Value {
     pretrained
 }
 
-fn onnx_readme(input: &str) -> String {
+fn onnx_readme(input: &str, front_end: bool) -> String {
+    let (name, shape) = match front_end {
+        true => ("waveform", "[batch, samples]"),
+        false => ("view", "[batch, channels, ...]"),
+    };
     format!(
         "# An encoder pretrained with LeJEPA, as ONNX\n\n\
-         `view` is `[batch, channels, ...]` of 32-bit floats: {}. Normalisation is in the graph; `embedding` is\n\
+         `{name}` is `{shape}` of 32-bit floats: {input}. Normalisation is in the graph; `embedding` is\n\
          `[batch, width]`.\n\n\
          ```python\n\
          import json, numpy, onnxruntime\n\n\
          config = json.load(open(\"config.json\"))\n\
          session = onnxruntime.InferenceSession(\"model.onnx\")\n\
-         views = numpy.random.rand(2, *config[\"input\"][\"shape\"]).astype(\"float32\")\n\
-         embeddings = session.run([\"embedding\"], {{\"view\": views}})[0]\n\
+         inputs = numpy.random.rand(2, *config[\"input\"][\"shape\"]).astype(\"float32\")\n\
+         embeddings = session.run([\"embedding\"], {{\"{name}\": inputs}})[0]\n\
          print(embeddings.shape)\n\
-         ```\n",
-        input
+         ```\n"
     )
 }
 

@@ -336,6 +336,11 @@ impl Resolved {
         self.pipeline.spec()
     }
 
+    /// How an evaluation view comes from a signal, where it is a spectrogram of one.
+    pub fn front_end(&self) -> Option<lejepa_core::LogSpectrogram> {
+        self.pipeline.front_end()
+    }
+
     /// Names of the encoders, one for each stream.
     pub fn encoder_names(&self) -> Vec<&'static str> {
         self.encoders.iter().map(|(_, entry)| entry.name()).collect()

@@ -3,7 +3,7 @@
 use std::f32::consts::TAU;
 use std::sync::Arc;
 
-use lejepa_core::{Error, Result};
+use lejepa_core::{Array, Error, LogSpectrogram, Result};
 use realfft::{RealFftPlanner, RealToComplex};
 
 /// Added to the power of a band before the logarithm: the value of digital silence.
@@ -87,6 +87,23 @@ impl LogMel {
     /// Number of samples that `frames` frames span.
     pub(crate) fn span(&self, frames: usize) -> usize {
         self.window.len() + frames.saturating_sub(1) * self.hop
+    }
+
+    /// The same as a graph computes it, for views of `frames` frames.
+    pub(crate) fn front_end(&self, sample_rate: usize, frames: usize) -> Option<LogSpectrogram> {
+        let bins = self.window.len() / 2 + 1;
+        let mut bands = vec![0.0; self.bands.len() * bins];
+        for (row, band) in bands.chunks_exact_mut(bins).zip(&self.bands) {
+            row[band.first..band.first + band.weights.len()].copy_from_slice(&band.weights);
+        }
+        Some(LogSpectrogram {
+            sample_rate,
+            window: self.window.clone(),
+            hop: self.hop,
+            frames,
+            bands: Array::new([self.bands.len(), bins], bands)?,
+            floor: FLOOR,
+        })
     }
 
     /// Power of all frames that lie within `samples`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lejepa_core::{Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use lejepa_core::{LogSpectrogram, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use rand::RngExt;
 
 use crate::config::{AudioConfig, Short};
@@ -211,6 +211,10 @@ impl ViewSampler for AudioSampler {
 
     fn views(&self, wave: &Waveform, rng: &mut ViewRng) -> Result<Views> {
         self.views_with(wave, &[], rng)
+    }
+
+    fn front_end(&self) -> Option<LogSpectrogram> {
+        self.mel.front_end(self.config.sample_rate, self.config.global_frames)
     }
 
     /// Where recordings are mixed, two others for all views of a recording.

@@ -19,6 +19,9 @@ fn plain() -> AudioConfig {
         mask_chance: 0.0,
         mix: 0.0,
         fader: 0.0,
+        filter_db: 0.0,
+        reverb: 0.0,
+        hiss: 0.0,
         time_scale: [1.0, 1.0],
         band_scale: [1.0, 1.0],
         ..AudioConfig::default()

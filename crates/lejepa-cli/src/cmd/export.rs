@@ -17,10 +17,16 @@ pub(super) fn export_run(
     let run = RunDir::open(&words.run)?;
     let checkpoint = super::checkpoint(&run, &words.checkpoint)?;
     let folder = words.output.clone().unwrap_or_else(|| run.path().join("export"));
+    if words.front_end && words.format != ExportFormat::Onnx {
+        let hint = "say --format onnx";
+        return Err(CliError::Usage("--front-end is for ONNX graphs".into(), hint.into()));
+    }
     match words.format {
         ExportFormat::Lejepa => export(&run, &checkpoint, &folder, registry)?,
         ExportFormat::Timm => export_timm(&run, &checkpoint, &folder, registry)?,
-        ExportFormat::Onnx => export_onnx(&run, &checkpoint, &folder, registry)?,
+        ExportFormat::Onnx => {
+            export_onnx(&run, &checkpoint, &folder, words.front_end, registry)?;
+        }
     }
     if !args.json && !args.quiet {
         outln!("exported {} to {}", checkpoint.display(), folder.display());
