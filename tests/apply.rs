@@ -106,7 +106,7 @@ fn what_cannot_be_exported_or_embedded_is_reported() {
     refused(&["export", "r"], 2, "already exists");
     refused(&["export", "nowhere"], 1, "no such folder");
     refused(&["export", "r", "--checkpoint", "77", "-o", "y"], 2, "no checkpoint `77`");
-    refused(&["embed", "r", "--data", "demo", "--output", "x.txt"], 1, "neither .npy nor .csv");
+    refused(&["embed", "r", "--data", "demo", "--output", "x.txt"], 1, "in none of .npy, .csv");
     refused(&["embed", "r", "--data", "none", "--output", "x.csv"], 1, "none");
     std::fs::create_dir(d.path().join("bad")).unwrap();
     std::fs::write(d.path().join("bad/1.png"), "x").unwrap();

@@ -49,7 +49,7 @@ pub(crate) enum Command {
     Probe(ProbeArgs),
     /// Write a run's encoder as safetensors, config.json and README.md
     Export(ExportArgs),
-    /// Embed files with a run or an export, into .npy or .csv
+    /// Embed files with a run or an export, into .npy, .csv or .parquet
     Embed(EmbedArgs),
     /// List the kinds of data this binary can train on
     Modalities,
@@ -356,7 +356,7 @@ pub(crate) struct EmbedArgs {
     /// A folder, a manifest, or `demo`
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: String,
-    /// The file to make: .npy (with the paths in a .paths.txt) or .csv
+    /// The file to make: .npy (with the paths in a .paths.txt), .csv or .parquet (with the labels)
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: PathBuf,
     /// auto, cpu, wgpu[:n] or cuda[:n]

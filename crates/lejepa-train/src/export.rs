@@ -25,17 +25,18 @@ use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use lejepa_core::{
-    BoxedEncoder, Error, Features, Registry, Source, Table, View, ViewSource, ViewSpec, Wants,
+    BoxedEncoder, Error, Features, Labels, Registry, Source, Table, View, ViewSource, ViewSpec,
+    Wants,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::embed::embed_indices;
 use crate::guard::catch_panics;
 use crate::model;
+use crate::named::{NamedEmbeddings, NamedLabels};
 use crate::observe::Observer;
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
-use crate::skipped::Skipped;
 use crate::{Result, TrainError, checkpoint};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -145,20 +146,6 @@ fn readme(manifest: &ExportManifest, resolved: &Resolved, run: &RunDir) -> Strin
     )
 }
 
-/// Embeddings with the names of their samples.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub struct NamedEmbeddings {
-    /// Width of a row.
-    pub dim: usize,
-    /// Path or identifier of each row's sample.
-    pub names: Vec<String>,
-    /// Row-major values, `names.len() · dim`.
-    pub values: Vec<f32>,
-    /// Samples that could not be read.
-    pub skipped: Vec<Skipped>,
-}
-
 /// A frozen encoder with everything needed to feed it.
 ///
 /// ```
@@ -263,9 +250,18 @@ impl Embedder {
                     .into(),
             }));
         }
+        let word = |column: &Labels, index: usize| {
+            let id = column.ids.get(index).copied().flatten()?;
+            column.classes.get(id as usize).cloned()
+        };
+        let labels = source.labels().iter().map(|column| NamedLabels {
+            name: column.name.clone(),
+            words: out.indices.iter().map(|&index| word(column, index)).collect(),
+        });
         Ok(NamedEmbeddings {
             dim: out.dim,
             names: out.indices.iter().map(|&i| source.name(i)).collect(),
+            labels: labels.collect(),
             values: out.values,
             skipped: out.skipped,
         })
@@ -313,106 +309,5 @@ impl Embedder {
             return Err(Error::Unknown { kind: "stream", name: stream.into(), known }.into());
         };
         model::features(&encoder.valid(), &[view], wants, &self.device)
-    }
-}
-
-impl NamedEmbeddings {
-    /// Writes `.npy` (a float matrix, with the names in a second file, one per line) or `.csv`
-    /// (the column `path`, then one column per dimension).
-    ///
-    /// # Errors
-    /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
-    pub fn write(&self, file: &Path) -> Result<()> {
-        if Self::check(file)? == "csv" {
-            return write_atomically(file, self.csv().as_bytes());
-        }
-        write_atomically(file, &self.npy())?;
-        // A line for each row, whatever is in a name.
-        let line = |name: &String| name.replace('\n', "\\n").replace('\r', "\\r") + "\n";
-        let names: String = self.names.iter().map(line).collect();
-        write_atomically(&file.with_extension("paths.txt"), names.as_bytes())
-    }
-
-    /// Refuses a file that [`NamedEmbeddings::write`] could not make, before the work is done; or its ending.
-    ///
-    /// # Errors
-    /// As [`NamedEmbeddings::write`].
-    pub fn check(file: &Path) -> Result<&'static str> {
-        let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-        let Some(ending) = ["npy", "csv"].into_iter().find(|known| *known == ending) else {
-            return Err(TrainError::Core(Error::path(
-                file,
-                "the output is neither .npy nor .csv",
-                "give the file one of these endings",
-            )));
-        };
-        if file.exists() || ending == "npy" && file.with_extension("paths.txt").exists() {
-            return Err(TrainError::OutputExists(file.to_path_buf()));
-        }
-        let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            let hint = "make the folder first, or choose another";
-            return Err(TrainError::Core(Error::path(folder, "no such folder", hint)));
-        }
-        Ok(ending)
-    }
-
-    /// NumPy's format, version 1.0.
-    fn npy(&self) -> Vec<u8> {
-        let shape = format!("({}, {})", self.names.len(), self.dim);
-        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-        // Magic, version and length are ten bytes; all of it is to be a multiple of 64.
-        let padding = (64 - (10 + header.len() + 1) % 64) % 64;
-        header.push_str(&" ".repeat(padding));
-        header.push('\n');
-        let mut out = b"\x93NUMPY\x01\x00".to_vec();
-        out.extend((header.len() as u16).to_le_bytes());
-        out.extend(header.as_bytes());
-        out.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
-        out
-    }
-
-    fn csv(&self) -> String {
-        let mut text = "path".to_string();
-        for i in 0..self.dim {
-            text.push_str(&format!(",e{i}"));
-        }
-        text.push('\n');
-        for (name, row) in self.names.iter().zip(self.values.chunks_exact(self.dim.max(1))) {
-            text.push_str(&format!("\"{}\"", name.replace('"', "\"\"")));
-            for value in row {
-                text.push_str(&format!(",{value}"));
-            }
-            text.push('\n');
-        }
-        text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_of_embeddings() {
-        let e = NamedEmbeddings {
-            dim: 2,
-            names: vec!["a.png".into(), "b \"x\".png".into()],
-            values: vec![1.0, -0.5, 0.25, 3.0],
-            skipped: vec![],
-        };
-        let d = tempfile::tempdir().unwrap();
-        e.write(&d.path().join("e.csv")).unwrap();
-        let text = fs::read_to_string(d.path().join("e.csv")).unwrap();
-        assert_eq!(text, "path,e0,e1\n\"a.png\",1,-0.5\n\"b \"\"x\"\".png\",0.25,3\n");
-        e.write(&d.path().join("e.npy")).unwrap();
-        let bytes = fs::read(d.path().join("e.npy")).unwrap();
-        assert_eq!((bytes.len() - 16) % 64, 0);
-        assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
-        assert_eq!(bytes[bytes.len() - 4..], 3.0f32.to_le_bytes());
-        let names = fs::read_to_string(d.path().join("e.paths.txt")).unwrap();
-        assert_eq!(names.lines().count(), 2);
-        assert!(matches!(e.write(&d.path().join("e.npy")), Err(TrainError::OutputExists(_))));
-        assert!(e.write(&d.path().join("e.txt")).is_err());
     }
 }

@@ -13,7 +13,7 @@ const SAMPLES: usize = 256;
 pub(crate) const PRESETS: &[Preset] = &[
     Preset {
         name: "words",
-        about: "what is said or called, within about a second; loses the speaker in part, level, background",
+        about: "what is said or called, within about a second; loses the speaker and the microphone in part, level, background",
     },
     Preset {
         name: "speaker",
@@ -21,7 +21,7 @@ pub(crate) const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "environment",
-        about: "machines, places, events; loses level, exact pitch and speed, background",
+        about: "machines, places, events; loses level, exact pitch and speed, background, the microphone in part",
     },
     Preset {
         name: "music",
@@ -130,6 +130,8 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
     }
     match preset {
         "speaker" => {
+            // A voice is a frequency response, too.
+            advice.set("audio.filter_db", 0.0, &*why);
             advice.set("audio.mix", 0.1, &*why);
             advice.set_numbers("audio.band_scale", [1.0, 1.0], &*why);
         }
@@ -142,6 +144,10 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
             advice.set_numbers("audio.band_scale", [0.9, 1.1], &*why);
             advice.set_numbers("audio.time_scale", [0.8, 1.25], &*why);
             advice.set("audio.positions", 4, &*why);
+            if preset == "ultrasound" {
+                let why = "calls last milliseconds, and echoes are short";
+                advice.set("audio.reverb", seconds / 10.0, why);
+            }
             advice.set(
                 "audio.f_min",
                 if preset == "birds" { 150.0 } else { rate as f64 * 0.05 },
