@@ -340,3 +340,49 @@ fn every_key_is_explained() {
         }
     }
 }
+
+#[test]
+fn runs_are_listed_with_what_differs() {
+    let d = tempfile::tempdir().unwrap();
+    refused(d.path(), &["runs"], 1, "runs", "the folder that holds them");
+    for (name, rate) in [("a", "train.lr=0.001"), ("b", "train.lr=1e-9")] {
+        let words = ["train", "--modality", "image", "--steps", "20", "--set", rate, "-o", name];
+        common::json_on_cpu(d.path(), &common::small(&words));
+    }
+    let out = common::json(d.path(), &["runs", ".", "--sort", "loss"]);
+    let rows = out["runs"].as_array().unwrap();
+    let paths: Vec<&str> = rows.iter().map(|row| row["run"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["./a", "./b"]);
+    for row in rows {
+        assert_eq!((&row["status"], &row["steps"]), (&"finished".into(), &20.into()));
+        let linear = row["probes"][0]["scores"]["linear"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&linear) && row["final"]["loss"].is_f64());
+        let keys: Vec<&String> = row["settings"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["train.lr"]);
+    }
+    let text = stdout(&lejepa(d.path(), &["runs", "a", "b"]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("run  status") && lines[1].starts_with("a    finished"), "{text}");
+    assert!(text.contains("train.lr") && text.contains("0.001"), "{text}");
+}
+
+#[test]
+fn doctor_says_what_works_and_how_to_get_the_rest() {
+    let d = tempfile::tempdir().unwrap();
+    let out = common::json(d.path(), &["doctor"]);
+    let works = |list: &str, name: &str| -> bool {
+        let all = out[list].as_array().unwrap();
+        all.iter().find(|row| row["name"] == name).unwrap()["works"].as_bool().unwrap()
+    };
+    assert!(works("devices", "cpu") && works("features", "audio"));
+    assert_eq!(works("features", "ffmpeg"), cfg!(feature = "ffmpeg"));
+    // A build with CUDA finds a card or says why not.
+    assert!(cfg!(feature = "cuda") || !works("devices", "cuda"), "{out}");
+    assert!(out["plugins"].as_array().unwrap().contains(&"lejepa-audio 0.1.0".into()), "{out}");
+    let text = stdout(&lejepa(d.path(), &["doctor"]));
+    assert!(
+        text.contains("--device auto takes") && text.contains("feature    audio: yes"),
+        "{text}"
+    );
+    assert!(cfg!(feature = "cuda") || text.contains("--features cuda"), "{text}");
+}

@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
   lejepa data photos/ --modality image           what is there, and what is wrong with it
   lejepa resume runs/image-001                   go on after Ctrl-C or a crash
   lejepa resume runs/image-001 --steps 2000      go on after its end
+  lejepa runs                                    what came of all runs, and how they differ
   lejepa export runs/image-001                   the encoder, for applications
   lejepa embed runs/image-001 --data photos/ --output photos.npy
   lejepa probe runs/image-001                    score a finished run again
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Pca(PcaArgs),
     /// Go on with a run that was interrupted, from its newest checkpoint
     Resume(ResumeArgs),
+    /// List runs with what came of them, and the settings in which they differ
+    Runs(RunsArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
     Probe(ProbeArgs),
     /// Write a run's encoder as safetensors, config.json and README.md
@@ -66,6 +69,8 @@ pub(crate) enum Command {
         /// Which kind
         kind: ListKind,
     },
+    /// Say what this binary can do on this machine, and how to get what it cannot
+    Doctor,
     /// Write a crate with a new modality in it: it compiles, passes its tests and trains
     NewPlugin(PluginArgs),
     /// Look at settings
@@ -302,6 +307,25 @@ pub(crate) struct ViewsArgs {
     pub(crate) samples: usize,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunsArgs {
+    /// Run folders, or folders that hold them
+    #[arg(default_value = "runs")]
+    pub(crate) folders: Vec<PathBuf>,
+    /// What comes first: by name, or the highest accuracy or the lowest loss
+    #[arg(long, value_enum, default_value = "name")]
+    pub(crate) sort: RunOrder,
+}
+
+/// Orders of runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum RunOrder {
+    Name,
+    Linear,
+    Knn,
+    Loss,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,12 +1,14 @@
 //! The commands.
 
 mod data;
+mod doctor;
 mod export;
 mod list;
 mod pca;
 mod plugin;
 mod probe;
 mod resume;
+mod runs;
 mod show;
 mod train;
 mod views;
@@ -57,6 +59,8 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Views(words) => views::run(args, words, &registry),
         Command::Pca(words) => pca::run(args, words, &registry),
         Command::Data(words) => data::run(args, words, &registry),
+        Command::Runs(words) => runs::run(args, words),
+        Command::Doctor => Ok(doctor::run(args, &registry)),
         Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Export(words) => export::export_run(args, words, &registry),

@@ -50,7 +50,7 @@ pub(crate) struct Opening {
 }
 
 /// Why a device does not compute, and what to do about it.
-type Unusable = (String, &'static str);
+pub(crate) type Unusable = (String, &'static str);
 
 impl Opening {
     pub(crate) fn new(choice: Choice) -> Self {
@@ -74,7 +74,8 @@ pub(crate) fn open(choice: Choice) -> Result<(Device, String), CliError> {
     try_open(choice).map_err(|(message, hint)| CliError::Device(message, hint))
 }
 
-fn try_open(choice: Choice) -> Result<(Device, String), Unusable> {
+/// Opens a device, or says why it does not compute and what to do about it.
+pub(crate) fn try_open(choice: Choice) -> Result<(Device, String), Unusable> {
     match choice {
         Choice::Auto => Ok(automatic()),
         Choice::Cpu => Ok(cpu()),
@@ -129,6 +130,11 @@ fn tried<T>(probe: impl FnOnce() -> T) -> Result<T, String> {
     let found = quietly(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(probe)));
     std::panic::set_hook(print);
     found.map_err(|_| reason.get().cloned().unwrap_or_default())
+}
+
+/// The kinds of devices, with how this binary opens them.
+pub(crate) fn all() -> [(&'static str, Option<Choice>); 3] {
+    [("cpu", Some(Choice::Cpu)), ("wgpu", choose("wgpu").ok()), ("cuda", choose("cuda").ok())]
 }
 
 fn unknown(words: &str) -> CliError {

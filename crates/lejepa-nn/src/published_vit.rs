@@ -242,53 +242,44 @@ impl PublishedVit {
         if !self.is_rope && !self.is_gated {
             return Ok(());
         }
-        let width = self.width;
-        let misshapen = || refused("a bias has another shape than expected");
-        let mut put = |name: String, array: Option<Array>| {
-            arrays.insert(name, array.ok_or_else(misshapen)?);
-            Ok::<_, Error>(())
-        };
-        for i in 0..self.depth {
+        let (width, misshapen) = (self.width, || refused("a bias has another shape than expected"));
+        let one = Array::new([width], vec![1.0; width]).ok_or_else(misshapen)?;
+        for block in (0..self.depth).map(|i| format!("blocks.{i}")) {
             for branch in [1, 2] {
-                let name = match self.is_rope {
-                    true => format!("blocks.{i}.gamma_{branch}"),
-                    false => format!("blocks.{i}.ls{branch}.gamma"),
-                };
-                put(name, Array::new([width], vec![1.0; width]))?;
+                let scale = if self.is_rope { "gamma_N" } else { "lsN.gamma" };
+                let scale = scale.replace('N', &branch.to_string());
+                arrays.insert(format!("{block}.{scale}"), one.clone());
             }
-        }
-        for i in 0..self.depth {
             if self.is_rope {
-                let bias = arrays.remove(&format!("blocks.{i}.attn.qkv.bias"));
-                let bias = bias.ok_or_else(misshapen)?;
+                let name = format!("{block}.attn.qkv.bias");
+                let bias = arrays.remove(&name).ok_or_else(misshapen)?;
                 // Keys have none.
                 for (kind, part) in [("q", 0), ("v", 2)] {
-                    let values = bias.values()[part * width..(part + 1) * width].to_vec();
+                    let values = bias.values().chunks_exact(width).nth(part);
+                    let values = values.ok_or_else(misshapen)?.to_vec();
                     let array = Array::new([width], values).ok_or_else(misshapen)?;
-                    arrays.insert(format!("blocks.{i}.attn.{kind}_bias"), array);
+                    arrays.insert(format!("{block}.attn.{kind}_bias"), array);
                 }
             } else {
                 for part in ["weight", "bias"] {
-                    join(arrays, &["fc1_g", "fc1_x"].map(|n| format!("blocks.{i}.mlp.{n}.{part}")))
-                        .and_then(|joined| {
-                            arrays.insert(format!("blocks.{i}.mlp.fc1.{part}"), joined)
-                        });
+                    let names = ["fc1_g", "fc1_x"].map(|n| format!("{block}.mlp.{n}.{part}"));
+                    let joined = join(arrays, &names).ok_or_else(misshapen)?;
+                    arrays.insert(format!("{block}.mlp.fc1.{part}"), joined);
                 }
             }
         }
-        let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
-        if self.is_rope {
-            for key in ["no_embed_class", "reg_tokens", "fc_norm"] {
-                arguments.remove(key);
-            }
-            let mut set = |key: &str, value: Value| arguments.insert(key.into(), value);
-            set("num_reg_tokens", (self.registers as i64).into());
-            if self.is_gated {
-                set("swiglu_align_to", 1.into());
-            }
-        } else {
+        if !self.is_rope {
             // timm counts the gates.
-            set("mlp_ratio", (2.0 * self.hidden as f64 / width as f64).into());
+            let ratio = 2.0 * self.hidden as f64 / width as f64;
+            arguments.insert("mlp_ratio".into(), ratio.into());
+            return Ok(());
+        }
+        for key in ["no_embed_class", "reg_tokens", "fc_norm"] {
+            arguments.remove(key);
+        }
+        arguments.insert("num_reg_tokens".into(), (self.registers as i64).into());
+        if self.is_gated {
+            arguments.insert("swiglu_align_to".into(), 1.into());
         }
         Ok(())
     }

@@ -123,6 +123,12 @@ impl RunDir {
         Ok(RunLock { _file: file })
     }
 
+    /// Whether a process has the folder now.
+    pub fn is_running(&self) -> bool {
+        let file = fs::File::open(self.root.join("run.lock"));
+        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
+    }
+
     /// The first free `parent/NAME-001`, `-002`, ...; made by this call.
     ///
     /// # Errors

@@ -110,7 +110,11 @@ impl<'a> Trainer<'a> {
             Err(_) => "failed",
         };
         // The reason of a failure matters more than that it could not be noted.
-        let noted = dir.write_info(&with_status(&info, status));
+        let mut info = with_status(&info, status);
+        if let Ok(outcome) = &result {
+            info["probes"] = serde_json::to_value(&outcome.probes).unwrap_or_default();
+        }
+        let noted = dir.write_info(&info);
         let outcome = result?;
         noted?;
         Ok(outcome)
