@@ -88,9 +88,7 @@ pub(super) fn learn(words: &[String]) -> Result<(), String> {
     let found = setup::setup()?;
     let mut build =
         cargo(&["build", "--release", "--workspace", "--bins", "--example", "train_supervised"]);
-    if found.ffmpeg {
-        build.args(["--features", "lejepa-cli/ffmpeg"]);
-    }
+    build.args(["--features", &setup::features(&found)]);
     run(&mut build)?;
     let folder = crate::target().join("learn");
     let kept = folder.join("results.jsonl");
