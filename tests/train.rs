@@ -307,3 +307,21 @@ fn a_device_that_is_not_there_is_one_line_and_leaves_nothing() {
     assert!(errors.contains("hint:") && !errors.contains("panicked"), "{errors}");
     assert!(!d.path().join("run").exists());
 }
+
+/// Drivers of graphics cards complain of a missing desktop, once each.
+#[cfg(all(unix, feature = "wgpu"))]
+#[test]
+fn a_machine_without_a_display_is_no_news() {
+    let d = tempfile::tempdir().unwrap();
+    let words = ["train", "--modality", "image", "--device", "auto", "--steps", "1", "-o", "run"];
+    let words = [&words[..], &["--set", "probe.enabled=false"]].concat();
+    let mut lejepa = std::process::Command::new(env!("CARGO_BIN_EXE_lejepa"));
+    lejepa.current_dir(d.path()).args(common::small(&words));
+    for variable in ["XDG_RUNTIME_DIR", "DISPLAY", "WAYLAND_DISPLAY"] {
+        lejepa.env_remove(variable);
+    }
+    let out = lejepa.output().unwrap();
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{errors}");
+    assert!(!errors.contains("XDG_RUNTIME_DIR") && !errors.contains("error"), "{errors}");
+}

@@ -1,6 +1,6 @@
 //! Tables by dotted keys.
 
-use lejepa_core::{Table, Value};
+use lejepa_core::{Advice, Table, Value};
 
 pub(crate) fn at<'a>(table: &'a Table, dotted: &str) -> Option<&'a Value> {
     match dotted.split_once('.') {
@@ -63,4 +63,18 @@ pub(crate) fn remove(table: &mut Table, dotted: &str) {
             }
         }
     }
+}
+
+/// A recipe with what was chosen by the data laid over it. Keys of a component that is replaced are dropped.
+pub(crate) fn advised(mut recipe: Table, advice: &Advice) -> Table {
+    for choice in advice.choices() {
+        if let (Some(section), Some(name)) =
+            (choice.key.strip_suffix(".name"), choice.value.as_str())
+            && text(&recipe, &choice.key).is_some_and(|before| before != name)
+        {
+            remove(&mut recipe, section);
+        }
+        set(&mut recipe, &choice.key, choice.value.clone());
+    }
+    recipe
 }

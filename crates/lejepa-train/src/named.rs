@@ -146,6 +146,12 @@ mod tests {
         assert_eq!(bytes[bytes.len() - 4..], 3.0f32.to_le_bytes());
         let names = fs::read_to_string(d.path().join("e.paths.txt")).unwrap();
         assert_eq!(names.lines().count(), 2);
+        // Rows and names cannot part, whatever is in a name.
+        let odd =
+            NamedEmbeddings { names: vec!["a\nb.png".into(), "c\rd.png".into()], ..e.clone() };
+        odd.write(&d.path().join("odd.npy")).unwrap();
+        let names = fs::read_to_string(d.path().join("odd.paths.txt")).unwrap();
+        assert_eq!(names, "a\\nb.png\nc\\rd.png\n");
         assert!(matches!(e.write(&d.path().join("e.npy")), Err(TrainError::OutputExists(_))));
         assert!(e.write(&d.path().join("e.txt")).is_err());
         #[cfg(feature = "parquet")]

@@ -18,7 +18,7 @@ use crate::adamw::AdamWKind;
 use crate::callback::{Callback, CallbackContext, Callbacks};
 use crate::callbacks::{Best, Ema, Monitor, OnlineProbe};
 use crate::config::Settings;
-use crate::dotted::{at, insert, own_keys, remove, section, set, text};
+use crate::dotted::{advised, at, insert, own_keys, remove, section, text};
 use crate::schedule::Cosine;
 use crate::{Result, TrainError};
 
@@ -226,20 +226,6 @@ impl Request {
         let in_file = || self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string);
         Ok(assigned.or_else(in_file).unwrap_or_else(|| default.to_string()))
     }
-}
-
-/// A recipe with what was chosen by the data laid over it. Keys of a component that is replaced are dropped.
-fn advised(mut recipe: Table, advice: &Advice) -> Table {
-    for choice in advice.choices() {
-        if let (Some(section), Some(name)) =
-            (choice.key.strip_suffix(".name"), choice.value.as_str())
-            && text(&recipe, &choice.key).is_some_and(|before| before != name)
-        {
-            remove(&mut recipe, section);
-        }
-        set(&mut recipe, &choice.key, choice.value.clone());
-    }
-    recipe
 }
 
 /// Sections of components, which [`Settings`] does not have.

@@ -13,9 +13,9 @@ use crate::waveform::Waveform;
 /// Makes views `[1, mels, frames]` of recordings.
 ///
 /// A view is a random stretch of a random length, over another recording at low power, with a random range of
-/// bands, gain and fader (BYOL-A's views: Niizumi et al., arXiv 2103.06695); on demand as if recorded by another
-/// microphone in another room, with other speeds, noise, and masked ranges of frames and bands. Masked cells are set to the mean, which is zero after
-/// normalisation.
+/// bands, gain and fader (BYOL-A's views: Niizumi et al., arXiv 2103.06695), as if recorded by another
+/// microphone in another room; on demand with other speeds, white noise, and masked ranges of frames and bands.
+/// Masked cells are set to the mean, which is zero after normalisation.
 #[derive(Clone)]
 pub struct AudioSampler {
     config: AudioConfig,
@@ -267,7 +267,7 @@ impl ViewSampler for AudioSampler {
 
 /// True with this probability. Always takes one draw, so that changing one setting does not affect the
 /// draws of the others.
-pub(crate) fn chance(probability: f64, rng: &mut ViewRng) -> bool {
+fn chance(probability: f64, rng: &mut ViewRng) -> bool {
     rng.random::<f64>() < probability
 }
 

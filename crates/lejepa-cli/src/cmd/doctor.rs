@@ -9,8 +9,8 @@ use crate::args::Args;
 use crate::device;
 use crate::output::outln;
 
-/// An optional feature of the command line, and what it is for.
-const FEATURES: [(&str, bool, &str); 6] = [
+/// An optional feature of the command line but for devices, and what it is for.
+const FEATURES: [(&str, bool, &str); 5] = [
     ("image", cfg!(feature = "image"), "pictures"),
     ("audio", cfg!(feature = "audio"), "sounds"),
     ("video", cfg!(feature = "video"), "GIF and folders of frames"),
@@ -20,7 +20,6 @@ const FEATURES: [(&str, bool, &str); 6] = [
         cfg!(feature = "ffmpeg"),
         "video files; AAC of any profile, WMA, AMR and other sounds",
     ),
-    ("wgpu", cfg!(feature = "wgpu"), "graphics cards by Vulkan, Metal or DirectX 12"),
 ];
 
 pub(super) fn run(args: &Args, registry: &Registry) -> Value {
