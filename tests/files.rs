@@ -302,3 +302,26 @@ fn tar_shards_train_and_resume_to_the_same_bits() {
     let again = json_on_cpu(d.path(), &["resume", "r"]);
     assert_eq!(again["final"]["loss"], whole["final"]["loss"]);
 }
+
+#[test]
+fn what_labels_cannot_be_probed_by_is_said() {
+    let d = tempfile::tempdir().unwrap();
+    pictures(&d.path().join("p"), 4);
+    let data = |source: &str| run(d.path(), &["data", source, "--modality", "image"]);
+    // Two labels for one file.
+    let rows = "path,label\np/left/0.png,cat\np/right/1.jpg,dog\np/left/0.png,dog\n";
+    std::fs::write(d.path().join("m.csv"), rows).unwrap();
+    let out = data("m.csv");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("line 4: `p/left/0.png` has another label"), "{}", stderr(&out));
+    // One picture of each class: none can be held out.
+    for (from, class) in [("left/0.png", "a"), ("right/1.jpg", "b"), ("left/2.bmp", "c")] {
+        let to = d.path().join("one").join(class);
+        std::fs::create_dir_all(&to).unwrap();
+        let file = Path::new(from).file_name().unwrap();
+        std::fs::copy(d.path().join("p").join(from), to.join(file)).unwrap();
+    }
+    let out = data("one");
+    let words = format!("{}{}", common::stdout(&out), stderr(&out));
+    assert!(words.contains("the classes are too small to hold a sample out of any"), "{words}");
+}

@@ -311,6 +311,30 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn folders_that_cannot_be_read_are_passed_over_and_named() {
+        use std::os::unix::fs::PermissionsExt;
+        let d = tempfile::tempdir().unwrap();
+        for folder in ["a", "lost+found"] {
+            std::fs::create_dir(d.path().join(folder)).unwrap();
+            std::fs::write(d.path().join(folder).join("1.png"), b"x").unwrap();
+        }
+        let closed = d.path().join("lost+found");
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0)).unwrap();
+        let is_root = std::fs::read_dir(&closed).is_ok();
+        let mut found = Found::default();
+        walk(d.path(), RULE, &mut found).unwrap();
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o755)).unwrap();
+        if is_root {
+            eprintln!("an administrator reads every folder: what cannot be read is not tried");
+            return;
+        }
+        assert_eq!(found.paths, [d.path().join("a/1.png")]);
+        let notes = found.passed_over.notes("passed over", d.path()).join("\n");
+        assert!(notes.contains("lost+found"), "{notes}");
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn what_is_no_data_is_passed_over_and_counted() {
         use std::os::unix::fs::symlink;
         let d = tempfile::tempdir().unwrap();
