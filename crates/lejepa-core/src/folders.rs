@@ -319,7 +319,7 @@ mod tests {
             std::fs::write(d.path().join(folder).join("1.png"), b"x").unwrap();
         }
         let closed = d.path().join("lost+found");
-        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0)).unwrap();
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
         let is_root = std::fs::read_dir(&closed).is_ok();
         let mut found = Found::default();
         walk(d.path(), RULE, &mut found).unwrap();
