@@ -13,6 +13,7 @@ use lejepa_audio as _;
 use lejepa_image as _;
 use lejepa_nn as _;
 use lejepa_train::{Embedder, RunDir, Silent};
+use lejepa_video as _;
 use serde_json::Value;
 
 fn train(dir: &Path) {
@@ -327,6 +328,16 @@ fn onnx_files_give_the_embeddings_of_their_run() {
             &["encoder.width=4", "encoder.depths=[1, 1, 2, 1]", "encoder.version=1"],
         ),
         ("audio", "convnet", &["encoder.width=8", "encoder.head=frequency", "encoder.hidden=32"]),
+        ("video", "convnet", &["encoder.width=4", "encoder.stages=3"]),
+        ("video", "convnet", &["encoder.width=4", "encoder.head=frequency", "encoder.hidden=32"]),
+        ("video", "resnet", &["encoder.width=4"]),
+        ("video", "vit", &vit),
+        (
+            "video",
+            "vit",
+            &["encoder.width=24", "encoder.depth=2", "encoder.heads=1", "encoder.positions=rope"],
+        ),
+        ("video", "convnext", &["encoder.width=4", "encoder.depths=[1, 1, 2, 1]"]),
     ]
     .into_iter()
     .enumerate()

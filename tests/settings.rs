@@ -9,7 +9,7 @@ use common::{run, stderr, stdout};
 use serde_json::Value;
 
 /// Keys whose every text is a value: where data and weights are is looked up later.
-const FREE: [&str; 2] = ["data.source", "train.init"];
+const FREE: [&str; 4] = ["data.source", "data.disk_cache", "data.fold", "train.init"];
 
 /// Every key with its value, dotted.
 fn keys(prefix: &str, table: &Value, out: &mut Vec<(String, Value)>) {

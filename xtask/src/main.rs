@@ -174,7 +174,7 @@ fn run_program(command: &mut Command) -> Result<(), String> {
 
 fn lint() -> Result<(), String> {
     let found = setup::setup()?;
-    let mut features = "lejepa-cli/wgpu,lejepa-cli/cuda".to_string();
+    let mut features = "lejepa-cli/object-store,lejepa-cli/wgpu,lejepa-cli/cuda".to_string();
     if found.ffmpeg {
         features.push_str(",lejepa-cli/ffmpeg");
     }

@@ -57,7 +57,11 @@ pub(crate) fn setup() -> Result<Found, String> {
 
 /// The features that tests and benchmarks build with, so that nothing is compiled twice.
 pub(crate) fn features(found: &Found) -> String {
-    let features = [(found.ffmpeg, "lejepa-cli/ffmpeg"), (found.vulkan, "lejepa-cli/wgpu")];
+    let features = [
+        (true, "lejepa-cli/object-store"),
+        (found.ffmpeg, "lejepa-cli/ffmpeg"),
+        (found.vulkan, "lejepa-cli/wgpu"),
+    ];
     let features: Vec<&str> = features.iter().filter(|f| f.0).map(|f| f.1).collect();
     features.join(",")
 }

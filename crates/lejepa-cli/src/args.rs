@@ -48,12 +48,22 @@ pub(crate) enum Command {
     Resume(ResumeArgs),
     /// List runs with what came of them, and the settings in which they differ
     Runs(RunsArgs),
+    /// Say how runs went, why, and what to change first
+    Judge(JudgeArgs),
+    /// Write a page about runs: curves, probes, views, a map of embeddings, what differs
+    Report(ReportArgs),
+    /// Train with several settings, one run after the other, and rank them without labels and with
+    Sweep(SweepArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
     Probe(ProbeArgs),
     /// Write a run's encoder as safetensors, config.json and README.md
     Export(ExportArgs),
     /// Embed files with a run or an export, into .npy, .csv or .parquet
     Embed(EmbedArgs),
+    /// Find what lies nearest to files among embeddings
+    Neighbours(NeighboursArgs),
+    /// Say what a file or folder is, and what is in it
+    Inspect(InspectArgs),
     /// List the kinds of data this binary can train on
     Modalities,
     /// List the encoders this binary can train
@@ -78,6 +88,11 @@ pub(crate) enum Command {
         /// What to look at
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Write manual pages, one for each command
+    Man {
+        /// The folder to write to; it is made where it is missing
+        folder: PathBuf,
     },
     /// Print a completion script for a shell
     Completions {
@@ -272,6 +287,9 @@ pub(crate) struct ProbeArgs {
     /// Labelled data to score on instead of the run's own
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: Option<String>,
+    /// Score every fold of the data by probes that are fitted on the others
+    #[arg(long)]
+    pub(crate) folds: bool,
     /// auto, cpu, wgpu[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
@@ -317,6 +335,79 @@ pub(crate) struct RunsArgs {
     /// What comes first: by name, or the highest accuracy or the lowest loss
     #[arg(long, value_enum, default_value = "name")]
     pub(crate) sort: RunOrder,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct JudgeArgs {
+    /// Run folders, or folders that hold them
+    #[arg(default_value = "runs", value_name = "RUN")]
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Run folders; the first one is told in full, the others beside it
+    #[arg(required = true, value_name = "RUN")]
+    pub(crate) runs: Vec<PathBuf>,
+    /// The page to write; without it RUN/report.html
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Samples of the map and of the neighbours, evenly over the data; 0 leaves out all that needs data
+    #[arg(long, value_name = "NUMBER", default_value_t = 300)]
+    pub(crate) samples: usize,
+    /// Data to take samples from; without it, the data of the run
+    #[arg(long, short, value_name = "SOURCE")]
+    pub(crate) data: Option<String>,
+    /// auto, cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SweepArgs {
+    /// Values of a setting, e.g. objective.lambda=0.02,0.05,0.1; may be given again: all combinations
+    #[arg(long, value_name = "KEY=A,B,..", required = true)]
+    pub(crate) grid: Vec<String>,
+    /// Take so many of the combinations, at random by --seed
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) random: Option<usize>,
+    /// End runs that are in the worse half, by the label-free score, after a quarter and a half of their steps
+    #[arg(long, requires = "steps")]
+    pub(crate) halve: bool,
+    /// The folder of the sweep; one that exists is gone on with
+    #[arg(long, short, value_name = "DIR", default_value = "sweep")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct NeighboursArgs {
+    /// Files to look for neighbours of
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) queries: Vec<PathBuf>,
+    /// Embeddings to look among: a .npy, .csv or .parquet of `lejepa embed`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: PathBuf,
+    /// The run or export that made the index; needed for files that are not in it
+    #[arg(long, value_name = "RUN|EXPORT")]
+    pub(crate) model: Option<PathBuf>,
+    /// Neighbours of each file
+    #[arg(long, value_name = "NUMBER", default_value_t = 5)]
+    pub(crate) top: usize,
+    /// auto, cpu, wgpu[:n] or cuda[:n]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Samples, runs, exports, checkpoints, weights or embeddings
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Kind of data that samples are read as, where their names fit several
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) modality: Option<String>,
 }
 
 /// Orders of runs.

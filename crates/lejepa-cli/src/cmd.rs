@@ -3,13 +3,19 @@
 mod data;
 mod doctor;
 mod export;
+mod inspect;
+mod judge;
 mod list;
+mod manual;
+mod neighbours;
 mod pca;
 mod plugin;
 mod probe;
+mod report;
 mod resume;
 mod runs;
 mod show;
+mod sweep;
 mod train;
 mod views;
 
@@ -49,6 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         clap_complete::generate(*shell, &mut command, "lejepa", &mut out);
         return Ok(json!({ "shell": shell.to_string() }));
     }
+    if let Command::Man { folder } = &args.command {
+        return manual::run(args, folder);
+    }
     if let Command::NewPlugin(words) = &args.command {
         return plugin::run(args, words);
     }
@@ -60,6 +69,11 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Pca(words) => pca::run(args, words, &registry),
         Command::Data(words) => data::run(args, words, &registry),
         Command::Runs(words) => runs::run(args, words),
+        Command::Judge(words) => judge::run(args, words, &registry),
+        Command::Report(words) => report::run(args, words, &registry),
+        Command::Sweep(words) => sweep::run(args, words, &registry),
+        Command::Neighbours(words) => neighbours::run(args, words, &registry),
+        Command::Inspect(words) => inspect::run(args, words, &registry),
         Command::Doctor => Ok(doctor::run(args, &registry)),
         Command::Resume(resume) => resume::run(args, resume, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),
@@ -73,7 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Config { command: ConfigCommand::Show(config) } => {
             show::run(args, config, &registry)
         }
-        Command::NewPlugin(_) | Command::Completions { .. } => Ok(Value::Null),
+        Command::NewPlugin(_) | Command::Man { .. } | Command::Completions { .. } => {
+            Ok(Value::Null)
+        }
     }
 }
 

@@ -41,12 +41,21 @@ impl CliError {
         }
     }
 
+    /// What went wrong, in a line.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Usage(message, _) | Self::Device(message, _) => message.clone(),
+            Self::Train(error) => error.to_string(),
+        }
+    }
+
     /// Prints the error on stderr and, for programs, as JSON on stdout.
     pub(crate) fn report(&self, json: bool) {
-        let (message, hint) = match self {
-            Self::Usage(message, hint) => (message.clone(), Some(hint.clone())),
-            Self::Device(message, hint) => (message.clone(), Some((*hint).into())),
-            Self::Train(e) => (e.to_string(), hint(e)),
+        let message = self.message();
+        let hint = match self {
+            Self::Usage(_, hint) => Some(hint.clone()),
+            Self::Device(_, hint) => Some((*hint).into()),
+            Self::Train(e) => hint(e),
         };
         errln!("error: {message}");
         if let Some(hint) = &hint {

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use lejepa_audio as _;
 #[cfg(feature = "image")]
 use lejepa_image as _;
+#[cfg(feature = "object-store")]
+use lejepa_object_store as _;
 #[cfg(feature = "video")]
 use lejepa_video as _;
 

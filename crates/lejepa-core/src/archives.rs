@@ -4,15 +4,19 @@
 mod table;
 mod tar;
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::blob::{Blob, BlobStore};
+use crate::blob::{Blob, BlobStore, file_stamp};
 use crate::folders::{self, Layout, Tally};
 use crate::labels::{Labels, Split};
 use crate::listing::{SampleRule, labels};
+use crate::ranges::RangeRead;
 use crate::{Error, Result};
 
 /// Whether a file may hold samples.
@@ -21,6 +25,42 @@ pub(crate) fn is_archive(path: &Path) -> bool {
     name.is_some_and(|name| {
         name.ends_with(".parquet") || name.contains(".tar") || name.ends_with(".tgz")
     })
+}
+
+/// A file of samples, here or in a store.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    /// Its path or URL.
+    pub(crate) path: PathBuf,
+    /// How it is read, if it is no file of this system.
+    pub(crate) object: Option<Arc<dyn RangeRead>>,
+}
+
+impl Archive {
+    pub(crate) fn file(path: PathBuf) -> Self {
+        Self { path, object: None }
+    }
+
+    fn open(&self) -> io::Result<Arc<dyn RangeRead>> {
+        match &self.object {
+            Some(object) => Ok(object.clone()),
+            None => Ok(Arc::new(File::open(&self.path)?)),
+        }
+    }
+
+    fn stamp(&self) -> Option<String> {
+        match &self.object {
+            Some(object) => Some(format!("{} {}", self.path.display(), object.length().ok()?)),
+            None => file_stamp(&self.path),
+        }
+    }
+
+    fn part(&self, name: String, bytes: Range<u64>) -> Blob<'_> {
+        match &self.object {
+            Some(object) => Blob::ranges(name, object.clone(), Some(bytes)),
+            None => Blob::part(name, self.path.as_path(), bytes),
+        }
+    }
 }
 
 /// A sample within a file, before labels and splits of all files are put together.
@@ -51,9 +91,11 @@ struct Contents {
 
 /// The samples of several archives, in their order.
 pub(crate) struct Archives {
-    files: Vec<PathBuf>,
+    files: Vec<Archive>,
     #[cfg(feature = "parquet")]
     tables: Vec<Option<table::Table>>,
+    /// What changes with each file.
+    stamps: Vec<Option<String>>,
     /// Index of the first sample of each file, and the number of samples.
     starts: Vec<usize>,
     names: Vec<String>,
@@ -64,11 +106,16 @@ pub(crate) struct Archives {
     notes: Vec<String>,
 }
 
-fn read(file: &Path, rule: SampleRule) -> Result<Contents> {
+fn read(archive: &Archive, rule: SampleRule) -> Result<Contents> {
+    let file = archive.path.as_path();
     let name = file.to_string_lossy().to_lowercase();
+    let open = || {
+        let hint = "is the file readable by this user?";
+        archive.open().map_err(|e| Error::path(file, e, hint))
+    };
     if name.ends_with(".parquet") {
         #[cfg(feature = "parquet")]
-        return table::read(file, rule);
+        return table::read(file, open()?, rule);
         #[cfg(not(feature = "parquet"))]
         return Err(Error::path(
             file,
@@ -83,7 +130,7 @@ fn read(file: &Path, rule: SampleRule) -> Result<Contents> {
             "decompress it (gunzip, unzstd): pictures and sounds are compressed already",
         ));
     }
-    tar::read(file, rule)
+    tar::read(file, open()?, rule)
 }
 
 /// The split that the name of a file says: `train-00001-of-00005`, `imagenet-val-000`.
@@ -99,7 +146,7 @@ impl Archives {
     ///
     /// # Errors
     /// [`Error::Path`] for a file that cannot be read, and where none holds a sample.
-    pub(crate) fn open(files: Vec<PathBuf>, root: &Path, rule: SampleRule) -> Result<Self> {
+    pub(crate) fn open(files: Vec<Archive>, root: &Path, rule: SampleRule) -> Result<Self> {
         let contents: Vec<Contents> =
             files.par_iter().map(|file| read(file, rule)).collect::<Result<_>>()?;
         let count = contents.iter().map(|c| c.entries.len()).sum();
@@ -107,6 +154,7 @@ impl Archives {
         columns.sort();
         columns.dedup();
         let mut all = Self {
+            stamps: files.iter().map(Archive::stamp).collect(),
             files,
             #[cfg(feature = "parquet")]
             tables: Vec::new(),
@@ -121,7 +169,7 @@ impl Archives {
         let mut parts: Vec<Vec<String>> = Vec::with_capacity(count);
         let mut words: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(count); columns.len()];
         let mut passed_over = Tally::default();
-        for (file, contents) in all.files.iter().zip(contents) {
+        for (file, contents) in all.files.iter().map(|file| &file.path).zip(contents) {
             let first = all.names.len();
             let split = split_of(root, file);
             for entry in contents.entries {
@@ -194,7 +242,7 @@ impl BlobStore for Archives {
 
     fn name(&self, index: usize) -> String {
         let Some((file, _)) = self.place(index) else { return format!("#{index}") };
-        format!("{}/{}", self.files[file].display(), self.names[index])
+        format!("{}/{}", self.files[file].path.display(), self.names[index])
     }
 
     fn blob(&self, index: usize) -> Result<Blob<'_>> {
@@ -207,13 +255,20 @@ impl BlobStore for Archives {
             return table.blob(name, row);
         }
         let _ = row;
-        Ok(Blob::part(name, self.files[file].as_path(), self.bytes[index].clone()))
+        Ok(self.files[file].part(name, self.bytes[index].clone()))
     }
 
     fn length(&self, index: usize) -> Option<u64> {
-        // Rows of tables would have to be read.
-        let bytes = self.bytes.get(index)?;
+        // Rows of tables would have to be read, and copies are not worth a download.
+        let (file, _) = self.place(index)?;
+        let bytes = self.bytes.get(index).filter(|_| self.files[file].object.is_none())?;
         Some(bytes.end - bytes.start).filter(|&length| length > 0)
+    }
+
+    fn stamp(&self, index: usize) -> Option<String> {
+        let (file, _) = self.place(index)?;
+        let bytes = self.bytes.get(index)?;
+        Some(format!("{} {} {bytes:?}", self.stamps.get(file)?.as_deref()?, self.names[index]))
     }
 
     fn labels(&self) -> &[Labels] {

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::ranges::{self, RangeRead, RangeReader};
 use crate::{Labels, Result, Split};
 
 /// Read and seek at once, on any thread.
@@ -34,6 +37,7 @@ impl<T: Read + Seek + Send + Sync> ReadSeek for T {}
 pub struct Blob<'a> {
     name: Cow<'a, str>,
     content: Content<'a>,
+    span: Option<Range<Duration>>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,18 +45,19 @@ enum Content<'a> {
     Path(Cow<'a, Path>),
     Bytes(Cow<'a, [u8]>),
     Part(Cow<'a, Path>, Range<u64>),
+    Ranges(Arc<dyn RangeRead>, Option<Range<u64>>),
 }
 
 impl<'a> Blob<'a> {
     /// A whole file, or a folder where the modality takes one for a sample.
     pub fn file(path: impl Into<Cow<'a, Path>>) -> Self {
         let path = path.into();
-        Self { name: path.display().to_string().into(), content: Content::Path(path) }
+        Self { name: path.display().to_string().into(), content: Content::Path(path), span: None }
     }
 
     /// Bytes in memory, e.g. a cell of a table.
     pub fn bytes(name: impl Into<Cow<'a, str>>, bytes: impl Into<Cow<'a, [u8]>>) -> Self {
-        Self { name: name.into(), content: Content::Bytes(bytes.into()) }
+        Self { name: name.into(), content: Content::Bytes(bytes.into()), span: None }
     }
 
     /// A range of a file, e.g. a member of an archive that is not compressed.
@@ -61,7 +66,29 @@ impl<'a> Blob<'a> {
         path: impl Into<Cow<'a, Path>>,
         range: Range<u64>,
     ) -> Self {
-        Self { name: name.into(), content: Content::Part(path.into(), range) }
+        Self { name: name.into(), content: Content::Part(path.into(), range), span: None }
+    }
+
+    /// What is read by ranges, e.g. an object of a store, or a part of it.
+    pub fn ranges(
+        name: impl Into<Cow<'a, str>>,
+        source: Arc<dyn RangeRead>,
+        part: Option<Range<u64>>,
+    ) -> Self {
+        Self { name: name.into(), content: Content::Ranges(source, part), span: None }
+    }
+
+    /// Only this part of the recording is the sample, from its start; an end of [`Duration::MAX`] is that of the
+    /// recording. Kinds of data without time take no notice.
+    #[must_use]
+    pub fn with_span(mut self, span: Range<Duration>) -> Self {
+        self.span = Some(span);
+        self
+    }
+
+    /// The part of the recording that is the sample, if not all of it is.
+    pub fn span(&self) -> Option<Range<Duration>> {
+        self.span.clone()
     }
 
     /// The name that messages give, with the extension.
@@ -91,7 +118,10 @@ impl<'a> Blob<'a> {
         match &self.content {
             Content::Path(path) => Ok(std::fs::metadata(path)?.len()),
             Content::Bytes(bytes) => Ok(bytes.len() as u64),
-            Content::Part(_, range) => Ok(range.end.saturating_sub(range.start)),
+            Content::Part(_, range) | Content::Ranges(_, Some(range)) => {
+                Ok(range.end.saturating_sub(range.start))
+            }
+            Content::Ranges(source, None) => source.length(),
         }
     }
 
@@ -108,11 +138,10 @@ impl<'a> Blob<'a> {
     /// # Errors
     /// What the system says of a file.
     pub fn open(&self) -> io::Result<Box<dyn ReadSeek + '_>> {
-        Ok(match &self.content {
-            Content::Path(path) => Box::new(File::open(path)?),
-            Content::Bytes(bytes) => Box::new(Cursor::new(bytes.as_ref())),
-            Content::Part(path, range) => Box::new(Window::open(path, range.clone())?),
-        })
+        match &self.content {
+            Content::Bytes(bytes) => Ok(Box::new(Cursor::new(bytes.as_ref()))),
+            _ => Ok(self.open_owned()?),
+        }
     }
 
     /// As [`Blob::open`], but with nothing borrowed: bytes in memory are copied.
@@ -123,7 +152,13 @@ impl<'a> Blob<'a> {
         Ok(match &self.content {
             Content::Path(path) => Box::new(File::open(path)?),
             Content::Bytes(bytes) => Box::new(Cursor::new(bytes.to_vec())),
-            Content::Part(path, range) => Box::new(Window::open(path, range.clone())?),
+            Content::Part(path, range) => {
+                Box::new(RangeReader::new(Arc::new(File::open(path)?), range.clone()))
+            }
+            Content::Ranges(source, part) => {
+                let part = part.clone().map_or_else(|| Ok(0..source.length()?), io::Result::Ok)?;
+                Box::new(RangeReader::new(source.clone(), part))
+            }
         })
     }
 
@@ -132,57 +167,15 @@ impl<'a> Blob<'a> {
     /// # Errors
     /// What the system says of a file.
     pub fn read(&self) -> io::Result<Cow<'_, [u8]>> {
-        if let Content::Bytes(bytes) = &self.content {
-            return Ok(Cow::Borrowed(bytes));
-        }
-        let mut all = Vec::new();
-        self.open()?.read_to_end(&mut all)?;
-        Ok(Cow::Owned(all))
-    }
-}
-
-/// A range of a file as if it were a file.
-struct Window {
-    file: File,
-    range: Range<u64>,
-    at: u64,
-}
-
-impl Window {
-    fn open(path: &Path, range: Range<u64>) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(range.start))?;
-        Ok(Self { file, range, at: 0 })
-    }
-
-    fn length(&self) -> u64 {
-        self.range.end.saturating_sub(self.range.start)
-    }
-}
-
-impl Read for Window {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.length().saturating_sub(self.at)).unwrap_or(usize::MAX);
-        let most = left.min(into.len());
-        let count = self.file.read(&mut into[..most])?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for Window {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let (base, offset) = match to {
-            SeekFrom::Start(at) => (at, 0),
-            SeekFrom::Current(offset) => (self.at, offset),
-            SeekFrom::End(offset) => (self.length(), offset),
-        };
-        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "a seek to before the start");
-        let at = base.checked_add_signed(offset).ok_or_else(outside)?;
-        let absolute = self.range.start.checked_add(at).ok_or_else(outside)?;
-        self.file.seek(SeekFrom::Start(absolute))?;
-        self.at = at;
-        Ok(at)
+        Ok(Cow::Owned(match &self.content {
+            Content::Bytes(bytes) => return Ok(Cow::Borrowed(bytes)),
+            Content::Path(path) => std::fs::read(path)?,
+            Content::Part(path, range) => ranges::read_all(&File::open(path)?, range.clone())?,
+            Content::Ranges(source, part) => {
+                let part = part.clone().map_or_else(|| Ok(0..source.length()?), io::Result::Ok)?;
+                ranges::read_all(source.as_ref(), part)?
+            }
+        }))
     }
 }
 
@@ -227,6 +220,12 @@ pub trait BlobStore: Send + Sync {
         None
     }
 
+    /// The fold of a sample where the data has folds for cross-validation.
+    fn fold(&self, index: usize) -> Option<&str> {
+        let _ = index;
+        None
+    }
+
     /// Samples that are stored together; see [`Dataset::chunks`](crate::Dataset::chunks).
     fn chunks(&self) -> Vec<Range<usize>> {
         Vec::new()
@@ -237,14 +236,29 @@ pub trait BlobStore: Send + Sync {
         &[]
     }
 
+    /// A text that changes with the bytes of sample `index`: its place, length and time. `None` where nothing tells.
+    fn stamp(&self, index: usize) -> Option<String> {
+        file_stamp(&self.path(index)?)
+    }
+
     /// The path of sample `index`, where the sample is a whole file or folder.
     fn path(&self, index: usize) -> Option<PathBuf> {
         self.blob(index).ok()?.path().map(Path::to_path_buf)
     }
 }
 
+/// The place, length and time of a file; of a folder those of its own entry.
+pub(crate) fn file_stamp(path: &Path) -> Option<String> {
+    let meta = std::fs::metadata(path).ok()?;
+    let place = std::path::absolute(path).ok()?;
+    let changed = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{} {} {}", place.display(), meta.len(), changed.as_nanos()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::SeekFrom;
+
     use super::*;
 
     #[test]

@@ -164,6 +164,18 @@ pub trait Dataset: Send + Sync {
     fn copies(&self) -> Vec<Vec<usize>> {
         Vec::new()
     }
+
+    /// The fold of an item where the data has folds for cross-validation.
+    fn fold(&self, index: usize) -> Option<&str> {
+        let _ = index;
+        None
+    }
+
+    /// A text that changes with the stored bytes of an item: its place, length and time. `None` where nothing tells.
+    fn stamp(&self, index: usize) -> Option<String> {
+        let _ = index;
+        None
+    }
 }
 
 /// A [`Dataset`] over a [`BlobStore`]: the plugin supplies only how to decode one blob.
@@ -248,5 +260,13 @@ impl<I: Send + Sync + 'static> Dataset for BlobDataset<I> {
 
     fn copies(&self) -> Vec<Vec<usize>> {
         copies::of(self.store.as_ref())
+    }
+
+    fn stamp(&self, index: usize) -> Option<String> {
+        self.store.stamp(index)
+    }
+
+    fn fold(&self, index: usize) -> Option<&str> {
+        self.store.fold(index)
     }
 }

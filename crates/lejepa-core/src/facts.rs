@@ -1,17 +1,19 @@
 //! What decoding found out about an item, for the report on a data set.
 
+use std::borrow::Cow;
+
 /// Measured properties of one item and what a user should know about it.
 ///
 /// ```
 /// use lejepa_core::Facts;
 ///
 /// let facts = Facts::new().number("width", 640.0).number("height", 480.0).remark("transparent");
-/// assert_eq!(facts.numbers(), [("width", 640.0), ("height", 480.0)]);
+/// assert_eq!(facts.numbers()[1], ("height".into(), 480.0));
 /// assert_eq!(facts.remarks(), ["transparent"]);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
-    numbers: Vec<(&'static str, f64)>,
+    numbers: Vec<(Cow<'static, str>, f64)>,
     remarks: Vec<String>,
 }
 
@@ -24,8 +26,8 @@ impl Facts {
     /// Adds a number, by a name that says the unit where there is one: `seconds`, `width`. A report shows the
     /// range of each over the data set.
     #[must_use]
-    pub fn number(mut self, name: &'static str, value: f64) -> Self {
-        self.numbers.push((name, value));
+    pub fn number(mut self, name: impl Into<Cow<'static, str>>, value: f64) -> Self {
+        self.numbers.push((name.into(), value));
         self
     }
 
@@ -44,7 +46,7 @@ impl Facts {
     }
 
     /// All numbers, in the order in which they were added.
-    pub fn numbers(&self) -> &[(&'static str, f64)] {
+    pub fn numbers(&self) -> &[(Cow<'static, str>, f64)] {
         &self.numbers
     }
 

@@ -63,6 +63,35 @@ impl Tally {
     }
 }
 
+impl Found {
+    /// A file that is judged by its name alone.
+    pub(crate) fn add(&mut self, path: PathBuf, rule: SampleRule) {
+        if has_extension(&path, rule.extensions) {
+            return self.paths.push(path);
+        }
+        self.passed_over.add(kind_of(&path), &path);
+        if archives::is_archive(&path) {
+            self.archives.push(path);
+        }
+    }
+}
+
+/// What a file is called that is no sample.
+fn kind_of(path: &Path) -> String {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let of = |e: String| format!("files .{}", e.escape_debug());
+    extension.map_or("files without an extension".into(), of)
+}
+
+/// Whether no folder below `root` is hidden or known to hold no data, and neither is the file.
+pub(crate) fn is_data(root: &Path, path: &Path) -> bool {
+    let Ok(rest) = path.strip_prefix(root) else { return true };
+    rest.components().all(|part| {
+        let name = part.as_os_str().to_string_lossy().to_lowercase();
+        !name.starts_with('.') && !NOT_DATA.contains(&name.as_str())
+    })
+}
+
 /// All samples below `root`, in no order.
 pub(crate) fn walk(root: &Path, rule: SampleRule, found: &mut Found) -> Result<()> {
     let read = |e: std::io::Error| Error::path(root, e, "is the folder readable by this user?");
@@ -108,17 +137,11 @@ fn visit(dir: &Path, entries: std::fs::ReadDir, rule: SampleRule, depth: usize, 
                 found.passed_over.add("folders that cannot be read", &path);
             }
         } else if !has_extension(&path, rule.extensions) {
-            let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-            let of = |e: String| format!("files .{}", e.escape_debug());
-            let kind_of = extension.map_or("files without an extension".into(), of);
             if kind.is_file() && start_of(&path).is_some_and(|start| (rule.recognises)(&start)) {
-                found.recognised.add(kind_of, &path);
+                found.recognised.add(kind_of(&path), &path);
                 found.paths.push(path);
             } else {
-                if archives::is_archive(&path) {
-                    found.archives.push(path.clone());
-                }
-                found.passed_over.add(kind_of, &path);
+                found.add(path, rule);
             }
         } else if kind.is_file() {
             found.paths.push(path);

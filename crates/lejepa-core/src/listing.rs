@@ -1,12 +1,15 @@
 //! Finding samples: a folder walked by extension, or a manifest that names them.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::blob::{Blob, BlobStore};
+use crate::blob::{Blob, BlobStore, file_stamp};
 use crate::folders::{self, Found, Layout};
 use crate::labels::{Labels, Split};
-use crate::{Error, Result, manifest};
+use crate::manifest::{self, Manifest};
+use crate::{Error, Result};
 
 /// What counts as one sample of a modality.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +38,10 @@ pub struct Listing {
     pub labels: Vec<Labels>,
     /// The split of each path where the source says it.
     pub splits: Vec<Option<Split>>,
+    /// The part of each file that is the sample; empty where all samples are whole files.
+    pub spans: Vec<Option<Range<Duration>>>,
+    /// The fold of each path; empty where the source has none.
+    pub folds: Vec<Option<String>>,
     /// What a user should know of how the source was read, a line each.
     pub notes: Vec<String>,
 }
@@ -76,6 +83,10 @@ impl Listing {
     pub(crate) fn with_archives(root: &Path, rule: SampleRule) -> Result<(Self, Vec<PathBuf>)> {
         let mut found = Found::default();
         folders::walk(root, rule, &mut found)?;
+        Ok(Self::of_found(root, found))
+    }
+
+    pub(crate) fn of_found(root: &Path, found: Found) -> (Self, Vec<PathBuf>) {
         let Found { mut paths, passed_over, recognised, mut archives } = found;
         archives.sort();
         paths.sort();
@@ -84,11 +95,13 @@ impl Listing {
         notes.extend(recognised.notes("taken for samples by their content:", root));
         notes.extend(passed_over.notes("passed over", root));
         let labels = labels("class", &words).into_iter().collect();
-        Ok((Self { paths, labels, splits, notes }, archives))
+        (Self { paths, labels, splits, notes, ..Self::default() }, archives)
     }
 
     /// The samples that a CSV (with a header) or JSON-lines file names: `path`, and optionally
-    /// `label` and `split`. Further columns of labels are called `label_NAME`. Paths are relative to the manifest.
+    /// `label`, `split`, `fold`, and `start` and `end` in seconds of samples that are parts of a file. Further columns
+    /// of labels are called `label_NAME`. Paths are relative to the manifest. Names of columns and folders that published
+    /// data sets use (ESC-50, UrbanSound8K) are known, and so are Raven's selection tables and Audacity's labels.
     ///
     /// # Errors
     /// [`Error::Path`] with the line number for anything malformed.
@@ -111,13 +124,18 @@ impl Listing {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_manifest(file: &Path) -> Result<Self> {
-        let manifest = manifest::read(file)?;
+        Self::of_manifest(file, manifest::read(file)?)
+    }
+
+    pub(crate) fn of_manifest(file: &Path, manifest: Manifest) -> Result<Self> {
         let base = file.parent().unwrap_or(Path::new("."));
         let mut listing = Self::default();
         let mut words: Vec<Vec<Option<String>>> = vec![Vec::new(); manifest.columns.len()];
         let mut lines = HashMap::new();
         let mut again = 0;
+        let place = manifest::place_of(base, &manifest.rows);
         for row in manifest.rows {
+            let full = manifest::placed(base, place, &row);
             let word = |label: Option<String>| {
                 label.filter(|l| !l.is_empty()).map(|l| folders::composed(&l))
             };
@@ -130,7 +148,8 @@ impl Listing {
                 })?),
             };
             let said = (labels.clone(), split);
-            if let Some((line, before)) = lines.get(&row.path) {
+            let key = (row.path.clone(), row.span.clone());
+            if let Some((line, before)) = lines.get(&key) {
                 if *before != said {
                     let reason = format!(
                         "`{}` has another label or split than in line {line}",
@@ -141,10 +160,21 @@ impl Listing {
                 again += 1;
                 continue;
             }
-            listing.paths.push(base.join(&row.path));
-            lines.insert(row.path, (row.line, said));
+            listing.paths.push(full);
+            listing.spans.push(row.span);
+            listing.folds.push(row.fold);
+            lines.insert(key, (row.line, said));
             words.iter_mut().zip(labels).for_each(|(column, label)| column.push(label));
             listing.splits.push(split);
+        }
+        if listing.spans.iter().all(Option::is_none) {
+            listing.spans.clear();
+        }
+        if listing.folds.iter().all(Option::is_none) {
+            listing.folds.clear();
+        }
+        if !place.is_empty() {
+            listing.notes.push(format!("files are looked for in {}", place.replace("{}", "N")));
         }
         if again > 0 {
             let note = format!("{again} lines of the manifest name a file again and are left out");
@@ -162,18 +192,64 @@ impl Listing {
     }
 }
 
+impl Listing {
+    fn span(&self, index: usize) -> Option<Range<Duration>> {
+        self.spans.get(index).cloned().flatten()
+    }
+
+    /// The error for a source without samples.
+    pub(crate) fn nothing(&self, source: &Path, rule: SampleRule) -> Error {
+        let others = self.notes.iter().take(3).map(|note| format!("; {note}")).collect::<String>();
+        Error::path(
+            source,
+            format!("no usable files; looked for .{}{others}", rule.extensions.join(", .")),
+            "check data.source and modality; `data.source = \"demo\"` uses the built-in data",
+        )
+    }
+}
+
 impl BlobStore for Listing {
     fn len(&self) -> usize {
         self.paths.len()
     }
 
     fn name(&self, index: usize) -> String {
-        self.paths.get(index).map_or_else(|| format!("#{index}"), |p| p.display().to_string())
+        let path =
+            self.paths.get(index).map_or_else(|| format!("#{index}"), |p| p.display().to_string());
+        match self.span(index) {
+            Some(span) if span.end == Duration::MAX => {
+                format!("{path}[{} s-]", span.start.as_secs_f64())
+            }
+            Some(span) => {
+                format!("{path}[{}-{} s]", span.start.as_secs_f64(), span.end.as_secs_f64())
+            }
+            None => path,
+        }
     }
 
     fn blob(&self, index: usize) -> Result<Blob<'_>> {
         let no_item = || Error::sample(format!("#{index}"), "no such item");
-        Ok(Blob::file(self.paths.get(index).ok_or_else(no_item)?.as_path()))
+        let blob = Blob::file(self.paths.get(index).ok_or_else(no_item)?.as_path());
+        Ok(match self.span(index) {
+            Some(span) => blob.with_span(span),
+            None => blob,
+        })
+    }
+
+    fn stamp(&self, index: usize) -> Option<String> {
+        let stamp = file_stamp(self.paths.get(index)?)?;
+        Some(self.span(index).map_or(stamp.clone(), |span| format!("{stamp} {span:?}")))
+    }
+
+    /// Parts of one file are no copies.
+    fn length(&self, index: usize) -> Option<u64> {
+        let path =
+            self.paths.get(index).filter(|path| !path.is_dir() && self.span(index).is_none())?;
+        Some(std::fs::metadata(path).ok()?.len())
+    }
+
+    fn fold(&self, index: usize) -> Option<&str> {
+        self.folds.get(index)?.as_deref()
     }
 
     fn labels(&self) -> &[Labels] {

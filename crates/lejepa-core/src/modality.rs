@@ -8,6 +8,7 @@ use crate::Result;
 use crate::advice::{Advice, Preset, Survey};
 use crate::component::Component;
 use crate::dataset::Dataset;
+use crate::disk_cache::Codec;
 use crate::listing::SampleRule;
 use crate::sampler::ViewSampler;
 use crate::source::{Source, SourceKind};
@@ -89,6 +90,9 @@ pub trait Modality: Component {
     /// Whether the rows of a view with two axes are drawn from the bottom up, as frequencies are.
     const DRAWS_UPWARDS: bool = false;
 
+    /// How decoded items are kept on disk; `None` keeps none there.
+    const CODEC: Option<Codec<Self::Sample>> = None;
+
     /// One decoded item.
     type Sample: Send + Sync + 'static;
 
@@ -123,6 +127,12 @@ pub trait Modality: Component {
     fn advise(config: &Self::Config, survey: &Survey<'_, Self::Sample>) -> Result<Advice> {
         let _ = (config, survey);
         Ok(Advice::default())
+    }
+
+    /// What of the configuration decides how a file is decoded: items of another text are not taken from the cache on
+    /// disk. All of it, unless said otherwise.
+    fn decoding(config: &Self::Config) -> String {
+        Table::try_from(config).map_or_else(|e| e.to_string(), |table| table.to_string())
     }
 
     /// Whether a folder is one sample as a whole, such as a folder of video frames.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::advice::{Advice, Survey, SurveyContext};
+use crate::disk_cache::{CachedDataset, DiskCache};
 use crate::front_end::LogSpectrogram;
 use crate::sampler::ViewSampler;
 use crate::view_source::{SampledDataset, ViewSource};
@@ -14,11 +15,13 @@ use crate::{Modality, Result, Source, ViewSpec};
 pub struct OpenOptions {
     /// Most bytes of decoded items that are kept in memory.
     pub cache_bytes: usize,
+    /// Where decoded items are kept on disk, if anywhere.
+    pub disk_cache: Option<DiskCache>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { cache_bytes: 1 << 30 }
+        Self { cache_bytes: 1 << 30, disk_cache: None }
     }
 }
 
@@ -27,6 +30,13 @@ impl OpenOptions {
     #[must_use]
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Keeps decoded items on disk as well.
+    #[must_use]
+    pub fn disk_cache(mut self, cache: Option<DiskCache>) -> Self {
+        self.disk_cache = cache;
         self
     }
 }
@@ -103,7 +113,12 @@ impl<M: Modality> Pipeline for SampledPipeline<M> {
     }
 
     fn open(&self, source: Source, options: &OpenOptions) -> Result<Box<dyn ViewSource>> {
-        let dataset = M::open(&self.config, source)?;
+        let mut dataset = M::open(&self.config, source)?;
+        if let (Some(cache), Some(codec)) = (&options.disk_cache, M::CODEC) {
+            let decoding = M::decoding(&self.config);
+            let how = format!("{} {} {decoding}", M::NAME, env!("CARGO_PKG_VERSION"));
+            dataset = Box::new(CachedDataset::new(dataset, codec, cache, &how)?);
+        }
         Ok(Box::new(SampledDataset::new(dataset, self.sampler.clone(), options.cache_bytes)?))
     }
 

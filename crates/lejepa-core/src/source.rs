@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::archives::{self, Archives};
+use crate::archives::{self, Archive, Archives};
 use crate::blob::BlobStore;
 use crate::listing::{Listing, SampleRule};
-use crate::{Error, Result};
+use crate::{Error, Result, remote};
 
 /// Where a modality's data comes from.
 #[derive(Clone)]
@@ -63,11 +63,13 @@ impl Source {
         }
     }
 
-    /// Resolves what a user wrote: `demo`, a folder, a manifest (`.csv`, `.jsonl`), or an archive of samples
-    /// (`.tar`, `.parquet`). A folder of archives without loose samples is all of them.
+    /// Resolves what a user wrote: `demo`, a folder, a manifest (`.csv`, `.jsonl`), an archive of samples
+    /// (`.tar`, `.parquet`), or the URL of one of these in a store that a [`Scheme`](crate::Scheme) reads. A folder of
+    /// archives without loose samples is all of them.
     ///
     /// # Errors
-    /// [`Error::Path`] for a path that is missing, unreadable, or holds no sample of this kind.
+    /// [`Error::Path`] for a path that is missing, unreadable, or holds no sample of this kind, and for the URL of a
+    /// store that this program does not read.
     ///
     /// ```
     /// use lejepa_core::{SampleRule, Source};
@@ -87,6 +89,9 @@ impl Source {
     pub fn resolve(source: &str, rule: SampleRule) -> Result<Self> {
         if SourceKind::of(source) == SourceKind::Demo {
             return Ok(Self::Demo);
+        }
+        if let Some(scheme) = remote::scheme(source) {
+            return Ok(Self::Blobs(remote::resolve(scheme, source, rule)?));
         }
         let path = Path::new(source);
         let meta = std::fs::metadata(path).map_err(|e| {
@@ -109,16 +114,11 @@ impl Source {
             (Listing::from_manifest(path)?, Vec::new())
         };
         if listing.paths.is_empty() && !archives.is_empty() {
+            let archives = archives.into_iter().map(Archive::file).collect();
             return Ok(Self::Blobs(Arc::new(Archives::open(archives, path, rule)?)));
         }
         if listing.paths.is_empty() {
-            let others = listing.notes.iter().take(3).map(|note| format!("; {note}"));
-            let others = others.collect::<String>();
-            return Err(Error::path(
-                path,
-                format!("no usable files; looked for .{}{others}", rule.extensions.join(", .")),
-                "check data.source and modality; `data.source = \"demo\"` uses the built-in data",
-            ));
+            return Err(listing.nothing(path, rule));
         }
         Ok(Self::Blobs(Arc::new(listing)))
     }

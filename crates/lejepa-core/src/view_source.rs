@@ -79,6 +79,12 @@ pub trait ViewSource: Send + Sync {
         None
     }
 
+    /// The fold of an item where the data has folds for cross-validation.
+    fn fold(&self, index: usize) -> Option<&str> {
+        let _ = index;
+        None
+    }
+
     /// Items that are stored together; see [`Dataset::chunks`].
     fn chunks(&self) -> Vec<Range<usize>> {
         Vec::new()
@@ -330,6 +336,10 @@ impl<S: Send + Sync + 'static> ViewSource for SampledDataset<S> {
 
     fn split(&self, index: usize) -> Option<Split> {
         self.dataset.split(index)
+    }
+
+    fn fold(&self, index: usize) -> Option<&str> {
+        self.dataset.fold(index)
     }
 
     fn chunks(&self) -> Vec<Range<usize>> {

@@ -232,10 +232,10 @@ impl Published for PublishedConvNet {
     }
 
     fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
+        let (mut net, mut x) = Network::new(own, view, normalization)?;
         if self.is_clip {
-            return Err(refused("networks of clips do not go into ONNX"));
+            x = net.with_neighbours(&x, view[0])?;
         }
-        let (mut net, x) = Network::new(own, view, normalization)?;
         let layer = |name: &str, stride| ConvLayer {
             conv: format!("{name}.conv"),
             norm: format!("{name}.norm"),
@@ -247,6 +247,16 @@ impl Published for PublishedConvNet {
             for (j, stride) in strides.iter().enumerate() {
                 let y = net.convolve(&layer(&format!("stages.{i}.layers.{j}"), *stride), &x)?;
                 x = net.relu(&y);
+            }
+            if self.is_clip {
+                let temporal = layer(&format!("stages.{i}.temporal"), 1);
+                let channels = own
+                    .get(&format!("{}.gamma", temporal.norm))
+                    .map_or(0, |gamma| gamma.values().len());
+                let neighbours = net.with_neighbours(&x, channels)?;
+                let y = net.convolve(&temporal, &neighbours)?;
+                let sum = net.add(&y, &x);
+                x = net.relu(&sum);
             }
         }
         match self.height {

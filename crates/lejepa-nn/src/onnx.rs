@@ -242,6 +242,23 @@ impl Graph {
         Ok(self.node("Div", &[&centred, &std], &[]))
     }
 
+    /// The frames of a clip `[batch, channels, frames, height, width]` as so many views `[batch·frames, channels, height,
+    /// width]`; anything else as it is.
+    pub(crate) fn frames(&mut self, x: &str, view: &[usize]) -> Name {
+        let &[channels, _, height, width] = view else { return x.to_string() };
+        let x = self.node("Transpose", &[x], &[("perm", Attr::Ints(&[0, 2, 1, 3, 4]))]);
+        let shape = self.ints(&[-1, channels as i64, height as i64, width as i64]);
+        self.node("Reshape", &[&x, &shape], &[])
+    }
+
+    /// The mean of what each of the frames gave, `[batch·frames, dim] -> [batch, dim]`.
+    pub(crate) fn mean_of_frames(&mut self, x: &str, view: &[usize], dim: usize) -> Name {
+        let &[_, frames, _, _] = view else { return x.to_string() };
+        let shape = self.ints(&[-1, frames as i64, dim as i64]);
+        let x = self.node("Reshape", &[x, &shape], &[]);
+        self.node("ReduceMean", &[&x], &[("axes", Attr::Ints(&[1])), ("keepdims", Attr::Int(0))])
+    }
+
     /// The file; `output` is the embedding, `[batch, dim]`.
     pub(crate) fn finish(mut self, output: &str, view: &[usize], dim: usize) -> Vec<u8> {
         self.push("Identity", &[output], vec![OUTPUT.into()], &[]);

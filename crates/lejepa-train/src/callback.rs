@@ -142,6 +142,10 @@ pub struct CallbackContext<'a> {
     pub settings: &'a Settings,
     /// The data, to keep where views are wanted later.
     pub source: &'a Arc<dyn ViewSource>,
+    /// Samples that are trained on, ascending.
+    pub trained_on: &'a [usize],
+    /// Usable samples that are not, ascending.
+    pub held_out: &'a [usize],
     /// Steps of the run.
     pub total: u64,
     /// What SIGReg's values mean.

@@ -108,8 +108,8 @@ fn counted<'a>(found: impl Iterator<Item = (&'a str, String)>) -> Vec<Count> {
 fn spreads(facts: &[(usize, Facts)]) -> Vec<Spread> {
     let mut names: Vec<&str> = Vec::new();
     for (name, _) in facts.iter().flat_map(|(_, facts)| facts.numbers()) {
-        if !names.contains(name) {
-            names.push(name);
+        if !names.contains(&name.as_ref()) {
+            names.push(name.as_ref());
         }
     }
     names

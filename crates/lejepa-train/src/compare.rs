@@ -6,7 +6,7 @@ use crate::{Result, TrainError};
 
 /// Settings that may change when a run goes on: they do not change what it computes, but for its length, which
 /// is told, and the place of its data, whose fingerprint is compared.
-const FREE: [&str; 12] = [
+const FREE: [&str; 14] = [
     "data.source",
     "train.epochs",
     "train.minutes",
@@ -17,6 +17,8 @@ const FREE: [&str; 12] = [
     "data.workers",
     "data.prefetch",
     "data.cache_mib",
+    "data.disk_cache",
+    "data.disk_cache_gib",
     "data.max_bad",
     "train.log_every",
 ];

@@ -1,10 +1,12 @@
 //! Probes of the trained encoder compared with those of the untrained one and of raw features.
 
 use burn::tensor::Device;
+use lejepa_core::ViewSource;
 use rayon::prelude::*;
 
 use crate::Result;
 use crate::begin::initial_weights;
+use crate::data::ProbeSet;
 use crate::embed::Embeddings;
 use crate::guard::guarded;
 use crate::model::Model;
@@ -91,7 +93,7 @@ pub fn compare_probes(
     let (after, skipped) = probe(trained, source, sets, config, device, observer)?;
     let untrained = resolved.model(device)?;
     let (before, _) = probe(&untrained, source, sets, config, device, observer)?;
-    let raw = score(&raw_features(prepared), sets, config, device)?;
+    let raw = score(&raw_features(source, sets), sets, config, device)?;
     // The weights may be gone by now: a row is less than a run.
     let from = &resolved.settings().train.init;
     let started = (!from.is_empty())
@@ -114,8 +116,7 @@ pub fn compare_probes(
 /// Most raw features of a sample: neighbours are averaged where there are more.
 const RAW_WIDTH: usize = 1024;
 
-fn raw_features(prepared: &Prepared) -> Embeddings {
-    let source = prepared.source.as_ref();
+pub(crate) fn raw_features(source: &dyn ViewSource, sets: &[ProbeSet]) -> Embeddings {
     let of = |&index: &usize| -> Option<(usize, Vec<f32>)> {
         let views = guarded(|| source.checked_eval_views(index), || source.name(index)).ok()?;
         let features: Vec<f32> = views.iter().flat_map(|view| source.raw_features(view)).collect();
@@ -123,7 +124,7 @@ fn raw_features(prepared: &Prepared) -> Embeddings {
         let mean = |cells: &[f32]| cells.iter().sum::<f32>() / cells.len() as f32;
         Some((index, features.chunks(width).map(mean).collect()))
     };
-    let all: Vec<_> = members(&prepared.plan.probes).par_iter().filter_map(of).collect();
+    let all: Vec<_> = members(sets).par_iter().filter_map(of).collect();
     let dim = all.first().map_or(0, |(_, features)| features.len());
     let mut out = Embeddings { dim, ..Embeddings::default() };
     // Views of varying length have features of varying number.

@@ -32,6 +32,10 @@ pub struct DataConfig {
     pub prefetch: usize,
     /// Decoded samples kept in memory, in MiB.
     pub cache_mib: usize,
+    /// A folder for decoded samples, which later epochs and runs read back; empty for none.
+    pub disk_cache: String,
+    /// Most that the folder `disk_cache` holds, in GiB, above 0. When it is full, further samples are decoded each time.
+    pub disk_cache_gib: f64,
     /// Whether every file is read once before training starts: `auto` (up to 20,000 files), `full`
     /// or `off`.
     pub scan: Scan,
@@ -40,6 +44,8 @@ pub struct DataConfig {
     pub max_bad: f64,
     /// Share of labelled samples, 0 to 1, held out for probes where the data names no split.
     pub test_share: f64,
+    /// The fold that is held out where the data has folds and no split; empty for the last.
+    pub fold: String,
 }
 
 impl Default for DataConfig {
@@ -49,9 +55,12 @@ impl Default for DataConfig {
             workers: 0,
             prefetch: 4,
             cache_mib: 1024,
+            disk_cache: String::new(),
+            disk_cache_gib: 50.0,
             scan: Scan::Auto,
             max_bad: 1.0,
             test_share: 0.2,
+            fold: String::new(),
         }
     }
 }
@@ -237,10 +246,11 @@ impl Settings {
         let is_decay = |decay: &f64| *decay >= 0.0 && decay.is_finite();
         let decays = !p.weight_decay.is_empty() && p.weight_decay.iter().all(is_decay);
         let fits = t.minutes == 0.0 || (0.1..=1e5).contains(&t.minutes);
-        let rules: [(&str, bool, &str); 16] = [
+        let rules: [(&str, bool, &str); 17] = [
             ("train.minutes", fits, "must be 0 or from 0.1 to 100000"),
             ("data.prefetch", d.prefetch >= 1, "must be at least 1"),
             ("data.max_bad", unit.contains(&d.max_bad), "must lie in 0..=1"),
+            ("data.disk_cache_gib", d.disk_cache_gib > 0.0, "must be above 0"),
             ("data.test_share", (0.0..1.0).contains(&d.test_share), "must lie in 0..1"),
             ("train.epochs", t.epochs >= 0.0 && t.epochs.is_finite(), "must be at least 0"),
             ("train.batch", t.batch >= 2, "must be at least 2"),

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::census::{Census, Division};
 use crate::config::{DataConfig, Scan};
+use crate::folds;
 use crate::guard::guarded;
 use crate::observe::{Event, Observer};
 use crate::skipped::Skipped;
@@ -69,6 +70,7 @@ impl DataPlan {
         config: &DataConfig,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
+        check_fold(source, config)?;
         let plan = Self::of(source, kind, config, observer);
         if plan.pretrain.len() >= 2 {
             return Ok(plan);
@@ -109,7 +111,7 @@ impl DataPlan {
                 *slot = false;
             }
         }
-        let splits = divide(source, &usable, config.test_share, &copies);
+        let splits = divide(source, &usable, config, &copies);
         let pretrain: Vec<usize> =
             (0..source.len()).filter(|&i| usable[i] && splits[i] == Split::Train).collect();
         let probes = source
@@ -134,6 +136,34 @@ impl DataPlan {
         let division = Division { usable: &usable, splits: &splits, copies: &copies };
         let census = Census::new(source, &division, &skipped, scan.then_some(&facts));
         Self { pretrain, probes, skipped, census }
+    }
+}
+
+/// Refuses a fold that the data does not have.
+///
+/// # Errors
+/// [`Error::BadValue`], with the folds that there are.
+pub fn check_fold(source: &dyn ViewSource, config: &DataConfig) -> Result<()> {
+    if config.fold.is_empty() {
+        return Ok(());
+    }
+    let folds = folds::names(source);
+    let known = match folds.is_empty() {
+        _ if folds.contains(&config.fold) => return Ok(()),
+        true => "the data has no folds".to_string(),
+        false => format!("the data has the folds {}", folds.join(", ")),
+    };
+    Err(Error::bad_value("data.fold", known).into())
+}
+
+impl DataPlan {
+    /// Samples that some probe is scored on, ascending.
+    pub fn held_out(&self) -> Vec<usize> {
+        let of = |set: &ProbeSet| set.test.iter().map(|(index, _)| *index).collect::<Vec<_>>();
+        let mut all: Vec<usize> = self.probes.iter().flat_map(of).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 }
 
@@ -171,18 +201,32 @@ fn scan_all(source: &dyn ViewSource, observer: &mut dyn Observer) -> Scanned {
     scanned
 }
 
-/// The split of every sample: as the data says, or else a share of each class of the first label
+/// The fold that probes are scored on: that of the configuration, or else the last.
+fn held_out_fold(source: &dyn ViewSource, config: &DataConfig) -> Option<String> {
+    let mut folds = folds::names(source);
+    match folds.iter().position(|fold| *fold == config.fold) {
+        Some(at) => Some(folds.swap_remove(at)),
+        None => folds.pop().filter(|_| !folds.is_empty()),
+    }
+}
+
+/// The split of every sample: as the data says, or else one of its folds held out, or else a share of each class of the first label
 /// column held out. Which samples those are does not depend on the run's seed, so that runs compare. Copies of
 /// a sample go where it goes.
 fn divide(
     source: &dyn ViewSource,
     usable: &[bool],
-    test_share: f64,
+    config: &DataConfig,
     copies: &[Vec<usize>],
 ) -> Vec<Split> {
     let said: Vec<Option<Split>> = (0..source.len()).map(|i| source.split(i)).collect();
     if said.iter().any(Option::is_some) {
         return said.into_iter().map(|s| s.unwrap_or(Split::Train)).collect();
+    }
+    if let Some(held_out) = held_out_fold(source, config) {
+        let of =
+            |i| if source.fold(i) == Some(held_out.as_str()) { Split::Test } else { Split::Train };
+        return (0..source.len()).map(of).collect();
     }
     let mut splits = vec![Split::Train; source.len()];
     let Some(column) = source.labels().first() else { return splits };
@@ -196,7 +240,7 @@ fn divide(
     }
     for (class, mut members) in of_class.into_iter().enumerate() {
         members.shuffle(&mut Seed(0).rng(Purpose::Probe, &[class as u64]));
-        let held_out = (members.len() as f64 * test_share).round() as usize;
+        let held_out = (members.len() as f64 * config.test_share).round() as usize;
         for &i in members.iter().take(held_out) {
             splits[i] = Split::Test;
         }

@@ -1,8 +1,8 @@
 //! Embedding samples with a frozen encoder.
 
 use burn::module::Module;
-use burn::tensor::Device;
-use lejepa_core::{BoxedEncoder, ViewSource};
+use burn::tensor::{Device, Tensor, TensorData};
+use lejepa_core::{BoxedEncoder, ViewSource, ViewSpec};
 use rayon::prelude::*;
 
 use crate::Result;
@@ -61,6 +61,29 @@ pub fn embed(
     observer: &mut dyn Observer,
 ) -> Result<Embeddings> {
     embed_indices(&model.encoders, source, indices, device, observer)
+}
+
+/// Embeddings of evaluation views, row-major, and their projections `[1, samples, dim]`: those of a model with one
+/// stream. Samples that cannot be read are left out.
+///
+/// # Errors
+/// A device that fails.
+pub fn embed_and_project(
+    model: &Model,
+    source: &dyn ViewSource,
+    spec: &ViewSpec,
+    indices: &[usize],
+    device: &Device,
+) -> Result<(Vec<f32>, Option<Tensor<3>>)> {
+    let made = embed(model, source, indices, device, &mut crate::Silent)?;
+    let rows = made.indices.len();
+    let is_one = model.projectors.len() == 1 && rows > 0;
+    let projections = is_one.then(|| {
+        let plain = device.clone().without_autodiff();
+        let data = TensorData::new(made.values.clone(), [1, rows, made.dim]);
+        model.valid().project(spec, vec![Tensor::from_data(data, &plain)])
+    });
+    Ok((made.values, projections))
 }
 
 /// As [`embed`], for encoders without the rest of the model.

@@ -29,14 +29,17 @@ use lejepa_core::{
     Wants,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::embed::embed_indices;
 use crate::guard::catch_panics;
 use crate::model;
+use crate::named::stream::Parts;
 use crate::named::{NamedEmbeddings, NamedLabels};
-use crate::observe::Observer;
+use crate::observe::{Event, Observer};
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
+use crate::skipped::Skipped;
 use crate::{Result, TrainError, checkpoint};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -146,6 +149,47 @@ fn readme(manifest: &ExportManifest, resolved: &Resolved, run: &RunDir) -> Strin
     )
 }
 
+/// Samples that are embedded between two writes.
+const PART: usize = 4096;
+
+/// What [`Embedder::embed_to`] wrote.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EmbeddedFile {
+    /// Rows of the file.
+    pub rows: usize,
+    /// Width of an embedding.
+    pub dim: usize,
+    /// Samples that could not be read.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Progress of a part as that of the whole.
+struct Shifted<'a> {
+    observer: &'a mut dyn Observer,
+    start: usize,
+    total: usize,
+}
+
+impl Observer for Shifted<'_> {
+    fn event(&mut self, event: Event<'_>) {
+        self.observer.event(match event {
+            Event::Embedding { done, .. } => {
+                Event::Embedding { done: self.start + done, total: self.total }
+            }
+            other => other,
+        });
+    }
+}
+
+fn nothing_read(total: usize, skipped: &[Skipped]) -> TrainError {
+    let why = skipped.first().map_or(String::new(), |s| format!(": {}", s.reason));
+    TrainError::Core(Error::Data {
+        reason: format!("none of the {total} samples can be read{why}"),
+        hint: "check data.source, and that it is of the kind the encoder was trained on".into(),
+    })
+}
+
 /// A frozen encoder with everything needed to feed it.
 ///
 /// ```
@@ -240,16 +284,69 @@ impl Embedder {
     /// read is listed in [`NamedEmbeddings::skipped`].
     pub fn embed(&self, source: &str, observer: &mut dyn Observer) -> Result<NamedEmbeddings> {
         let source = self.source(source)?;
-        let indices: Vec<usize> = (0..source.len()).collect();
-        let out = embed_indices(&self.encoders, source.as_ref(), &indices, &self.device, observer)?;
-        if out.indices.is_empty() {
-            let why = out.skipped.first().map_or(String::new(), |s| format!(": {}", s.reason));
-            return Err(TrainError::Core(Error::Data {
-                reason: format!("none of the {} samples can be read{why}", source.len()),
-                hint: "check data.source, and that it is of the kind the encoder was trained on"
-                    .into(),
-            }));
+        let all: Vec<usize> = (0..source.len()).collect();
+        let made = self.embed_part(source.as_ref(), &all, observer)?;
+        match made.names.is_empty() {
+            true => Err(nothing_read(source.len(), &made.skipped)),
+            false => Ok(made),
         }
+    }
+
+    /// Embeds every sample into a file, as [`Embedder::embed`] and [`NamedEmbeddings::write`] do, in memory that does
+    /// not grow with their number. An interrupted call leaves `FILE.parts` behind, from which the same call goes on.
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn embed_to(
+        &self,
+        source: &str,
+        file: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<EmbeddedFile> {
+        NamedEmbeddings::check(file)?;
+        let source = self.source(source)?;
+        let total = source.len();
+        let parts = Parts::open(file, &self.fingerprint(source.as_ref())?)?;
+        let count = total.div_ceil(PART);
+        let before = (0..count).filter(|part| parts.has(*part)).count();
+        if before > 0 {
+            observer.event(Event::Note(&format!("{before} of {count} parts were embedded before")));
+        }
+        for part in (0..count).filter(|part| !parts.has(*part)).collect::<Vec<_>>() {
+            let start = part * PART;
+            let indices: Vec<usize> = (start..total.min(start + PART)).collect();
+            let mut shifted = Shifted { observer, start, total };
+            parts.write(part, &self.embed_part(source.as_ref(), &indices, &mut shifted)?)?;
+        }
+        let (skipped, rows) = parts.join(count, file)?;
+        match rows {
+            0 => Err(nothing_read(total, &skipped)),
+            rows => Ok(EmbeddedFile { rows, dim: self.dim(), skipped }),
+        }
+    }
+
+    /// What tells whether parts are of this encoder and these samples.
+    fn fingerprint(&self, source: &dyn ViewSource) -> Result<String> {
+        let mut hash = Sha256::new();
+        hash.update(self.resolved.to_toml()?);
+        for index in 0..source.len() {
+            hash.update(source.name(index));
+        }
+        let first = (0..source.len()).find_map(|index| {
+            let made = self.embed_part(source, &[index], &mut crate::Silent).ok()?;
+            (!made.values.is_empty()).then_some(made.values)
+        });
+        first.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn embed_part(
+        &self,
+        source: &dyn ViewSource,
+        indices: &[usize],
+        observer: &mut dyn Observer,
+    ) -> Result<NamedEmbeddings> {
+        let out = embed_indices(&self.encoders, source, indices, &self.device, observer)?;
         let word = |column: &Labels, index: usize| {
             let id = column.ids.get(index).copied().flatten()?;
             column.classes.get(id as usize).cloned()

@@ -1,5 +1,6 @@
 //! Weights of other libraries: into an encoder, and out of a run.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -100,6 +101,36 @@ fn arrays_of_encoder(encoder: &BoxedEncoder) -> Result<Arrays, String> {
     let mut store = SafetensorsStore::from_bytes(None);
     encoder.save_into(&mut store).map_err(|e| e.to_string())?;
     arrays_of(&store.get_bytes().map_err(|e| e.to_string())?)
+}
+
+/// Names and shapes of the tensors of a safetensors file, by its header alone.
+///
+/// # Errors
+/// [`TrainError::Io`]; [`TrainError::Corrupt`] for another kind of file.
+pub fn tensors_of(file: &Path) -> Result<Vec<(String, Vec<usize>)>> {
+    let corrupt = |reason: String| TrainError::Corrupt { path: file.to_path_buf(), reason };
+    let mut opened = std::fs::File::open(file).map_err(TrainError::io("read", file))?;
+    let whole = opened.metadata().map_err(TrainError::io("read", file))?.len();
+    let mut start = vec![0; 8];
+    opened.read_exact(&mut start).map_err(|_| corrupt("it is cut short".into()))?;
+    let length = start.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if length > whole.saturating_sub(8) {
+        return Err(corrupt("no safetensors: its header is longer than the file".into()));
+    }
+    opened.take(length).read_to_end(&mut start).map_err(TrainError::io("read", file))?;
+    let header: HashMap<String, Value> = serde_json::from_slice(&start[8..])
+        .map_err(|_| corrupt("no safetensors: its header is no JSON".into()))?;
+    let mut all = Vec::new();
+    for (name, tensor) in header {
+        if name == "__metadata__" {
+            continue;
+        }
+        let shape = serde_json::from_value(tensor["shape"].clone())
+            .map_err(|_| corrupt(format!("no safetensors: `{name}` has no shape")))?;
+        all.push((name, shape));
+    }
+    all.sort();
+    Ok(all)
 }
 
 /// Loads the arrays of a safetensors file into an encoder: its own names and shapes, or those in which such

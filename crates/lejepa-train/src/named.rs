@@ -8,6 +8,8 @@ use crate::rundir::write_atomically;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
 
+mod read;
+pub(crate) mod stream;
 #[cfg(feature = "parquet")]
 mod table;
 
@@ -46,24 +48,23 @@ pub struct NamedEmbeddings {
 }
 
 impl NamedEmbeddings {
-    /// Writes `.npy` (a float matrix, with the names in a second file, one per line), `.csv` (the column `path`,
-    /// then one column per dimension) or, with the feature `parquet`, `.parquet` (the columns `path`, `embedding`, a
+    /// Writes `.npy` (a float matrix, with the names in a second file, one per line), `.csv` (the column `path`, then
+    /// `label_NAME` for each column of labels, then one column per dimension) or, with the feature `parquet`, `.parquet` (the columns `path`, `embedding`, a
     /// list of floats, and one of words for each column of labels).
     ///
     /// # Errors
     /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
     pub fn write(&self, file: &Path) -> Result<()> {
         match Self::check(file)? {
-            "csv" => return write_atomically(file, self.csv().as_bytes()),
+            "csv" => {
+                return write_atomically(file, (self.csv_header() + &self.csv_rows()).as_bytes());
+            }
             #[cfg(feature = "parquet")]
             "parquet" => return write_atomically(file, &table::parquet(self, file)?),
             _ => {}
         }
         write_atomically(file, &self.npy())?;
-        // A line for each row, whatever is in a name.
-        let line = |name: &String| name.replace('\n', "\\n").replace('\r', "\\r") + "\n";
-        let names: String = self.names.iter().map(line).collect();
-        write_atomically(&file.with_extension("paths.txt"), names.as_bytes())
+        write_atomically(&file.with_extension("paths.txt"), self.lines_of_names().as_bytes())
     }
 
     /// Refuses a file that [`NamedEmbeddings::write`] could not make, before the work is done; or its ending.
@@ -90,27 +91,37 @@ impl NamedEmbeddings {
 
     /// NumPy's format, version 1.0.
     fn npy(&self) -> Vec<u8> {
-        let shape = format!("({}, {})", self.names.len(), self.dim);
-        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-        // Magic, version and length are ten bytes; all of it is to be a multiple of 64.
-        let padding = (64 - (10 + header.len() + 1) % 64) % 64;
-        header.push_str(&" ".repeat(padding));
-        header.push('\n');
-        let mut out = b"\x93NUMPY\x01\x00".to_vec();
-        out.extend((header.len() as u16).to_le_bytes());
-        out.extend(header.as_bytes());
+        let mut out = npy_header(self.names.len(), self.dim, 0);
         out.extend(self.values.iter().flat_map(|v| v.to_le_bytes()));
         out
     }
 
-    fn csv(&self) -> String {
+    /// A line for each row, whatever is in a name.
+    fn lines_of_names(&self) -> String {
+        let line = |name: &String| name.replace('\n', "\\n").replace('\r', "\\r") + "\n";
+        self.names.iter().map(line).collect()
+    }
+
+    fn csv_header(&self) -> String {
         let mut text = "path".to_string();
+        for labels in &self.labels {
+            text.push_str(&format!(",{}", quoted(&format!("label_{}", labels.name))));
+        }
         for i in 0..self.dim {
             text.push_str(&format!(",e{i}"));
         }
-        text.push('\n');
-        for (name, row) in self.names.iter().zip(self.values.chunks_exact(self.dim.max(1))) {
-            text.push_str(&format!("\"{}\"", name.replace('"', "\"\"")));
+        text + "\n"
+    }
+
+    fn csv_rows(&self) -> String {
+        let mut text = String::new();
+        let rows = self.names.iter().zip(self.values.chunks_exact(self.dim.max(1)));
+        for (at, (name, row)) in rows.enumerate() {
+            text.push_str(&quoted(name));
+            for labels in &self.labels {
+                let word = labels.words.get(at).and_then(Option::as_deref);
+                text.push_str(&format!(",{}", word.map_or_else(String::new, quoted)));
+            }
             for value in row {
                 text.push_str(&format!(",{value}"));
             }
@@ -118,6 +129,24 @@ impl NamedEmbeddings {
         }
         text
     }
+}
+
+fn quoted(word: &str) -> String {
+    format!("\"{}\"", word.replace('"', "\"\""))
+}
+
+/// The header of a NumPy file of 32-bit floats, version 1.0: a multiple of 64 bytes, at least `least`.
+fn npy_header(rows: usize, dim: usize, least: usize) -> Vec<u8> {
+    let mut header =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    // Magic, version and length are ten bytes, and a line ends it.
+    let whole = (10 + header.len() + 1).next_multiple_of(64).max(least);
+    header.push_str(&" ".repeat(whole - 10 - header.len() - 1));
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out
 }
 
 #[cfg(test)]
@@ -138,7 +167,11 @@ mod tests {
         let d = tempfile::tempdir().unwrap();
         e.write(&d.path().join("e.csv")).unwrap();
         let text = fs::read_to_string(d.path().join("e.csv")).unwrap();
-        assert_eq!(text, "path,e0,e1\n\"a.png\",1,-0.5\n\"b \"\"x\"\".png\",0.25,3\n");
+        assert_eq!(
+            text,
+            "path,\"label_kind\",e0,e1\n\"a.png\",,1,-0.5\n\"b \"\"x\"\".png\",\"x\",0.25,3\n"
+        );
+        assert_eq!(NamedEmbeddings::read(&d.path().join("e.csv")).unwrap(), e);
         e.write(&d.path().join("e.npy")).unwrap();
         let bytes = fs::read(d.path().join("e.npy")).unwrap();
         assert_eq!((bytes.len() - 16) % 64, 0);
@@ -146,6 +179,8 @@ mod tests {
         assert_eq!(bytes[bytes.len() - 4..], 3.0f32.to_le_bytes());
         let names = fs::read_to_string(d.path().join("e.paths.txt")).unwrap();
         assert_eq!(names.lines().count(), 2);
+        let read = NamedEmbeddings::read(&d.path().join("e.npy")).unwrap();
+        assert_eq!((&read.names, &read.values, read.labels.len()), (&e.names, &e.values, 0));
         // Rows and names cannot part, whatever is in a name.
         let odd =
             NamedEmbeddings { names: vec!["a\nb.png".into(), "c\rd.png".into()], ..e.clone() };
@@ -154,10 +189,21 @@ mod tests {
         assert_eq!(names, "a\\nb.png\nc\\rd.png\n");
         assert!(matches!(e.write(&d.path().join("e.npy")), Err(TrainError::OutputExists(_))));
         assert!(e.write(&d.path().join("e.txt")).is_err());
+        for (name, bytes) in [
+            ("a.npy", &b"\x93NUMPY\x01\x00\xff\xff{"[..]),
+            ("b.npy", b"not one"),
+            ("a.csv", b"path,e0\nx,one\n"),
+            ("b.csv", b"label\nx\n"),
+            ("a.parquet", b"PAR1"),
+        ] {
+            fs::write(d.path().join(name), bytes).unwrap();
+            assert!(NamedEmbeddings::read(&d.path().join(name)).is_err(), "{name}");
+        }
         #[cfg(feature = "parquet")]
         {
             use parquet::file::reader::{FileReader, SerializedFileReader};
             e.write(&d.path().join("e.parquet")).unwrap();
+            assert_eq!(NamedEmbeddings::read(&d.path().join("e.parquet")).unwrap(), e);
             let file = fs::File::open(d.path().join("e.parquet")).unwrap();
             let table = SerializedFileReader::new(file).unwrap();
             let rows = table.get_row_iter(None).unwrap();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use lejepa_core::{
-    Advice, BoxedEncoder, BoxedPrediction, BuildContext, DEFAULT_VIEWS, Entry, Error, Kind,
-    MAIN_STREAM, OpenOptions, OptimizerContext, Pipeline, PredictionContext, Registration,
+    Advice, BoxedEncoder, BoxedPrediction, BuildContext, DEFAULT_VIEWS, DiskCache, Entry, Error,
+    Kind, MAIN_STREAM, OpenOptions, OptimizerContext, Pipeline, PredictionContext, Registration,
     Registry, Schedule, Source, SourceKind, SurveyContext, Table, Value, ViewSource, ViewSpec,
     check_preset, config, kind, origin,
 };
@@ -475,7 +475,13 @@ impl Resolved {
     /// Whatever is wrong with the source.
     pub fn open(&self, source: Source) -> Result<Box<dyn ViewSource>> {
         let budget = self.settings.data.cache_mib.saturating_mul(1 << 20);
-        Ok(self.pipeline.open(source, &OpenOptions::default().cache_bytes(budget))?)
+        let data = &self.settings.data;
+        let disk = (!data.disk_cache.is_empty()).then(|| DiskCache {
+            folder: data.disk_cache.clone().into(),
+            limit: (data.disk_cache_gib * f64::from(1 << 30)) as u64,
+        });
+        let options = OpenOptions::default().cache_bytes(budget).disk_cache(disk);
+        Ok(self.pipeline.open(source, &options)?)
     }
 
     /// The configuration as TOML text.

@@ -217,7 +217,7 @@ impl RunDir {
     }
 
     /// Lines of `metrics.jsonl` that can be read; a crash can leave half a line at the end.
-    fn metrics(&self) -> Vec<StepMetrics> {
+    pub fn metrics(&self) -> Vec<StepMetrics> {
         let text = fs::read_to_string(self.metrics_file()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }

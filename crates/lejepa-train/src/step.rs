@@ -61,6 +61,18 @@ pub struct Pass {
     pub gradients: GradientsParams,
 }
 
+/// What [`Learner::assess`] found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Assessment {
+    /// The loss.
+    pub total: f64,
+    /// SIGReg; NaN where the loss has none.
+    pub sigreg: f64,
+    /// The embeddings: for each stream `[views of the stream, samples, dim]`.
+    pub embeddings: Vec<Tensor<3>>,
+}
+
 impl Learner {
     /// Makes this learner one rank of a group: its batches hold the samples of its own places
     /// ([`make_batch`](crate::make_batch)), and its gradients are those of the whole step.
@@ -107,6 +119,31 @@ impl Learner {
         })
     }
 
+    /// Losses and embeddings of views as in evaluation: without gradients, dropped tokens or batch statistics.
+    ///
+    /// # Errors
+    /// As [`Learner::pass`].
+    pub fn assess(&self, batch: &Batch, step: u64) -> Result<Assessment> {
+        self.precision.scope(|| {
+            let model = self.model.valid();
+            let embeddings = model.embed_part(&batch.whole(), &self.plain())?;
+            let context = batch.spec().context().iter().zip(batch.context());
+            let context: Vec<Tensor<2>> = context
+                .map(|(spec, values)| {
+                    let shape = [batch.samples().len(), spec.width];
+                    Tensor::from_data(TensorData::new(values.clone(), shape), &self.plain())
+                })
+                .collect();
+            let (_, losses) = self.heads(&model, embeddings.clone(), &context, step)?;
+            let scalar = |tensor: Tensor<1>| -> Result<f64> {
+                let values = tensor.try_into_vec_as::<f32>()?;
+                Ok(values.first().map_or(f64::NAN, |v| f64::from(*v)))
+            };
+            let sigreg = losses.term("sigreg").cloned().map_or(Ok(f64::NAN), scalar)?;
+            Ok(Assessment { total: scalar(losses.total)?, sigreg, embeddings })
+        })
+    }
+
     /// Applies one optimizer step.
     pub fn update(mut self, lr: f64, gradients: GradientsParams) -> Self {
         self.model = self.optimizer.step(lr, self.model, gradients);
@@ -123,7 +160,7 @@ impl Learner {
         let embeddings = self.embed(&self.model, &batch.whole(), &[step])?;
         let detached = embeddings.iter().map(|e| e.clone().detach()).collect();
         let context = self.context(batch)?;
-        let (projections, losses) = self.heads(embeddings, &context, step)?;
+        let (projections, losses) = self.heads(&self.model, embeddings, &context, step)?;
         let gradients = losses.total.clone().backward();
         let gradients = GradientsParams::from_grads(gradients, &self.model);
         Ok(Pass { losses, embeddings: detached, projections, context, gradients })
@@ -150,7 +187,7 @@ impl Learner {
             .map(|parts| Ok(self.group.gather(Tensor::cat(parts, 1))?.require_grad()))
             .collect::<Result<Vec<_>>>()?;
         let context = self.context(batch)?;
-        let (projections, losses) = self.heads(gathered.clone(), &context, step)?;
+        let (projections, losses) = self.heads(&self.model, gathered.clone(), &context, step)?;
         let mut gradients = losses.total.clone().backward();
         let first = self.first_sample(mine)?;
         let towards = gathered.iter().map(|embeddings| {
@@ -239,15 +276,16 @@ impl Learner {
     /// Projections and losses. What projectors and the prediction term draw is the same on every rank.
     fn heads(
         &self,
+        model: &Model,
         embeddings: Vec<Tensor<3>>,
         context: &[Tensor<2>],
         step: u64,
     ) -> Result<(Tensor<3>, Losses)> {
         let _drawing = draws();
         self.device.seed(self.seed.derive(Purpose::Heads, &[step]));
-        let z = self.model.project(&self.spec, embeddings);
+        let z = model.project(&self.spec, embeddings);
         let at = Embedded::new(z.clone(), &self.spec, context);
-        let prediction = self.model.prediction.loss(&at)?;
+        let prediction = model.prediction.loss(&at)?;
         if prediction.dims() != [1] {
             return Err(lejepa_core::Error::Shape {
                 what: "the prediction term".into(),

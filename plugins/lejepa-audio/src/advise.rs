@@ -3,7 +3,7 @@
 use lejepa_core::{AUTO, Advice, Preset, Result, Survey, Value, median};
 
 use crate::config::AudioConfig;
-use crate::mel::{LogMel, MelSettings, log_of};
+use crate::mel::{LogMel, MelSettings};
 use crate::waveform::Waveform;
 
 /// Most recordings that are looked at.
@@ -159,19 +159,14 @@ pub(crate) fn advise(config: &AudioConfig, survey: &Survey<'_, Waveform>) -> Res
     let integer = |key: &str, default: usize| {
         advice.get(key).and_then(Value::as_integer).map_or(default, |v| v as usize)
     };
-    let mel = LogMel::new(MelSettings {
-        sample_rate: config.sample_rate,
-        n_fft,
-        hop,
-        mels: integer("audio.mels", config.mels),
-        edges: [config.f_min, config.highest()],
-    });
+    let mels = integer("audio.mels", config.mels);
+    let mel = LogMel::new(MelSettings { n_fft, hop, mels, ..MelSettings::of(config) });
     if let Ok(mel) = mel {
         let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for wave in &waves {
             let spectrogram = mel.power(wave.samples());
             for power in spectrogram.into_power() {
-                let log = f64::from(log_of(power));
+                let log = f64::from(config.log.of(power));
                 (n, sum, squares) = (n + 1.0, sum + log, squares + log * log);
             }
         }

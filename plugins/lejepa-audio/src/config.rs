@@ -4,6 +4,8 @@ use lejepa_core::Result;
 use lejepa_core::config::check::{ascending, ensure, within};
 use serde::{Deserialize, Serialize};
 
+use crate::scale::{LogScale, MelScale, Normalize};
+
 /// How recordings are read and how views are made of them.
 ///
 /// A view is a log-mel spectrogram `[1, mels, frames]` of a segment of
@@ -24,6 +26,14 @@ pub struct AudioConfig {
     /// Upper edge of the highest band in Hz, above `f_min`, at most half of `sample_rate`. 0 means half
     /// of `sample_rate`.
     pub f_max: f64,
+    /// Scale that bands are spaced on: `htk`, or `slaney`, on which they have equal area.
+    pub mel_scale: MelScale,
+    /// How power becomes a value: `ln`, `db`, or `log1p`, ln(1 + p).
+    pub log: LogScale,
+    /// Share of each sample that is subtracted from the next, which lifts high frequencies, 0 to 1.
+    pub pre_emphasis: f64,
+    /// What is subtracted and divided by: `mean` and `std` of the `dataset`, or those of each `clip`.
+    pub normalize: Normalize,
     /// Global views per recording, 1 to 16.
     pub globals: usize,
     /// Local views per recording, 0 to 32.
@@ -116,6 +126,10 @@ impl Default for AudioConfig {
             mels: 64,
             f_min: 50.0,
             f_max: 0.0,
+            mel_scale: MelScale::Htk,
+            log: LogScale::Ln,
+            pre_emphasis: 0.0,
+            normalize: Normalize::Dataset,
             globals: 2,
             locals: 4,
             global_frames: 96,
@@ -175,6 +189,7 @@ impl AudioConfig {
         let (low, high) = (self.f_min, self.highest());
         let reason = format_args!("must be below the upper edge of {high} Hz, got {low}");
         ensure("audio.f_min", low < high, reason)?;
+        within("audio.pre_emphasis", self.pre_emphasis, 0.0..=1.0)?;
         within("audio.globals", self.globals, 1..=16)?;
         within("audio.locals", self.locals, 0..=32)?;
         within("audio.global_frames", self.global_frames, 1..=16384)?;
@@ -226,6 +241,7 @@ mod tests {
             "f_min = 8000.0",
             "f_min = nan",
             "f_max = 9000.0",
+            "pre_emphasis = 1.5",
             "globals = 0",
             "locals = 33",
             "global_frames = 0",

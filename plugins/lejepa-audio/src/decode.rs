@@ -1,6 +1,7 @@
 //! Decoding of recordings to mono at one sample rate, whole or a segment.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use lejepa_core::{Blob, Decoded, Facts, Window};
 
@@ -57,16 +58,62 @@ pub(crate) trait Source<'a>: Sized {
     fn read(&mut self, start: usize, keep: usize, seek: bool) -> Result<Segment, String>;
 }
 
+/// The part of a recording that is the sample: all of it, unless its blob has a span.
+struct Part<S> {
+    inner: S,
+    start: usize,
+    /// Length in samples, beyond the end of the recording where the span has none.
+    length: usize,
+    /// Whether the header knows the length, so that positions can be sought.
+    is_known: bool,
+}
+
+impl<'a, S: Source<'a>> Source<'a> for Part<S> {
+    fn open(blob: &'a Blob<'a>) -> Result<Self, String> {
+        let inner = S::open(blob)?;
+        let Some(span) = blob.span() else {
+            return Ok(Self { inner, start: 0, length: usize::MAX, is_known: false });
+        };
+        let samples =
+            |time: Duration| (time.as_secs_f64() * f64::from(inner.rate())).round() as usize;
+        let (start, end) = (samples(span.start), samples(span.end));
+        let is_known = inner.length_above(0)?.is_some();
+        Ok(Self { start, length: end.saturating_sub(start), is_known, inner })
+    }
+
+    fn rate(&self) -> u32 {
+        self.inner.rate()
+    }
+
+    fn length_above(&self, least: usize) -> Result<Option<usize>, String> {
+        if self.length == usize::MAX {
+            return self.inner.length_above(least);
+        }
+        let total = self.inner.length_above(0)?;
+        let length = total.map(|total| total.saturating_sub(self.start).min(self.length));
+        Ok(length.filter(|length| *length > least))
+    }
+
+    fn measure(&mut self) -> usize {
+        self.inner.measure().saturating_sub(self.start).min(self.length)
+    }
+
+    fn read(&mut self, start: usize, keep: usize, seek: bool) -> Result<Segment, String> {
+        let keep = keep.min(self.length.saturating_sub(start));
+        self.inner.read(self.start.saturating_add(start), keep, seek || self.is_known)
+    }
+}
+
 /// By symphonia, and by FFmpeg where that cannot.
 fn segment_by_any<'a>(
     blob: &'a Blob<'a>,
     limits: Limits,
     mut window: Window<'_>,
 ) -> Result<Decoded<Waveform>, String> {
-    let decoded = segment::<Recording<'a>>(blob, limits, &mut window);
+    let decoded = segment::<Part<Recording<'a>>>(blob, limits, &mut window);
     #[cfg(feature = "ffmpeg")]
     let decoded = decoded.or_else(|reason| {
-        segment::<crate::ffmpeg::FfmpegRecording>(blob, limits, &mut window)
+        segment::<Part<crate::ffmpeg::FfmpegRecording>>(blob, limits, &mut window)
             .map_err(|other| format!("{reason}; {other}"))
     });
     decoded
@@ -101,6 +148,9 @@ fn segment<'a, S: Source<'a>>(
         }
     };
     let (channels, rate, is_whole) = (segment.planes.len(), segment.rate, frames <= keep);
+    if segment.len() == 0 && blob.span().is_some() {
+        return Err("the recording ends before this part of it".into());
+    }
     let (samples, remarks) = mono(segment.planes, limits.downmix);
     let samples = resample(samples, rate, limits.rate)?;
     let wave = Waveform::new(samples).map_err(|error| match error {

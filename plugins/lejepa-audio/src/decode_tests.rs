@@ -117,6 +117,34 @@ fn a_segment_is_a_slice_of_the_whole() {
 }
 
 #[test]
+fn a_part_of_a_recording_is_a_slice_of_the_whole() {
+    let d = tempfile::tempdir().unwrap();
+    let path = d.path().join("a.wav");
+    let samples = glide(16000 * 5);
+    write_wav(&path, 16000, &samples);
+    let part = |from: f64, to: f64, limits| {
+        let end = if to.is_finite() { Duration::from_secs_f64(to) } else { Duration::MAX };
+        decode(
+            &Blob::file(path.as_path()).with_span(Duration::from_secs_f64(from)..end),
+            limits,
+            Window::Centre,
+        )
+    };
+    let second = part(1.5, 2.5, LIMITS).unwrap();
+    assert!(second.is_whole);
+    assert_eq!(second.item.samples(), &samples[24000..40000]);
+    assert_eq!(second.facts.numbers()[0], ("seconds".into(), 1.0));
+    // The middle second of a part of three that is longer than what is decoded at once.
+    let short = Limits { seconds: 1.0, ..LIMITS };
+    let middle = part(1.0, 4.0, short).unwrap();
+    assert!(!middle.is_whole);
+    assert_eq!(middle.item.samples(), &samples[32000..48000]);
+    assert_eq!(part(4.5, f64::INFINITY, LIMITS).unwrap().item.samples(), &samples[72000..]);
+    assert_eq!(part(4.5, 9.0, LIMITS).unwrap().item.samples().len(), 8000);
+    assert!(part(7.0, 8.0, LIMITS).unwrap_err().contains("ends before this part"));
+}
+
+#[test]
 fn bytes_and_parts_of_files_decode_like_files() {
     let d = tempfile::tempdir().unwrap();
     let mp3 = include_bytes!("../testdata/low_rate.mp3");

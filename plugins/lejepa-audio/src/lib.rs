@@ -32,18 +32,20 @@ mod opus;
 mod place;
 mod recording;
 mod sampler;
+mod scale;
 mod segment;
 mod waveform;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Advice, BlobDataset, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind,
-    Survey, Table, ViewSampler, kind, register,
+    Advice, BlobDataset, Codec, Component, Dataset, Error, Modality, Preset, Result, Source,
+    SourceKind, Survey, Table, ViewSampler, kind, register,
 };
 
 pub use config::{AudioConfig, Downmix, Short};
 pub use demo::SOUNDS;
 pub use sampler::AudioSampler;
+pub use scale::{LogScale, MelScale, Normalize};
 pub use waveform::Waveform;
 
 /// Audio: recordings of speech, music, machines, animals.
@@ -78,6 +80,8 @@ impl Modality for AudioModality {
 
     const PRESETS: &'static [Preset] = advise::PRESETS;
 
+    const CODEC: Option<Codec<Waveform>> = Some(Waveform::CODEC);
+
     type Sample = Waveform;
 
     fn open(config: &AudioConfig, source: Source) -> Result<Box<dyn Dataset<Item = Waveform>>> {
@@ -98,6 +102,10 @@ impl Modality for AudioModality {
 
     fn sampler(config: &AudioConfig) -> Result<Box<dyn ViewSampler<Sample = Waveform>>> {
         Ok(Box::new(AudioSampler::new(config)?))
+    }
+
+    fn decoding(config: &AudioConfig) -> String {
+        format!("{:?}", decode::Limits::of(config))
     }
 
     fn recognises(start: &[u8]) -> bool {

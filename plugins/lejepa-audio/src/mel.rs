@@ -6,8 +6,8 @@ use std::sync::Arc;
 use lejepa_core::{Array, Error, LogSpectrogram, Result};
 use realfft::{RealFftPlanner, RealToComplex};
 
-/// Added to the power of a band before the logarithm: the value of digital silence.
-const FLOOR: f32 = 1e-6;
+use crate::config::AudioConfig;
+use crate::scale::{FLOOR, LogScale, MelScale};
 
 /// What a spectrogram is computed with.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,25 @@ pub(crate) struct MelSettings {
     pub(crate) mels: usize,
     /// Lower edge of the lowest band and upper edge of the highest one, in Hz.
     pub(crate) edges: [f64; 2],
+    pub(crate) scale: MelScale,
+    pub(crate) log: LogScale,
+    /// How much of each sample is subtracted from the next.
+    pub(crate) pre_emphasis: f64,
+}
+
+impl MelSettings {
+    pub(crate) fn of(config: &AudioConfig) -> Self {
+        Self {
+            sample_rate: config.sample_rate,
+            n_fft: config.n_fft,
+            hop: config.hop,
+            mels: config.mels,
+            edges: [config.f_min, config.highest()],
+            scale: config.mel_scale,
+            log: config.log,
+            pre_emphasis: config.pre_emphasis,
+        }
+    }
 }
 
 /// Computes log-mel power, without padding: the first frame starts at the first sample, and all frames
@@ -32,6 +51,8 @@ pub(crate) struct LogMel {
     window: Vec<f32>,
     hop: usize,
     bands: Vec<Band>,
+    log: LogScale,
+    pre_emphasis: f32,
 }
 
 /// The triangular filter of one band: weights of consecutive frequencies.
@@ -41,14 +62,6 @@ struct Band {
     weights: Vec<f32>,
 }
 
-fn to_mel(hertz: f64) -> f64 {
-    2595.0 * (1.0 + hertz / 700.0).log10()
-}
-
-fn to_hertz(mel: f64) -> f64 {
-    700.0 * (10f64.powf(mel / 2595.0) - 1.0)
-}
-
 impl LogMel {
     /// For settings within their ranges.
     ///
@@ -56,16 +69,17 @@ impl LogMel {
     /// [`Error::BadValue`] where a band contains no frequency of the transform.
     pub(crate) fn new(c: MelSettings) -> Result<Self> {
         let step = c.sample_rate as f64 / c.n_fft as f64;
-        let [low, high] = c.edges.map(to_mel);
-        let edge = |i: usize| to_hertz(low + (high - low) * i as f64 / (c.mels + 1) as f64);
+        let [low, high] = c.edges.map(|hertz| c.scale.to_mel(hertz));
+        let edge = |i: usize| c.scale.to_hertz(low + (high - low) * i as f64 / (c.mels + 1) as f64);
         let mut bands = Vec::with_capacity(c.mels);
         for band in 0..c.mels {
             let (left, centre, right) = (edge(band), edge(band + 1), edge(band + 2));
+            let height = c.scale.height(left, right);
             let weight = |bin: usize| {
                 let hertz = bin as f64 * step;
                 let rise = (hertz - left) / (centre - left);
                 let fall = (right - hertz) / (right - centre);
-                rise.min(fall).max(0.0) as f32
+                (height * rise.min(fall).max(0.0)) as f32
             };
             let all: Vec<f32> = (0..=c.n_fft / 2).map(weight).collect();
             let Some(first) = all.iter().position(|&w| w > 0.0) else {
@@ -81,7 +95,8 @@ impl LogMel {
         let window =
             (0..c.n_fft).map(|i| 0.5 - 0.5 * (TAU * i as f32 / c.n_fft as f32).cos()).collect();
         let fft = RealFftPlanner::new().plan_fft_forward(c.n_fft);
-        Ok(Self { fft, window, hop: c.hop, bands })
+        let pre_emphasis = c.pre_emphasis as f32;
+        Ok(Self { fft, window, hop: c.hop, bands, log: c.log, pre_emphasis })
     }
 
     /// Number of samples that `frames` frames span.
@@ -89,8 +104,11 @@ impl LogMel {
         self.window.len() + frames.saturating_sub(1) * self.hop
     }
 
-    /// The same as a graph computes it, for views of `frames` frames.
+    /// The same as a graph computes it, for views of `frames` frames; `None` for what graphs do not have.
     pub(crate) fn front_end(&self, sample_rate: usize, frames: usize) -> Option<LogSpectrogram> {
+        if self.log != LogScale::Ln || self.pre_emphasis != 0.0 {
+            return None;
+        }
         let bins = self.window.len() / 2 + 1;
         let mut bands = vec![0.0; self.bands.len() * bins];
         for (row, band) in bands.chunks_exact_mut(bins).zip(&self.bands) {
@@ -115,9 +133,16 @@ impl LogMel {
         let mut spectrum = self.fft.make_output_vec();
         let mut scratch = self.fft.make_scratch_vec();
         let mut power = vec![0f32; spectrum.len()];
-        for frame in frames {
+        for (t, frame) in frames.enumerate() {
             for ((x, sample), window) in input.iter_mut().zip(frame).zip(&self.window) {
                 *x = sample * window;
+            }
+            if self.pre_emphasis != 0.0 {
+                let first = (t * self.hop).checked_sub(1).map_or(0.0, |before| samples[before]);
+                let before = std::iter::once(&first).chain(frame);
+                for ((x, before), window) in input.iter_mut().zip(before).zip(&self.window) {
+                    *x -= self.pre_emphasis * before * window;
+                }
             }
             // The plan itself made the buffers, so this cannot fail.
             if self.fft.process_with_scratch(&mut input, &mut spectrum, &mut scratch).is_err() {
@@ -134,23 +159,18 @@ impl LogMel {
         Spectrogram { bands, power: out }
     }
 
-    /// [`LogMel::power`] as natural logarithms, `[bands, frames]` in row-major order.
+    /// [`LogMel::power`] as logarithms, `[bands, frames]` in row-major order.
     pub(crate) fn log_power(&self, samples: &[f32]) -> Vec<f32> {
         let spectrogram = self.power(samples);
         let count = spectrogram.frames();
         let mut out = vec![0.0; spectrogram.power.len()];
         for (t, frame) in spectrogram.power.chunks_exact(spectrogram.bands).enumerate() {
             for (b, power) in frame.iter().enumerate() {
-                out[b * count + t] = log_of(*power);
+                out[b * count + t] = self.log.of(*power);
             }
         }
         out
     }
-}
-
-/// What the logarithm of a band's power is taken to be.
-pub(crate) fn log_of(power: f32) -> f32 {
-    (power + FLOOR).ln()
 }
 
 /// The power of each band of each frame, frame by frame.
@@ -178,8 +198,24 @@ impl Spectrogram {
 mod tests {
     use super::*;
 
-    const SETTINGS: MelSettings =
-        MelSettings { sample_rate: 16000, n_fft: 512, hop: 256, mels: 64, edges: [50.0, 8000.0] };
+    const SETTINGS: MelSettings = MelSettings {
+        sample_rate: 16000,
+        n_fft: 512,
+        hop: 256,
+        mels: 64,
+        edges: [50.0, 8000.0],
+        scale: MelScale::Htk,
+        log: LogScale::Ln,
+        pre_emphasis: 0.0,
+    };
+
+    fn to_mel(hertz: f64) -> f64 {
+        MelScale::Htk.to_mel(hertz)
+    }
+
+    fn to_hertz(mel: f64) -> f64 {
+        MelScale::Htk.to_hertz(mel)
+    }
 
     fn tone(hertz: f32, rate: f32, length: usize) -> Vec<f32> {
         (0..length).map(|i| (TAU * hertz * i as f32 / rate).sin()).collect()
@@ -220,6 +256,59 @@ mod tests {
                 let got = f64::from(got[band * frames + t]);
                 assert!((got - want).abs() < 1e-3, "band {band} frame {t}: {got} {want}");
             }
+        }
+    }
+
+    /// `front_end.py` writes the fixtures with librosa and torchaudio, and says what is in them.
+    #[test]
+    fn agrees_with_librosa_and_torchaudio() {
+        #[derive(serde::Deserialize)]
+        struct Fixture {
+            of: String,
+            n_fft: usize,
+            hop: usize,
+            mels: usize,
+            edges: [f64; 2],
+            scale: MelScale,
+            log: LogScale,
+            pre_emphasis: f64,
+            values: Vec<f32>,
+        }
+        let all: Vec<Fixture> = serde_json::from_str(include_str!("front_end.json")).unwrap();
+        assert!(all.len() >= 6);
+        // A glide from 100 Hz to 6 kHz, a second long, and the quiet that follows it.
+        let wave: Vec<f32> = (0..16000)
+            .map(|i| {
+                let t = f64::from(i) / 16000.0;
+                let fade = if t < 0.8 { 0.5 } else { 0.005 };
+                (fade * (std::f64::consts::TAU * (100.0 * t + 2950.0 * t * t)).sin()) as f32
+            })
+            .collect();
+        for f in all {
+            let Fixture { n_fft, hop, mels, edges, scale, log, pre_emphasis, .. } = f;
+            let settings = MelSettings {
+                sample_rate: 16000,
+                n_fft,
+                hop,
+                mels,
+                edges,
+                scale,
+                log,
+                pre_emphasis,
+            };
+            let got = LogMel::new(settings).unwrap().log_power(&wave);
+            assert_eq!(got.len(), f.values.len(), "{}", f.of);
+            // Bands 80 dB below the loudest are rounding errors.
+            let least = match log {
+                LogScale::Db => f.values.iter().copied().fold(f32::MIN, f32::max) - 80.0,
+                _ => f32::MIN,
+            };
+            let range = f.values.iter().copied().fold(0f32, |most, v| most.max(v.abs()));
+            let off = got
+                .iter()
+                .zip(&f.values)
+                .fold(0f32, |most, (a, b)| most.max((a.max(least) - b.max(least)).abs()));
+            assert!(off < 1e-3 * range, "{}: off by {off} of {range}", f.of);
         }
     }
 

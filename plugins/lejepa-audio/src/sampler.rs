@@ -6,8 +6,9 @@ use lejepa_core::{LogSpectrogram, Result, View, ViewRng, ViewSampler, ViewSpec, 
 use rand::RngExt;
 
 use crate::config::{AudioConfig, Short};
-use crate::mel::{LogMel, MelSettings, Spectrogram, log_of};
+use crate::mel::{LogMel, MelSettings, Spectrogram};
 use crate::place::Place;
+use crate::scale::Normalize;
 use crate::waveform::Waveform;
 
 /// Makes views `[1, mels, frames]` of recordings.
@@ -45,13 +46,7 @@ impl AudioSampler {
     /// ```
     pub fn new(config: &AudioConfig) -> Result<Self> {
         config.validate()?;
-        let mel = LogMel::new(MelSettings {
-            sample_rate: config.sample_rate,
-            n_fft: config.n_fft,
-            hop: config.hop,
-            mels: config.mels,
-            edges: [config.f_min, config.highest()],
-        })?;
+        let mel = LogMel::new(MelSettings::of(config))?;
         Ok(Self { config: config.clone(), mel })
     }
 
@@ -76,7 +71,6 @@ impl AudioSampler {
         };
         let gain = (c.gain_db * rng.random_range(-1.0..=1.0) * 10f64.ln() / 10.0) as f32;
         let fader = (c.fader * rng.random_range(-1.0..=1.0)) as f32;
-        let (mean, std) = (c.mean as f32, c.std as f32);
         let hiss = place.hiss(&power);
         let mut logs = Vec::with_capacity(power.len());
         for (t, frame) in power.chunks_exact(c.mels).enumerate() {
@@ -84,7 +78,7 @@ impl AudioSampler {
             let gain = (gain + ramp).exp();
             let response = place.response.iter().zip(&hiss);
             let of = |power: f32, (response, hiss): (&f32, &f32)| {
-                (log_of(gain * response * (power + hiss)) - mean) / std
+                c.log.of(gain * response * (power + hiss))
             };
             match other.as_ref().map(|other| &other[t * c.mels..(t + 1) * c.mels]) {
                 Some(other) => {
@@ -98,6 +92,7 @@ impl AudioSampler {
         }
         let lowest = rng.random::<f64>() * (1.0 - height) * c.mels as f64;
         let mut data = resample(&logs, c.mels, shown, frames, [lowest, height * c.mels as f64]);
+        c.normalize.apply(&mut data, c.mean, c.std);
         let (from, to) = masked(frames, c.time_mask, c.mask_chance, rng);
         for row in data.chunks_exact_mut(frames) {
             row[from..to].fill(0.0);
@@ -193,9 +188,8 @@ impl AudioSampler {
 
     /// The normalised log-mel spectrogram of a cut.
     fn spectrogram(&self, cut: &[f32]) -> Vec<f32> {
-        let (mean, std) = (self.config.mean as f32, self.config.std as f32);
         let mut data = self.mel.log_power(cut);
-        data.iter_mut().for_each(|v| *v = (*v - mean) / std);
+        self.config.normalize.apply(&mut data, self.config.mean, self.config.std);
         data
     }
 }
@@ -214,7 +208,8 @@ impl ViewSampler for AudioSampler {
     }
 
     fn front_end(&self) -> Option<LogSpectrogram> {
-        self.mel.front_end(self.config.sample_rate, self.config.global_frames)
+        let front = self.mel.front_end(self.config.sample_rate, self.config.global_frames);
+        front.filter(|_| self.config.normalize == Normalize::Dataset)
     }
 
     /// Where recordings are mixed, two others for all views of a recording.

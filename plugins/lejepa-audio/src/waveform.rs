@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use lejepa_core::{Decoded, Error, Result};
+use lejepa_core::{Codec, Decoded, Error, Result};
 
 use crate::mel::Spectrogram;
 
@@ -49,6 +49,14 @@ impl Waveform {
         Ok(Self { samples, spectrogram: OnceLock::new() })
     }
 
+    pub(crate) const CODEC: Codec<Self> = Codec {
+        encode: |wave| wave.samples.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        decode: |bytes| {
+            let (samples, []) = bytes.as_chunks::<4>() else { return None };
+            Self::new(samples.iter().map(|b| f32::from_le_bytes(*b)).collect()).ok()
+        },
+    };
+
     /// All samples, at least one.
     pub fn samples(&self) -> &[f32] {
         &self.samples
@@ -80,7 +88,10 @@ mod tests {
     fn a_waveform_has_finite_samples() {
         let wave = Waveform::new(vec![0.5, -0.5]).unwrap();
         assert_eq!((wave.samples().len(), wave.bytes()), (2, 8));
+        let bytes = (Waveform::CODEC.encode)(&wave);
+        assert_eq!((Waveform::CODEC.decode)(&bytes), Some(wave.clone()));
         assert!(!wave.decoded(false).is_whole);
+        assert_eq!((Waveform::CODEC.decode)(&bytes[1..]), None);
         for bad in [vec![], vec![f32::NAN], vec![0.0, f32::INFINITY]] {
             assert!(Waveform::new(bad).is_err());
         }

@@ -34,8 +34,8 @@ mod tiff;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Advice, BlobDataset, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind,
-    Survey, Table, ViewSampler, kind, register,
+    Advice, BlobDataset, Codec, Component, Dataset, Error, Modality, Preset, Result, Source,
+    SourceKind, Survey, Table, ViewSampler, kind, register,
 };
 
 pub use config::ImageConfig;
@@ -68,6 +68,8 @@ impl Modality for ImageModality {
 
     const PRESETS: &'static [Preset] = advise::PRESETS;
 
+    const CODEC: Option<Codec<Picture>> = Some(Picture::CODEC);
+
     type Sample = Picture;
 
     fn open(config: &ImageConfig, source: Source) -> Result<Box<dyn Dataset<Item = Picture>>> {
@@ -91,6 +93,10 @@ impl Modality for ImageModality {
 
     fn sampler(config: &ImageConfig) -> Result<Box<dyn ViewSampler<Sample = Picture>>> {
         Ok(Box::new(ImageSampler::new(config)?))
+    }
+
+    fn decoding(config: &ImageConfig) -> String {
+        format!("{} {:?}", config.max_side, config.decode_options())
     }
 
     fn recognises(start: &[u8]) -> bool {

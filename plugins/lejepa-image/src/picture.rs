@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use fast_image_resize as fir;
-use lejepa_core::Decoded;
+use lejepa_core::{Codec, Decoded};
 
 use crate::crop::Area;
 
@@ -64,6 +64,37 @@ impl Picture {
     /// As [`Picture::new`], of 16 bits a value.
     pub fn deep(width: usize, height: usize, channels: usize, pixels: Vec<u16>) -> Option<Self> {
         Self::of(width, height, channels, Pixels::Words(pixels))
+    }
+
+    /// Its sizes and depth, 4 bytes each, and its pixels.
+    pub const CODEC: Codec<Self> = Codec { encode: Self::to_bytes, decode: Self::of_bytes };
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + self.bytes());
+        for n in [self.width, self.height, self.channels, 8 << usize::from(self.is_deep())] {
+            bytes.extend((n as u32).to_le_bytes());
+        }
+        match &self.pixels {
+            Pixels::Bytes(values) => bytes.extend(values),
+            Pixels::Words(values) => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+        }
+        bytes
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (head, values) = bytes.split_at_checked(16)?;
+        let (sizes, _) = head.as_chunks::<4>();
+        let [width, height, channels, bits] = <[[u8; 4]; 4]>::try_from(sizes).ok()?;
+        let [width, height, channels] =
+            [width, height, channels].map(|n| u32::from_le_bytes(n) as usize);
+        match (u32::from_le_bytes(bits), values.as_chunks::<2>()) {
+            (8, _) => Self::new(width, height, channels, values.to_vec()),
+            (16, (words, [])) => {
+                let words = words.iter().map(|b| u16::from_le_bytes(*b)).collect();
+                Self::deep(width, height, channels, words)
+            }
+            _ => None,
+        }
     }
 
     fn of(width: usize, height: usize, channels: usize, pixels: Pixels) -> Option<Self> {

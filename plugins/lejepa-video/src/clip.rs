@@ -1,6 +1,6 @@
 //! A decoded video: frames of one size.
 
-use lejepa_core::{Decoded, Error, Result};
+use lejepa_core::{Codec, Decoded, Error, Result};
 use lejepa_image::Picture;
 
 /// Largest aspect ratio of frames: scaled by the short side, longer ones could take any amount of memory.
@@ -38,6 +38,28 @@ impl Clip {
         let added = frames.into_iter().try_for_each(|frame| builder.push(frame));
         added.and_then(|()| builder.finish()).map_err(|reason| Error::sample("", reason))
     }
+
+    /// The pictures, each after its length.
+    pub(crate) const CODEC: Codec<Self> = Codec {
+        encode: |clip| {
+            let frame = |frame| {
+                let bytes = (Picture::CODEC.encode)(frame);
+                [&(bytes.len() as u64).to_le_bytes()[..], &bytes].concat()
+            };
+            clip.frames.iter().flat_map(frame).collect()
+        },
+        decode: |mut bytes| {
+            let mut frames = Vec::new();
+            while !bytes.is_empty() {
+                let (length, rest) = bytes.split_first_chunk::<8>()?;
+                let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+                let (frame, rest) = rest.split_at_checked(length)?;
+                frames.push((Picture::CODEC.decode)(frame)?);
+                bytes = rest;
+            }
+            Self::new(frames).ok()
+        },
+    };
 
     /// All frames, at least two.
     pub fn frames(&self) -> &[Picture] {
@@ -158,6 +180,9 @@ mod tests {
         let clip = Clip::new(vec![flat(4, 3, 7), flat(4, 3, 8)]).unwrap();
         assert_eq!((clip.frames().len(), clip.height(), clip.width(), clip.bytes()), (2, 3, 4, 24));
         assert_eq!(clip.frame(1), clip.frame(7));
+        let bytes = (Clip::CODEC.encode)(&clip);
+        assert_eq!((Clip::CODEC.decode)(&bytes), Some(clip));
+        assert_eq!((Clip::CODEC.decode)(&bytes[..bytes.len() - 1]), None);
         assert!(Clip::new(vec![]).unwrap_err().to_string().contains("no frames"));
         assert!(Clip::new(vec![flat(4, 3, 7)]).unwrap_err().to_string().contains("1 frame"));
         let error = Clip::new(vec![flat(4, 3, 7), flat(3, 4, 7)]).unwrap_err().to_string();

@@ -42,6 +42,10 @@ pub(crate) fn decode(
     limits: Limits,
     window: Window<'_>,
 ) -> Result<Decoded<Clip>, String> {
+    let is_film = !blob.path().is_some_and(std::path::Path::is_dir) && !is_gif(blob);
+    if blob.span().is_some() && !is_film {
+        return Err("parts from `start` to `end` are read of video files alone".into());
+    }
     match blob.path() {
         Some(path) if path.is_dir() => folder(path, limits, window),
         _ if is_gif(blob) => gif(&blob.read().map_err(|e| e.to_string())?, limits, window),

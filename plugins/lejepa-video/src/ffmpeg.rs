@@ -1,7 +1,9 @@
 //! Decoding of videos with FFmpeg: whole if they are short, else a frame-exact segment.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use lejepa_core::{Blob, Decoded, Facts, Window};
 use lejepa_image::Picture;
@@ -26,11 +28,11 @@ pub(crate) fn decode(
     window: Window<'_>,
 ) -> Result<Decoded<Clip>, String> {
     match blob.path() {
-        Some(path) => decode_file(path, limits, window),
+        Some(path) => decode_file(path, blob.span(), limits, window),
         None => {
             let copy = temporary_copy(blob)
                 .map_err(|e| format!("cannot be copied to a temporary file: {e}"))?;
-            let decoded = decode_file(copy.path(), limits, window);
+            let decoded = decode_file(copy.path(), blob.span(), limits, window);
             // Another copy could get its name.
             stream::forget(copy.path());
             decoded
@@ -48,6 +50,7 @@ fn temporary_copy(blob: &Blob<'_>) -> std::io::Result<NamedTempFile> {
 
 fn decode_file(
     path: &Path,
+    span: Option<Range<Duration>>,
     limits: Limits,
     mut window: Window<'_>,
 ) -> Result<Decoded<Clip>, String> {
@@ -67,7 +70,7 @@ fn decode_file(
         let facts = facts(clip.frames().len());
         clip.decoded(true).with_facts(facts)
     };
-    if timing.is_exact && timing.frames <= limits.max_frames {
+    if span.is_none() && timing.is_exact && timing.frames <= limits.max_frames {
         return Ok(whole(video.collect(limits)?));
     }
     let times = if timing.is_exact { None } else { Some(frame_times(path)?) };
@@ -77,10 +80,28 @@ fn decode_file(
         None => timing.start + frame as f64 / timing.rate,
     };
     let frames = times.as_ref().map_or(timing.frames, |times| times.len());
-    if frames <= limits.max_frames {
+    if span.is_none() && frames <= limits.max_frames {
         return Ok(whole(video.collect(limits)?));
     }
-    let first = window.start(frames, limits.max_frames);
+    // The frames of the part, by when they are shown.
+    let is_part = span.is_some();
+    let within = match span {
+        None => 0..frames,
+        Some(span) => {
+            let shown = |frame: &usize| time_of(*frame) - time_of(0);
+            let from = |time: Duration| {
+                let time = time.as_secs_f64();
+                (0..frames).find(|frame| shown(frame) >= time - 1e-6).unwrap_or(frames)
+            };
+            from(span.start)..from(span.end)
+        }
+    };
+    if within.len() < 2 {
+        return Err("the video has less than two frames in this part of it".into());
+    }
+    let (frames, limits) =
+        (within.len(), Limits { max_frames: limits.max_frames.min(within.len()), ..limits });
+    let first = within.start + window.start(frames, limits.max_frames);
     // Half a frame early, so that rounded time stamps do not skip the frame itself.
     let gap = match first {
         0 => 0.0,
@@ -90,11 +111,13 @@ fn decode_file(
     let segment = video.segment(path, limits, time_of(first) - gap / 2.0, next.max(gap))?;
     let clip = if segment.frames() >= 2 {
         segment.finish()?
+    } else if is_part {
+        return Err("the video ends before this part of it".into());
     } else {
         // The file is shorter than its header says.
         Video::open(path, limits)?.collect(limits)?
     };
-    Ok(clip.decoded(false).with_facts(facts(frames)))
+    Ok(clip.decoded(frames <= limits.max_frames).with_facts(facts(frames)))
 }
 
 /// Initialises FFmpeg once. Its log goes to `tracing`, which discards it without a subscriber; failures

@@ -37,8 +37,8 @@ use std::path::Path;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Advice, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind, Survey, Table,
-    ViewSampler, kind, register,
+    Advice, Codec, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind, Survey,
+    Table, ViewSampler, kind, register,
 };
 
 pub use clip::Clip;
@@ -70,6 +70,8 @@ impl Modality for VideoModality {
 
     const PRESETS: &'static [Preset] = advise::PRESETS;
 
+    const CODEC: Option<Codec<Clip>> = Some(Clip::CODEC);
+
     type Sample = Clip;
 
     fn open(config: &VideoConfig, source: Source) -> Result<Box<dyn Dataset<Item = Clip>>> {
@@ -95,6 +97,10 @@ impl Modality for VideoModality {
 
     fn advise(config: &VideoConfig, survey: &Survey<'_, Clip>) -> Result<Advice> {
         advise::advise(config, survey)
+    }
+
+    fn decoding(config: &VideoConfig) -> String {
+        format!("{:?}", limits::Limits::of(config))
     }
 
     fn recognises(start: &[u8]) -> bool {

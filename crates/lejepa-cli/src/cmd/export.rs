@@ -49,25 +49,19 @@ pub(super) fn embed(
     let (device, _) = crate::device::open(crate::device::choose(device)?)?;
     let embedder = Embedder::open(&words.model, registry, &device)?;
     let mut console = Console::new(args.quiet);
-    let embeddings = embedder.embed(&words.data, &mut console)?;
-    for s in &embeddings.skipped {
+    let made = embedder.embed_to(&words.data, &words.output, &mut console)?;
+    for s in &made.skipped {
         console.line(&format!("skipped   {}: {}", s.name, s.reason));
     }
-    embeddings.write(&words.output)?;
     if !args.json && !args.quiet {
-        outln!(
-            "{} embeddings of {} dimensions in {}",
-            embeddings.names.len(),
-            embeddings.dim,
-            words.output.display()
-        );
+        outln!("{} embeddings of {} dimensions in {}", made.rows, made.dim, words.output.display());
     }
     let skipped: Vec<Value> =
-        embeddings.skipped.iter().map(|s| json!({ "name": s.name, "reason": s.reason })).collect();
+        made.skipped.iter().map(|s| json!({ "name": s.name, "reason": s.reason })).collect();
     Ok(json!({
         "output": words.output.display().to_string(),
-        "samples": embeddings.names.len(),
-        "dim": embeddings.dim,
+        "samples": made.rows,
+        "dim": made.dim,
         "skipped": skipped,
     }))
 }

@@ -15,12 +15,26 @@ use crate::sheet;
 const RANGE: [f64; 2] = [0.01, 0.99];
 
 /// A view with the scores of its cells.
-struct Drawn {
+pub(super) struct Drawn {
     view: View,
     /// Cells along time, height and width.
     grid: [usize; 3],
     /// First cell in the rows of its stream.
     first: usize,
+}
+
+impl Drawn {
+    /// A view and the first of its cells among the rows of its stream.
+    pub(super) fn new(view: View, grid: &[usize], first: usize) -> Self {
+        let mut three = [1; 3];
+        let axes = grid.len().min(3);
+        three[3 - axes..].copy_from_slice(&grid[grid.len() - axes..]);
+        Self { view, grid: three, first }
+    }
+
+    pub(super) fn frames(&self, is_upwards: bool) -> Vec<RgbImage> {
+        sheet::frames(&self.view, is_upwards)
+    }
 }
 
 pub(super) fn run(args: &Args, words: &PcaArgs, registry: &Registry) -> Result<Value, CliError> {
@@ -61,13 +75,10 @@ pub(super) fn run(args: &Args, words: &PcaArgs, registry: &Registry) -> Result<V
             let (width, cells) = &mut rows[at];
             let drawn = features.dense.map(|dense| -> Result<_, TrainError> {
                 let [_, _, dim] = dense.dims();
-                let mut grid = [1; 3];
-                let axes = features.grid.len().min(3);
-                grid[3 - axes..].copy_from_slice(&features.grid[features.grid.len() - axes..]);
                 let first = cells.len() / dim.max(1);
                 *width = dim;
                 cells.extend(dense.try_into_vec_as::<f32>()?);
-                Ok(Drawn { view, grid, first })
+                Ok(Drawn::new(view, &features.grid, first))
             });
             views[at].push(drawn.transpose()?);
         }
@@ -87,7 +98,7 @@ pub(super) fn run(args: &Args, words: &PcaArgs, registry: &Registry) -> Result<V
     for (i, name) in names.iter().enumerate() {
         let row = |(views, colours): (&Vec<Option<Drawn>>, &Vec<[u8; 3]>)| {
             let drawn = views.get(i)?.as_ref()?;
-            Some(vec![sheet::frames(&drawn.view, is_upwards), cells(drawn, colours, is_upwards)])
+            Some(vec![drawn.frames(is_upwards), drawn.cells(colours, is_upwards)])
         };
         let rows: Vec<_> = views.iter().zip(&colours).filter_map(row).collect();
         written.extend(write(folder, name, &rows)?);
@@ -114,7 +125,7 @@ fn percent(share: &Value) -> String {
 }
 
 /// A colour for each row of scores: the components are red, green and blue.
-fn levels(scores: &[f32], components: usize) -> Vec<[u8; 3]> {
+pub(super) fn levels(scores: &[f32], components: usize) -> Vec<[u8; 3]> {
     let mut colours = vec![[0; 3]; scores.len() / components.max(1)];
     for component in 0..components {
         let of = || scores.iter().skip(component).step_by(components).copied();
@@ -130,27 +141,31 @@ fn levels(scores: &[f32], components: usize) -> Vec<[u8; 3]> {
     colours
 }
 
-/// The cells of a view as frames of its size.
-fn cells(drawn: &Drawn, colours: &[[u8; 3]], is_upwards: bool) -> Vec<RgbImage> {
-    let [time, height, width] = drawn.grid;
-    let shape = drawn.view.shape();
-    // Rows are drawn as curves, whose height is not that of the view.
-    let (h, w, frames) = match *shape {
-        [_, length] => (16, length, 1),
-        [_, h, w] => (h, w, 1),
-        [_, t, h, w] => (h, w, t),
-        _ => return Vec::new(),
-    };
-    let frame = |t: usize| {
-        let cell = t * time / frames.max(1);
-        RgbImage::from_fn(w as u32, h as u32, |x, y| {
-            let y = if is_upwards && shape.len() == 3 { h - 1 - y as usize } else { y as usize };
-            let (row, column) = (y * height / h, x as usize * width / w);
-            let at = drawn.first + (cell * height + row) * width + column;
-            Rgb(colours.get(at).copied().unwrap_or_default())
-        })
-    };
-    (0..frames).map(frame).collect()
+impl Drawn {
+    /// The cells of the view as frames of its size.
+    pub(super) fn cells(&self, colours: &[[u8; 3]], is_upwards: bool) -> Vec<RgbImage> {
+        let drawn = self;
+        let [time, height, width] = drawn.grid;
+        let shape = drawn.view.shape();
+        // Rows are drawn as curves, whose height is not that of the view.
+        let (h, w, frames) = match *shape {
+            [_, length] => (16, length, 1),
+            [_, h, w] => (h, w, 1),
+            [_, t, h, w] => (h, w, t),
+            _ => return Vec::new(),
+        };
+        let frame = |t: usize| {
+            let cell = t * time / frames.max(1);
+            RgbImage::from_fn(w as u32, h as u32, |x, y| {
+                let y =
+                    if is_upwards && shape.len() == 3 { h - 1 - y as usize } else { y as usize };
+                let (row, column) = (y * height / h, x as usize * width / w);
+                let at = drawn.first + (cell * height + row) * width + column;
+                Rgb(colours.get(at).copied().unwrap_or_default())
+            })
+        };
+        (0..frames).map(frame).collect()
+    }
 }
 
 #[cfg(test)]
@@ -164,13 +179,13 @@ mod tests {
         assert_eq!((colours[0], colours[7]), ([0, 255, 0], [255, 0, 0]));
         let view = View::new([1, 2, 4, 8], vec![0.0; 64]).unwrap();
         let drawn = Drawn { view, grid: [1, 2, 2], first: 4 };
-        let frames = cells(&drawn, &colours, false);
+        let frames = drawn.cells(&colours, false);
         assert_eq!((frames.len(), frames[0].dimensions()), (2, (8, 4)));
         assert_eq!(frames[0].get_pixel(0, 0).0, colours[4]);
         assert_eq!(frames[1].get_pixel(7, 3).0, colours[7]);
         // Low frequencies come first and are drawn at the bottom.
         let view = View::new([1, 4, 8], vec![0.0; 32]).unwrap();
         let drawn = Drawn { view, grid: [1, 2, 1], first: 0 };
-        assert_eq!(cells(&drawn, &colours, true)[0].get_pixel(0, 3).0, colours[0]);
+        assert_eq!(drawn.cells(&colours, true)[0].get_pixel(0, 3).0, colours[0]);
     }
 }

@@ -1,12 +1,14 @@
 //! `lejepa probe RUN`: score a run's encoder and its untrained self.
 
 use lejepa_core::{Registry, Value};
-use lejepa_train::{Prepared, RunDir, checkpoint, compare_probes};
+use lejepa_train::probe::Scores;
+use lejepa_train::{FoldScores, Prepared, RunDir, checkpoint, compare_probes, cross_validate};
 use serde_json::json;
 
 use crate::args::{Args, ProbeArgs};
 use crate::console::Console;
 use crate::error::CliError;
+use crate::output::outln;
 
 pub(super) fn run(
     args: &Args,
@@ -28,6 +30,22 @@ pub(super) fn run(
     let prepared = Prepared::new(&resolved, &mut console)?;
     let learning = device.clone().autodiff();
     let model = checkpoint::load_evaluated(&checkpoint, resolved.model(&learning)?)?;
+    if probe.folds {
+        let all = cross_validate(&prepared, &resolved, &model, &device, &mut console)?;
+        if all.is_empty() {
+            return Err(CliError::Usage(
+                "the data has no folds, or no labels".into(),
+                "give a manifest with the columns `path`, `label` and `fold`".into(),
+            ));
+        }
+        if !args.json {
+            print_folds(&all);
+        }
+        let means: Vec<_> = columns(&all).into_iter().map(|rows| mean_json(&rows)).collect();
+        return Ok(json!({
+            "run": run.path().display().to_string(), "step": state.step, "folds": all, "columns": means,
+        }));
+    }
     let (probes, _) = compare_probes(&prepared, &resolved, &model, &device, &mut console)?;
     if !args.json {
         super::train::print_probes(&probes);
@@ -37,4 +55,64 @@ pub(super) fn run(
         "step": state.step,
         "probe": super::train::probes_json(&probes),
     }))
+}
+
+/// The folds of each column of labels.
+fn columns(all: &[FoldScores]) -> Vec<Vec<&FoldScores>> {
+    let mut names: Vec<&str> = all.iter().map(|row| row.label.as_str()).collect();
+    names.dedup();
+    names.into_iter().map(|name| all.iter().filter(|row| row.label == name).collect()).collect()
+}
+
+/// Mean and standard deviation over folds, in percent.
+fn over_folds(rows: &[&FoldScores], of: impl Fn(&FoldScores) -> f64) -> (f64, f64) {
+    let values: Vec<f64> = rows.iter().map(|row| 100.0 * of(row)).collect();
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
+    (mean, (squares / (values.len() as f64 - 1.0).max(1.0)).sqrt())
+}
+
+/// What is compared, by name.
+const FEATURES: [(&str, fn(&FoldScores) -> &Scores); 3] = [
+    ("trained", |row| &row.trained),
+    ("untrained", |row| &row.untrained),
+    ("raw features", |row| &row.raw),
+];
+
+fn print_folds(all: &[FoldScores]) {
+    for rows in columns(all) {
+        outln!(
+            "\nprobe of `{}` over {} folds, each with what was fitted on the others",
+            rows[0].label,
+            rows.len()
+        );
+        let folds: Vec<String> = rows.iter().map(|row| format!("{:>6}", row.fold)).collect();
+        outln!("                       mean  (deviation) {}", folds.join(""));
+        for (kind, score) in
+            [("linear", (|s: &Scores| s.linear) as fn(&Scores) -> f64), ("k-NN", |s| s.knn)]
+        {
+            for (name, of) in FEATURES {
+                let (mean, deviation) = over_folds(&rows, |row| score(of(row)));
+                let each = rows.iter().map(|row| format!("{:>6.1}", 100.0 * score(of(row))));
+                outln!(
+                    "  {kind:<7}{name:<13}{mean:>5.1}  ({deviation:>5.1})     {}",
+                    each.collect::<String>()
+                );
+            }
+        }
+    }
+    outln!("\nthe encoder saw samples of all folds but the held-out one, without their labels");
+}
+
+fn mean_json(rows: &[&FoldScores]) -> serde_json::Value {
+    let mut out = json!({ "label": rows[0].label, "folds": rows.len() });
+    for (name, of) in FEATURES {
+        let linear = over_folds(rows, |row| of(row).linear);
+        let knn = over_folds(rows, |row| of(row).knn);
+        out[name] = json!({
+            "linear": linear.0 / 100.0, "linear_deviation": linear.1 / 100.0,
+            "knn": knn.0 / 100.0, "knn_deviation": knn.1 / 100.0,
+        });
+    }
+    out
 }

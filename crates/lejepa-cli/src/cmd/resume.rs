@@ -22,7 +22,7 @@ pub(super) fn run(
     let mut console = Console::new(args.quiet);
     console.line(&format!("run       {} · device {device_name}", run.path().display()));
     let trainer = Trainer::new(&resolved, &device).opened(source);
-    super::train::finish(args, trainer, &run, Start::Resume, &mut console)
+    super::train::finish(args, trainer, &run, Start::Resume, &mut console, registry)
 }
 
 /// The run's configuration with what the user changes of it.

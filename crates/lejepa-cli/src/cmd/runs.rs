@@ -13,8 +13,15 @@ use crate::error::CliError;
 use crate::output::outln;
 
 /// Settings in which runs differ that are not what they compute.
-const INCIDENTAL: [&str; 5] =
-    ["data.workers", "data.prefetch", "checkpoint.", "device", "train.log_every"];
+const INCIDENTAL: [&str; 7] = [
+    "data.workers",
+    "data.prefetch",
+    "data.cache_mib",
+    "data.disk_cache",
+    "checkpoint.",
+    "device",
+    "train.log_every",
+];
 
 /// A run as a row.
 struct Row {
@@ -28,18 +35,7 @@ struct Row {
 }
 
 pub(super) fn run(args: &Args, words: &RunsArgs) -> Result<Value, CliError> {
-    let mut rows = Vec::new();
-    for folder in &words.folders {
-        let before = rows.len();
-        match RunDir::open(folder) {
-            Ok(run) => rows.push(Row::of(&run)?),
-            Err(_) => rows.append(&mut within(folder)?),
-        }
-        if rows.len() == before {
-            let hint = "name run folders, or the folder that holds them";
-            return Err(lejepa_core::Error::path(folder, "holds no runs", hint).into());
-        }
-    }
+    let mut rows = found(&words.folders)?.iter().map(Row::of).collect::<Result<Vec<_>, _>>()?;
     let key = |row: &Row| match words.sort {
         RunOrder::Name => 0.0,
         // The best first; what is not known comes last.
@@ -55,8 +51,25 @@ pub(super) fn run(args: &Args, words: &RunsArgs) -> Result<Value, CliError> {
     Ok(json!({ "runs": rows.iter().map(|row| row.json(&differing)).collect::<Vec<_>>() }))
 }
 
+/// The runs of folders that are runs or hold some.
+pub(super) fn found(folders: &[PathBuf]) -> Result<Vec<RunDir>, CliError> {
+    let mut runs = Vec::new();
+    for folder in folders {
+        let before = runs.len();
+        match RunDir::open(folder) {
+            Ok(run) => runs.push(run),
+            Err(_) => runs.append(&mut within(folder)?),
+        }
+        if runs.len() == before {
+            let hint = "name run folders, or the folder that holds them";
+            return Err(lejepa_core::Error::path(folder, "holds no runs", hint).into());
+        }
+    }
+    Ok(runs)
+}
+
 /// The runs in a folder, by name.
-fn within(folder: &Path) -> Result<Vec<Row>, CliError> {
+fn within(folder: &Path) -> Result<Vec<RunDir>, CliError> {
     let reason = |e: std::io::Error| {
         let hint = "name run folders, or the folder that holds them (train makes `runs`)";
         lejepa_core::Error::path(folder, e.to_string(), hint)
@@ -66,8 +79,7 @@ fn within(folder: &Path) -> Result<Vec<Row>, CliError> {
         paths.push(entry.map_err(reason)?.path());
     }
     paths.sort();
-    let runs = paths.iter().filter_map(|path| RunDir::open(path).ok());
-    runs.map(|run| Row::of(&run)).collect()
+    Ok(paths.iter().filter_map(|path| RunDir::open(path).ok()).collect())
 }
 
 impl Row {
@@ -78,12 +90,7 @@ impl Row {
             "running" if !run.is_running() => "killed",
             status => status,
         };
-        let file = run.config_file();
-        let text = std::fs::read_to_string(&file)
-            .map_err(lejepa_train::TrainError::io("read", &file))
-            .map_err(CliError::Train)?;
-        let mut settings = BTreeMap::new();
-        flatten("", &parse_toml(&file, &text)?, &mut settings);
+        let settings = settings(run)?;
         let last = run.last_metrics();
         let scalars = ["loss", "prediction", "sigreg", "effective_rank"];
         Ok(Self {
@@ -119,6 +126,17 @@ impl Row {
             "settings": settings,
         })
     }
+}
+
+/// The settings of a run by their dotted keys.
+pub(super) fn settings(run: &RunDir) -> Result<BTreeMap<String, String>, CliError> {
+    let file = run.config_file();
+    let text = std::fs::read_to_string(&file)
+        .map_err(lejepa_train::TrainError::io("read", &file))
+        .map_err(CliError::Train)?;
+    let mut settings = BTreeMap::new();
+    flatten("", &parse_toml(&file, &text)?, &mut settings);
+    Ok(settings)
 }
 
 fn flatten(prefix: &str, table: &Table, out: &mut BTreeMap<String, String>) {
@@ -195,7 +213,7 @@ fn short(value: &str) -> String {
 }
 
 /// Prints columns, those from `numbers` on aligned to the right.
-fn lines(table: &[Vec<String>], numbers: usize) {
+pub(super) fn lines(table: &[Vec<String>], numbers: usize) {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| {
         table.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use lejepa_core::{Choice, Registry};
+use lejepa_train::data::check_fold;
+use lejepa_train::judge::{Judgement, judge};
 use lejepa_train::probe::Scores;
-use lejepa_train::{Fitted, Outcome, ProbeComparison, RunDir, Start, Trainer};
+use lejepa_train::{Fitted, Outcome, ProbeComparison, Resolved, RunDir, Start, Trainer};
 use serde_json::{Value, json};
 
 use crate::args::{Args, TrainArgs};
@@ -21,18 +23,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     // Drivers are slow to start and chatty: the data comes first.
     let device = crate::device::Opening::new(choice);
     let Fitted { mut resolved, source, choices, .. } = request.fit(registry, || device.is_gpu())?;
-    // Absolute paths, so that the run can be probed and resumed from anywhere.
-    let settings = resolved.settings();
-    let mut absolute = Vec::new();
-    for (key, path) in
-        [("data.source", &settings.data.source), ("train.init", &settings.train.init)]
-    {
-        if !path.is_empty() && (key != "data.source" || path != lejepa_core::DEMO) {
-            absolute
-                .extend(absolute_path(path).map(|path| (key, lejepa_core::Value::String(path))));
-        }
-    }
-    resolved = resolved.with(absolute)?;
+    resolved = with_absolute_paths(resolved)?;
     let init = Path::new(&resolved.settings().train.init);
     if !init.as_os_str().is_empty() && !init.exists() {
         let hint = "--init takes a run folder, a checkpoint folder or a file of weights";
@@ -42,6 +33,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
     // The data is opened before the folder is made: a wrong path leaves nothing behind.
     let notes = source.notes().to_vec();
     let source = resolved.open(source)?;
+    check_fold(source.as_ref(), &resolved.settings().data)?;
     let (device, device_name) = device.device()?;
     let name = resolved.modality().name();
     let run = match &train.output {
@@ -62,7 +54,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         console.line(&format!("chosen    {key} = {value}: {reason}"));
     }
     let trainer = Trainer::new(&resolved, device).opened(source);
-    finish(args, trainer, &run, Start::New, &mut console)
+    finish(args, trainer, &run, Start::New, &mut console, registry)
 }
 
 /// Trains to the end and prints what came of it.
@@ -72,13 +64,33 @@ pub(super) fn finish(
     run: &RunDir,
     start: Start,
     console: &mut Console,
+    registry: &Registry,
 ) -> Result<Value, CliError> {
     let stop = stop_on_signals()?;
     let outcome = trainer.stop(&stop).observer(console).run(run, start)?;
+    let judged = judge(run, registry)?;
     if !args.json {
-        print_outcome(&outcome);
+        print_outcome(&outcome, &judged);
     }
-    Ok(outcome_json(&outcome))
+    let mut out = outcome_json(&outcome);
+    out["judgement"] = json!(judged);
+    Ok(out)
+}
+
+/// Absolute paths, so that the run can be probed and resumed from anywhere.
+pub(super) fn with_absolute_paths(resolved: Resolved) -> Result<Resolved, CliError> {
+    let settings = resolved.settings();
+    let mut absolute = Vec::new();
+    for (key, path) in [
+        ("data.source", &settings.data.source),
+        ("data.disk_cache", &settings.data.disk_cache),
+        ("train.init", &settings.train.init),
+    ] {
+        let is_path = !path.is_empty() && path != lejepa_core::DEMO && !path.contains("://");
+        let path = if is_path { absolute_path(path) } else { None };
+        absolute.extend(path.map(|path| (key, lejepa_core::Value::String(path))));
+    }
+    Ok(resolved.with(absolute)?)
 }
 
 pub(super) fn absolute_path(path: &str) -> Option<String> {
@@ -86,7 +98,7 @@ pub(super) fn absolute_path(path: &str) -> Option<String> {
 }
 
 /// The first signal asks for an orderly end, the second one ends the process at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
+pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let stop = Arc::new(AtomicBool::new(false));
     for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
@@ -126,7 +138,7 @@ pub(super) fn print_probes(probes: &[ProbeComparison]) {
     }
 }
 
-fn print_outcome(outcome: &Outcome) {
+fn print_outcome(outcome: &Outcome, judged: &Judgement) {
     let m = &outcome.last;
     outln!(
         "done: {} steps, loss {:.4}, prediction {:.4}, SIGReg {:.3}",
@@ -145,7 +157,8 @@ fn print_outcome(outcome: &Outcome) {
         outln!("warning: {warning}");
     }
     print_probes(&outcome.probes);
-    outln!("\nrun folder: {}", outcome.run.display());
+    outln!("\nverdict: {}; {}", judged.verdict, judged.advice[0]);
+    outln!("run folder: {}", outcome.run.display());
 }
 
 /// Accuracies of the first label column at the top, all columns under `columns`.

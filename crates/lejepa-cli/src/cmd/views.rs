@@ -81,7 +81,7 @@ pub(super) fn listing(files: &[PathBuf]) -> Result<tempfile::NamedTempFile, CliE
 }
 
 /// The frames of the views of a sample: of its evaluation views, then of each group.
-fn rows(
+pub(super) fn rows(
     source: &dyn ViewSource,
     index: usize,
     seed: lejepa_core::Seed,
@@ -99,6 +99,17 @@ fn rows(
     Ok(rows)
 }
 
+/// A sheet of views. One that moves is a row of its own, frame by frame.
+pub(super) fn still(rows: &[Vec<Vec<RgbImage>>]) -> RgbImage {
+    let longest = rows.iter().flatten().map(Vec::len).max().unwrap_or(0);
+    let all: Vec<&RgbImage> = rows.iter().flatten().flatten().collect();
+    let rows: Vec<Vec<RgbImage>> = match longest > 1 {
+        true => rows.iter().flatten().cloned().collect(),
+        false => rows.iter().map(|row| row.iter().flatten().cloned().collect()).collect(),
+    };
+    sheet::sheet(&rows, sheet::zoom(&all))
+}
+
 /// A sheet, and a film where views have several frames: there each view is a strip of its own on the sheet.
 pub(super) fn write(
     folder: &Path,
@@ -109,11 +120,6 @@ pub(super) fn write(
     let all: Vec<&RgbImage> = rows.iter().flatten().flatten().collect();
     let zoom = sheet::zoom(&all);
     let file = folder.join(format!("{name}.png"));
-    let still: Vec<Vec<RgbImage>> = if longest > 1 {
-        rows.iter().flatten().cloned().collect()
-    } else {
-        rows.iter().map(|row| row.iter().flatten().cloned().collect()).collect()
-    };
     let failed = |file: &Path| {
         let file = file.to_path_buf();
         move |e: image::ImageError| TrainError::Io {
@@ -122,7 +128,7 @@ pub(super) fn write(
             source: std::io::Error::other(e),
         }
     };
-    sheet::sheet(&still, zoom).save(&file).map_err(failed(&file))?;
+    still(rows).save(&file).map_err(failed(&file))?;
     let mut written = vec![file];
     if longest > 1 {
         let file = folder.join(format!("{name}.gif"));

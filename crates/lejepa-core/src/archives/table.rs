@@ -1,8 +1,6 @@
 //! Parquet tables whose cells are encoded pictures, sounds or films, as the Hugging Face hub stores data sets: a
 //! struct of `bytes` and `path`, and columns of labels.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +17,7 @@ use serde_json::Value;
 use super::{Contents, Entry};
 use crate::blob::Blob;
 use crate::listing::{SampleRule, has_extension};
+use crate::ranges::{self, RangeRead, RangeReader};
 use crate::{Error, Result};
 
 /// Cells that are looked at to find the column of samples.
@@ -27,27 +26,10 @@ const LOOKED_AT: usize = 16;
 /// Values that are read at once.
 const BATCH: usize = 4096;
 
-/// A file that several threads read from, each at its own place.
+/// What several threads read from, each at its own place.
 struct Shared {
-    file: Arc<File>,
+    source: Arc<dyn RangeRead>,
     length: u64,
-}
-
-/// A place in a [`Shared`] file.
-struct At {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Read for At {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        #[cfg(unix)]
-        let count = std::os::unix::fs::FileExt::read_at(self.file.as_ref(), buffer, self.at)?;
-        #[cfg(windows)]
-        let count = std::os::windows::fs::FileExt::seek_read(self.file.as_ref(), buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
 }
 
 impl Length for Shared {
@@ -57,10 +39,10 @@ impl Length for Shared {
 }
 
 impl ChunkReader for Shared {
-    type T = io::BufReader<At>;
+    type T = RangeReader;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        Ok(io::BufReader::new(At { file: self.file.clone(), at: start }))
+        Ok(RangeReader::new(self.source.clone(), start..self.length))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
@@ -68,8 +50,7 @@ impl ChunkReader for Shared {
         if length as u64 > left {
             return Err(ParquetError::EOF("the file is cut short".into()));
         }
-        let mut bytes = vec![0; length];
-        At { file: self.file.clone(), at: start }.read_exact(&mut bytes)?;
+        let bytes = ranges::read_all(self.source.as_ref(), start..start + length as u64)?;
         Ok(bytes.into())
     }
 }
@@ -100,15 +81,13 @@ fn is_text(column: &ColumnDescriptor) -> bool {
     logical || column.converted_type() == ConvertedType::UTF8
 }
 
-pub(super) fn read(file: &Path, rule: SampleRule) -> Result<Contents> {
+pub(super) fn read(file: &Path, source: Arc<dyn RangeRead>, rule: SampleRule) -> Result<Contents> {
     let bad = |reason: String| {
         Error::path(file, reason, "is it a Parquet table with a column of encoded samples?")
     };
     let say = |e: ParquetError| bad(e.to_string().lines().next().unwrap_or_default().to_string());
-    let opened = File::open(file).map_err(|e| bad(e.to_string()))?;
-    let length = opened.metadata().map_err(|e| bad(e.to_string()))?.len();
-    let reader = guarded(|| SerializedFileReader::new(Shared { file: Arc::new(opened), length }))
-        .map_err(say)?;
+    let length = source.length().map_err(|e| bad(e.to_string()))?;
+    let reader = guarded(|| SerializedFileReader::new(Shared { source, length })).map_err(say)?;
     let meta = reader.metadata().clone();
     let mut starts = vec![0];
     for group in meta.row_groups() {

@@ -1,11 +1,12 @@
 //! Tar shards as WebDataset has them: consecutive members whose names differ after the first dot are one sample.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Contents, Entry};
 use crate::listing::{SampleRule, has_extension};
+use crate::ranges::{RangeRead, RangeReader};
 use crate::{Error, Result};
 
 /// Labels beside a sample are at most this long.
@@ -21,9 +22,10 @@ struct Group {
     labels: Vec<(String, String)>,
 }
 
-pub(super) fn read(file: &Path, rule: SampleRule) -> Result<Contents> {
+pub(super) fn read(file: &Path, opened: Arc<dyn RangeRead>, rule: SampleRule) -> Result<Contents> {
     let unreadable = |e: std::io::Error| Error::path(file, e, "is the file readable by this user?");
-    let mut archive = ::tar::Archive::new(File::open(file).map_err(unreadable)?);
+    let length = opened.length().map_err(unreadable)?;
+    let mut archive = ::tar::Archive::new(RangeReader::new(opened, 0..length));
     let mut contents = Contents::default();
     let mut group = Group::default();
     let damage = |e: std::io::Error| {
@@ -84,7 +86,6 @@ pub(super) fn read(file: &Path, rule: SampleRule) -> Result<Contents> {
     }
     finish(&mut contents, group);
     // A member that reaches beyond the end is not whole.
-    let length = file.metadata().map_err(unreadable)?.len();
     if contents.entries.last().is_some_and(|last| last.bytes.end > length) {
         contents.entries.pop();
         contents.damage = Some("it ends within a member".into());

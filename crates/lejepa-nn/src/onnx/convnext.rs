@@ -11,22 +11,23 @@ use crate::published_vit::refused;
 const LAST: [i64; 4] = [0, 2, 3, 1];
 const FIRST: [i64; 4] = [0, 3, 1, 2];
 
-/// A graph for pictures and spectrograms of one size.
+/// A graph for pictures, spectrograms or clips of one size.
 pub(crate) fn convnext(
     sizes: &PublishedConvNext,
     own: &Arrays,
     view: &[usize],
     normalization: &Normalization,
 ) -> Result<Vec<u8>> {
-    if view.len() != 3 {
-        return Err(refused("only networks of pictures and spectrograms go into ONNX"));
+    if view.len() < 3 {
+        return Err(refused("networks of rows do not go into ONNX"));
     }
-    if view[1..].iter().any(|side| side / sizes.patch < 8) {
+    if view[view.len() - 2..].iter().any(|side| side / sizes.patch < 8) {
         return Err(refused("a view of less than eight patches a side does not go into ONNX"));
     }
     let dim = get(own, "norm.gamma")?.values().len();
     let mut net = Net { g: Graph::default(), own };
     let x = net.g.input(view, normalization)?;
+    let x = net.g.frames(&x, view);
     let x = net.conv("stem", &x, sizes.patch, 0, 1)?;
     // Maps are [batch, height, width, channels] between the convolutions.
     let x = net.order(&x, &LAST);
@@ -45,6 +46,7 @@ pub(crate) fn convnext(
     }
     let over = [("axes", Attr::Ints(&[1, 2])), ("keepdims", Attr::Int(0))];
     let mean = net.g.node("ReduceMean", &[&x], &over);
+    let mean = net.g.mean_of_frames(&mean, view, dim);
     let pooled = layer_norm(&mut net.g, own, "norm", &mean, EPSILON)?;
     Ok(net.g.finish(&pooled, view, dim))
 }

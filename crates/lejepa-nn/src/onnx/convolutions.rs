@@ -1,5 +1,7 @@
 //! Convolutional networks.
 
+use std::collections::HashMap;
+
 use lejepa_core::{Array, Arrays, Normalization, Result};
 
 use super::{Attr, Graph, Name, get};
@@ -21,10 +23,15 @@ pub(crate) struct Network<'a> {
     graph: Graph,
     own: &'a Arrays,
     view: &'a [usize],
+    /// Frames of a clip, which are views of their own between its ends; 1 of anything else.
+    frames: usize,
+    /// Height and width of the input. Those of maps, which follow from it, are kept by their names.
+    sizes: HashMap<Name, [usize; 2]>,
 }
 
 impl<'a> Network<'a> {
-    /// A network of pictures, spectrograms or rows, and the name of its input `[batch, channels, height, width]`.
+    /// A network of pictures, spectrograms, rows or clips, and the name of its input `[batch, channels, height,
+    /// width]`, where the batch is that of all frames.
     pub(crate) fn new(
         own: &'a Arrays,
         view: &'a [usize],
@@ -32,16 +39,51 @@ impl<'a> Network<'a> {
     ) -> Result<(Self, Name)> {
         let mut graph = Graph::default();
         let mut x = graph.input(view, normalization)?;
-        match view.len() {
-            3 => {}
+        let (frames, size) = match *view {
+            [_, height, width] => (1, [height, width]),
             // Rows are pictures of height 1.
-            2 => {
-                let shape = graph.ints(&[0, view[0] as i64, 1, -1]);
+            [channels, width] => {
+                let shape = graph.ints(&[0, channels as i64, 1, -1]);
                 x = graph.node("Reshape", &[&x, &shape], &[]);
+                (1, [1, width])
             }
-            _ => return Err(refused("networks of clips do not go into ONNX")),
+            [_, frames, height, width] => {
+                x = graph.frames(&x, view);
+                (frames, [height, width])
+            }
+            _ => return Err(refused("views of this shape do not go into ONNX")),
+        };
+        let sizes = HashMap::from([(x.clone(), size)]);
+        Ok((Self { graph, own, view, frames, sizes }, x))
+    }
+
+    fn size(&self, x: &str) -> Result<[usize; 2]> {
+        self.sizes.get(x).copied().ok_or_else(|| refused("maps of unknown size"))
+    }
+
+    /// Each frame of a clip between the one before and the one after it, zeros at the ends: `[batch, channels, height,
+    /// width] -> [batch, 3·channels, height, width]`.
+    pub(crate) fn with_neighbours(&mut self, x: &str, channels: usize) -> Result<Name> {
+        let size @ [height, width] = self.size(x)?;
+        let (frames, cells) = (self.frames as i64, (channels * height * width) as i64);
+        let g = &mut self.graph;
+        // Channels come first in each frame, so that whole frames side by side are channels side by side.
+        let rows = g.ints(&[-1, frames, cells]);
+        let rows = g.node("Reshape", &[x, &rows], &[]);
+        let around = g.ints(&[0, 1, 0, 0, 1, 0]);
+        let padded = g.node("Pad", &[&rows, &around], &[]);
+        let axis = g.ints(&[1]);
+        let mut parts = Vec::new();
+        for start in 0..3 {
+            let (from, to) = (g.ints(&[start]), g.ints(&[start + frames]));
+            parts.push(g.node("Slice", &[&padded, &from, &to, &axis], &[]));
         }
-        Ok((Self { graph, own, view }, x))
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let rows = g.node("Concat", &parts, &[("axis", Attr::Int(2))]);
+        let shape = g.ints(&[-1, 3 * channels as i64, height as i64, width as i64]);
+        let y = g.node("Reshape", &[&rows, &shape], &[]);
+        self.sizes.insert(y.clone(), size);
+        Ok(y)
     }
 
     /// Convolution and batch norm, as one convolution with a bias.
@@ -65,20 +107,36 @@ impl<'a> Network<'a> {
             return Err(refused(format!("`{}` does not fit its norm", layer.conv)));
         };
         let (scaled, bias) = (self.graph.constant(&scaled), self.graph.constant(&bias));
+        let [h, w] = self.size(x)?;
+        let after = |side: usize, kernel: usize| {
+            (side + 2 * (kernel / 2)).saturating_sub(kernel) / layer.stride + 1
+        };
+        let size = [after(h, height), after(w, width)];
         let (stride, [top, left]) = (layer.stride as i64, [height, width].map(|n| n as i64 / 2));
         let attributes = [
             ("strides", Attr::Ints(&[stride, stride])),
             ("pads", Attr::Ints(&[top, left, top, left])),
         ];
-        Ok(self.graph.node("Conv", &[x, &scaled, &bias], &attributes))
+        let y = self.graph.node("Conv", &[x, &scaled, &bias], &attributes);
+        self.sizes.insert(y.clone(), size);
+        Ok(y)
     }
 
     pub(crate) fn relu(&mut self, x: &str) -> Name {
-        self.graph.node("Relu", &[x], &[])
+        let y = self.graph.node("Relu", &[x], &[]);
+        self.sized_as(y, x)
     }
 
     pub(crate) fn add(&mut self, a: &str, b: &str) -> Name {
-        self.graph.node("Add", &[a, b], &[])
+        let y = self.graph.node("Add", &[a, b], &[]);
+        self.sized_as(y, a)
+    }
+
+    fn sized_as(&mut self, y: Name, x: &str) -> Name {
+        if let Some(size) = self.sizes.get(x).copied() {
+            self.sizes.insert(y.clone(), size);
+        }
+        y
     }
 
     /// 3×3 at every second cell.
@@ -88,13 +146,19 @@ impl<'a> Network<'a> {
             ("strides", Attr::Ints(&[2, 2])),
             ("pads", Attr::Ints(&[1, 1, 1, 1])),
         ];
-        self.graph.node("MaxPool", &[x], &attributes)
+        let y = self.graph.node("MaxPool", &[x], &attributes);
+        if let Some(size) = self.sizes.get(x) {
+            let halves = size.map(|side| (side + 1) / 2);
+            self.sizes.insert(y.clone(), halves);
+        }
+        y
     }
 
-    /// The mean over all cells, and the file.
+    /// The mean over all cells of all frames, and the file.
     pub(crate) fn mean(mut self, x: &str, dim: usize) -> Vec<u8> {
         let over = [("axes", Attr::Ints(&[2, 3])), ("keepdims", Attr::Int(0))];
         let mean = self.graph.node("ReduceMean", &[x], &over);
+        let mean = self.graph.mean_of_frames(&mean, self.view, dim);
         self.graph.finish(&mean, self.view, dim)
     }
 
@@ -105,6 +169,7 @@ impl<'a> Network<'a> {
         if height == 0 || !inputs.is_multiple_of(height) {
             return Err(refused("`head.first.weight` has another shape"));
         }
+        let [_, steps] = self.size(x)?;
         let g = &mut self.graph;
         let columns = g.node("Transpose", &[x], &[("perm", Attr::Ints(&[0, 3, 2, 1]))]);
         let shape = g.ints(&[0, 0, inputs as i64]);
@@ -114,6 +179,10 @@ impl<'a> Network<'a> {
             let bias = get(self.own, &format!("{layer}.bias"))?;
             let y = g.linear(&x, weight, bias);
             x = g.node("Relu", &[&y], &[]);
+        }
+        if self.frames > 1 {
+            let shape = g.ints(&[-1, (self.frames * steps) as i64, dim as i64]);
+            x = g.node("Reshape", &[&x, &shape], &[]);
         }
         let over = || [("axes", Attr::Ints(&[1])), ("keepdims", Attr::Int(0))];
         let mean = g.node("ReduceMean", &[&x], &over());

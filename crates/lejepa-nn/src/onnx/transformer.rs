@@ -7,7 +7,7 @@ use crate::position::rotary_angles;
 use crate::published_vit::{PublishedVit, refused};
 use crate::vit_block::epsilon;
 
-/// A transformer for pictures of one size.
+/// A transformer for views of one size.
 pub(crate) struct Transformer<'a> {
     pub(crate) sizes: &'a PublishedVit,
 }
@@ -20,21 +20,21 @@ impl Transformer<'_> {
         normalization: &Normalization,
     ) -> Result<Vec<u8>> {
         let PublishedVit { width, depth, grid, patch, .. } = *self.sizes;
-        let [pt, ph, pw] = patch;
-        let &[channels, height, length] = view else {
-            return Err(refused("only transformers of pictures and spectrograms go into ONNX"));
-        };
-        if pt != 1 || [height, length] != [grid[1] * ph, grid[2] * pw] {
+        let (channels, axes) = (view[0], view.len() - 1);
+        // Views of fewer axes than three have patches of length 1 along the others.
+        let (others, patch) = patch.split_at(3 - axes);
+        let sides: Vec<usize> = grid[3 - axes..].iter().zip(patch).map(|(n, p)| n * p).collect();
+        if others.iter().any(|n| *n != 1) || view[1..] != sides {
             return Err(refused("the view is not one of whole patches"));
         }
         let mut g = Graph::default();
         let x = g.input(view, normalization)?;
         let filters = get(own, "embed.weight")?
             .transposed()
-            .and_then(|m| m.reshaped([width, channels, ph, pw]))
+            .and_then(|m| m.reshaped([&[width, channels], patch].concat()))
             .ok_or_else(|| refused("`embed.weight` has another shape"))?;
         let (filters, bias) = (g.constant(&filters), g.constant(get(own, "embed.bias")?));
-        let size = [ph as i64, pw as i64];
+        let size: Vec<i64> = patch.iter().map(|n| *n as i64).collect();
         let attributes = [("strides", Attr::Ints(&size)), ("kernel_shape", Attr::Ints(&size))];
         let patches = g.node("Conv", &[&x, &filters, &bias], &attributes);
         let flat = g.ints(&[0, width as i64, -1]);
@@ -60,7 +60,8 @@ impl Transformer<'_> {
             let tokens = g.node("Expand", &[&tokens, &shape], &[]);
             x = g.node("Concat", &[&tokens, &x], &[("axis", Attr::Int(1))]);
         }
-        let rotation = self.sizes.is_rope.then(|| self.rotation(&mut g, before)).transpose()?;
+        let rotation =
+            self.sizes.is_rope.then(|| self.rotation(&mut g, axes, before)).transpose()?;
         for block in 0..depth {
             x = self.block(&mut g, own, &format!("blocks.{block}"), &x, rotation.as_ref())?;
         }
@@ -81,10 +82,10 @@ impl Transformer<'_> {
     }
 
     /// Cosines and sines `[tokens, depth]` of rotary positions, after `prefix` tokens that are not turned.
-    fn rotation(&self, g: &mut Graph, prefix: usize) -> Result<[Name; 2]> {
+    fn rotation(&self, g: &mut Graph, axes: usize, prefix: usize) -> Result<[Name; 2]> {
         let depth = self.sizes.width / self.sizes.heads;
         let mut angles = vec![0.0; prefix * depth];
-        angles.extend(rotary_angles(self.sizes.grid, 2, depth));
+        angles.extend(rotary_angles(self.sizes.grid, axes, depth));
         let tokens = angles.len() / depth;
         let mut table = |of: fn(f32) -> f32| {
             let values = angles.iter().map(|angle| of(*angle)).collect();

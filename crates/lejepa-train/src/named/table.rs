@@ -6,22 +6,21 @@ use std::sync::Arc;
 
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
-use parquet::errors::Result as ParquetResult;
+use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
 
-use super::NamedEmbeddings;
+use super::{NamedEmbeddings, NamedLabels};
 use crate::{Result, TrainError};
 
 /// Rows of a group, which readers take into memory together.
 const GROUP: usize = 16_384;
 
 pub(super) fn parquet(all: &NamedEmbeddings, file: &Path) -> Result<Vec<u8>> {
-    written(all).map_err(|error| {
-        let source = std::io::Error::other(error.to_string());
-        TrainError::io("write the table", file)(source)
-    })
+    written(all).map_err(|error| failed(file, &error))
 }
 
 fn words(name: &str) -> ParquetResult<TypePtr> {
@@ -49,8 +48,20 @@ fn list() -> ParquetResult<TypePtr> {
 }
 
 fn written(all: &NamedEmbeddings) -> ParquetResult<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut writer = opened(&mut out, all)?;
+    append(&mut writer, all)?;
+    writer.close()?;
+    Ok(out)
+}
+
+/// A writer of tables with the columns of `first`.
+fn opened<W: Write + Send>(
+    out: W,
+    first: &NamedEmbeddings,
+) -> ParquetResult<SerializedFileWriter<W>> {
     let mut fields = vec![words("path")?, list()?];
-    for labels in &all.labels {
+    for labels in &first.labels {
         // Readers take the first of two columns of one name.
         let taken = ["path", "embedding"].contains(&labels.name.as_str());
         fields.push(words(&if taken {
@@ -64,8 +75,13 @@ fn written(all: &NamedEmbeddings) -> ParquetResult<Vec<u8>> {
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_created_by(concat!("lejepa ", env!("CARGO_PKG_VERSION")).into())
         .build();
-    let mut out = Vec::new();
-    let mut writer = SerializedFileWriter::new(&mut out, schema, Arc::new(properties))?;
+    SerializedFileWriter::new(out, schema, Arc::new(properties))
+}
+
+fn append<W: Write + Send>(
+    writer: &mut SerializedFileWriter<W>,
+    all: &NamedEmbeddings,
+) -> ParquetResult<()> {
     for start in (0..all.names.len()).step_by(GROUP) {
         let rows = start..all.names.len().min(start + GROUP);
         let mut group = writer.next_row_group()?;
@@ -84,8 +100,34 @@ fn written(all: &NamedEmbeddings) -> ParquetResult<Vec<u8>> {
         }
         group.close()?;
     }
-    writer.close()?;
-    Ok(out)
+    Ok(())
+}
+
+/// A table that parts are appended to.
+pub(super) struct TableWriter {
+    writer: SerializedFileWriter<std::fs::File>,
+    file: std::path::PathBuf,
+}
+
+impl TableWriter {
+    pub(super) fn new(out: std::fs::File, first: &NamedEmbeddings, file: &Path) -> Result<Self> {
+        let writer = opened(out, first).map_err(|e| failed(file, &e))?;
+        Ok(Self { writer, file: file.to_path_buf() })
+    }
+
+    pub(super) fn push(&mut self, part: &NamedEmbeddings) -> Result<()> {
+        append(&mut self.writer, part).map_err(|e| failed(&self.file, &e))
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        let file = self.writer.into_inner().map_err(|e| failed(&self.file, &e))?;
+        file.sync_all().map_err(TrainError::io("write", &self.file))
+    }
+}
+
+fn failed(file: &Path, error: &ParquetError) -> TrainError {
+    let source = std::io::Error::other(error.to_string());
+    TrainError::io("write the table", file)(source)
 }
 
 /// The next column, of words.
@@ -101,4 +143,55 @@ fn write_words<'w>(
         column.close()?;
     }
     Ok(())
+}
+
+/// Reads a table of [`parquet`].
+pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, String> {
+    let one_line = |e: ParquetError| e.to_string().lines().next().unwrap_or_default().to_string();
+    let reader = SerializedFileReader::new(file).map_err(one_line)?;
+    let mut out = NamedEmbeddings {
+        dim: 0,
+        names: Vec::new(),
+        values: Vec::new(),
+        labels: Vec::new(),
+        skipped: Vec::new(),
+    };
+    for row in reader.get_row_iter(None).map_err(one_line)? {
+        let row = row.map_err(one_line)?;
+        let is_first = out.names.is_empty();
+        let (mut name, mut embedding, mut labels) = (None, None, Vec::new());
+        for (column, field) in row.get_column_iter() {
+            match (column.as_str(), field) {
+                ("path", Field::Str(path)) => name = Some(path.clone()),
+                ("embedding", Field::ListInternal(list)) => {
+                    let values = list.elements().iter().map(|v| match v {
+                        Field::Float(v) => Some(*v),
+                        _ => None,
+                    });
+                    embedding = values.collect::<Option<Vec<f32>>>();
+                }
+                (name, Field::Str(word)) => labels.push((name.to_string(), Some(word.clone()))),
+                (name, Field::Null) => labels.push((name.to_string(), None)),
+                _ => {}
+            }
+        }
+        let (Some(name), Some(embedding)) = (name, embedding) else {
+            return Err("no table of embeddings: it has no columns path and embedding".into());
+        };
+        if is_first {
+            out.dim = embedding.len();
+            let column =
+                |(name, _): &(String, _)| NamedLabels { name: name.clone(), words: Vec::new() };
+            out.labels = labels.iter().map(column).collect();
+        }
+        if embedding.len() != out.dim || labels.len() != out.labels.len() {
+            return Err(format!("row {} has another width than the first", out.names.len()));
+        }
+        out.names.push(name);
+        out.values.extend(embedding);
+        for (column, (_, word)) in out.labels.iter_mut().zip(labels) {
+            column.words.push(word);
+        }
+    }
+    Ok(out)
 }

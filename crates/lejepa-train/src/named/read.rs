@@ -1,0 +1,120 @@
+//! Reading files of embeddings back.
+
+use std::path::Path;
+
+use super::{NamedEmbeddings, NamedLabels};
+use crate::{Result, TrainError};
+
+impl NamedEmbeddings {
+    /// Reads what [`NamedEmbeddings::write`] wrote. Of a `.npy` the names are those of the `.paths.txt` beside it, or
+    /// else numbers.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`]; [`TrainError::Corrupt`] for anything else.
+    pub fn read(file: &Path) -> Result<Self> {
+        let corrupt = |reason: String| TrainError::Corrupt { path: file.to_path_buf(), reason };
+        let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        match ending.as_str() {
+            "npy" => {
+                let bytes = std::fs::read(file).map_err(TrainError::io("read", file))?;
+                let names = std::fs::read_to_string(file.with_extension("paths.txt"));
+                npy(&bytes, names.ok()).map_err(corrupt)
+            }
+            "csv" => {
+                let text = std::fs::read_to_string(file).map_err(TrainError::io("read", file))?;
+                csv(&text).map_err(corrupt)
+            }
+            #[cfg(feature = "parquet")]
+            "parquet" => {
+                let opened = std::fs::File::open(file).map_err(TrainError::io("read", file))?;
+                let read = crate::guard::catch_panics(|| super::table::read(opened));
+                read.and_then(|table| table).map_err(corrupt)
+            }
+            _ => Err(corrupt(
+                "no file of embeddings: .npy, .csv or .parquet of `lejepa embed`".into(),
+            )),
+        }
+    }
+}
+
+/// A matrix of 32-bit floats in row-major order.
+fn npy(bytes: &[u8], names: Option<String>) -> Result<NamedEmbeddings, String> {
+    let broken = || "no NumPy file of a matrix of 32-bit floats".to_string();
+    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(broken)?;
+    let (version, rest) = rest.split_at_checked(2).ok_or_else(broken)?;
+    let (length, rest) = match version {
+        [1, _] => {
+            let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(broken)?;
+            (usize::from(u16::from_le_bytes(*length)), rest)
+        }
+        _ => {
+            let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
+            (u32::from_le_bytes(*length) as usize, rest)
+        }
+    };
+    let (header, values) = rest.split_at_checked(length).ok_or_else(broken)?;
+    let header = String::from_utf8_lossy(header);
+    let is_ours = header.contains("'<f4'") && header.contains("'fortran_order': False");
+    let shape = header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')'));
+    let sizes: Vec<usize> = shape
+        .map(|(sizes, _)| sizes.split(',').filter_map(|n| n.trim().parse().ok()).collect())
+        .unwrap_or_default();
+    let ([rows, dim], (values, [])) = (&sizes[..], values.as_chunks::<4>()) else {
+        return Err(broken());
+    };
+    if !is_ours || rows.checked_mul(*dim) != Some(values.len()) {
+        return Err(broken());
+    }
+    let names: Vec<String> = match names {
+        Some(text) => text.lines().map(String::from).collect(),
+        None => (0..*rows).map(|row| row.to_string()).collect(),
+    };
+    if names.len() != *rows {
+        return Err(format!("{rows} rows, but {} names in the .paths.txt beside it", names.len()));
+    }
+    let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok(NamedEmbeddings { dim: *dim, names, values, labels: Vec::new(), skipped: Vec::new() })
+}
+
+fn csv(text: &str) -> Result<NamedEmbeddings, String> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().map_err(|e| e.to_string())?.clone();
+    let labels: Vec<usize> =
+        (0..header.len()).filter(|at| header[*at].starts_with("label_")).collect();
+    let is_value = |at: &usize| {
+        header[*at]
+            .strip_prefix('e')
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let columns: Vec<usize> = (0..header.len()).filter(is_value).collect();
+    if header.get(0) != Some("path") || columns.is_empty() {
+        return Err("no file of embeddings: its columns are not path, e0, e1, ...".into());
+    }
+    let mut out = NamedEmbeddings {
+        dim: columns.len(),
+        names: Vec::new(),
+        values: Vec::new(),
+        labels: labels
+            .iter()
+            .map(|at| NamedLabels {
+                name: header[*at]["label_".len()..].to_string(),
+                words: Vec::new(),
+            })
+            .collect(),
+        skipped: Vec::new(),
+    };
+    for record in reader.records() {
+        let record = record.map_err(|e| e.to_string())?;
+        out.names.push(record[0].to_string());
+        for (column, at) in out.labels.iter_mut().zip(&labels) {
+            column.words.push(Some(record[*at].to_string()).filter(|word| !word.is_empty()));
+        }
+        for at in &columns {
+            let number = record[*at].parse();
+            out.values.push(
+                number.map_err(|_| format!("`{}` is no number", record[*at].escape_debug()))?,
+            );
+        }
+    }
+    Ok(out)
+}
