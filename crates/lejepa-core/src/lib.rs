@@ -192,7 +192,7 @@ pub use prediction::{
 pub use published::{Array, Arrays, ImportedWeights, Normalization, Published, PublishedModel};
 pub use ranges::RangeRead;
 pub use registry::Registry;
-pub use remote::{Object, Objects, Scheme};
+pub use remote::{Object, Objects, Reached, Scheme};
 pub use rng::{Purpose, Seed, ViewRng};
 pub use sampler::ViewSampler;
 pub use source::{DEMO, Source, SourceKind};

@@ -44,6 +44,9 @@ pub trait Objects: Debug + Send + Sync {
     fn read(&self, key: &str, range: Range<u64>) -> io::Result<Vec<u8>>;
 }
 
+/// The store of a URL, and the URL's key in it.
+pub type Reached = (Arc<dyn Objects>, String);
+
 /// A way to reach stores by URL. A crate submits it: `inventory::submit!(Scheme { .. })`.
 ///
 /// ```
@@ -85,7 +88,7 @@ pub struct Scheme {
     /// What URLs begin with, e.g. `s3` of `s3://bucket/photos`.
     pub names: &'static [&'static str],
     /// Reaches the store of a URL, and tells the URL's key in it. Opens no connection.
-    pub open: fn(&str) -> io::Result<(Arc<dyn Objects>, String)>,
+    pub open: fn(&str) -> io::Result<Reached>,
 }
 
 inventory::collect!(Scheme);

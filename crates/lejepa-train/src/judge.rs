@@ -199,7 +199,8 @@ impl Facts<'_> {
         let (before, last) = (part(0.6, 0.8), part(0.8, 1.0));
         let start = all.first()?.1;
         let whole = start - mean(last.iter().copied());
-        if before.len() < 2 || last.len() < 2 || !(whole.abs() > 1e-12) {
+        let has_moved = whole.abs() > 1e-12;
+        if before.len() < 2 || last.len() < 2 || !has_moved {
             return None;
         }
         let fell = |a: &[f64], b: &[f64]| {

@@ -145,7 +145,8 @@ fn eigenvalues(matrix: DMatrix<f64>) -> Vec<f64> {
 /// exp of the entropy of the shares of these values.
 fn smooth_rank(values: Vec<f64>) -> f64 {
     let total: f64 = values.iter().map(|v| v.max(0.0)).sum();
-    if !(total > 1e-12) {
+    let is_positive = total > 1e-12;
+    if !is_positive {
         return f64::NAN;
     }
     let shares = values.iter().map(|v| v.max(0.0) / total + EPSILON);

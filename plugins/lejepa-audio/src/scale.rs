@@ -115,7 +115,7 @@ mod tests {
         }
         // librosa.hz_to_mel(8000) and librosa.hz_to_mel(8000, htk=True).
         assert!((MelScale::Slaney.to_mel(8000.0) - 45.245_640_471_924_965).abs() < 1e-9);
-        assert!((MelScale::Htk.to_mel(8000.0) - 2840.023_046_708_319).abs() < 1e-9);
+        assert!((MelScale::Htk.to_mel(8000.0) - 2_840.023_046_708_319).abs() < 1e-9);
         let mut values = [1.0, 2.0, 3.0, 6.0];
         Normalize::Clip.apply(&mut values, 9.0, 9.0);
         assert!(values.iter().sum::<f32>().abs() < 1e-5);

@@ -72,8 +72,11 @@ fn over_folds(rows: &[&FoldScores], of: impl Fn(&FoldScores) -> f64) -> (f64, f6
     (mean, (squares / (values.len() as f64 - 1.0).max(1.0)).sqrt())
 }
 
+/// The scores of one kind of features.
+type Of = fn(&FoldScores) -> &Scores;
+
 /// What is compared, by name.
-const FEATURES: [(&str, fn(&FoldScores) -> &Scores); 3] = [
+const FEATURES: [(&str, Of); 3] = [
     ("trained", |row| &row.trained),
     ("untrained", |row| &row.untrained),
     ("raw features", |row| &row.raw),

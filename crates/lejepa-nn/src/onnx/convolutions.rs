@@ -148,7 +148,7 @@ impl<'a> Network<'a> {
         ];
         let y = self.graph.node("MaxPool", &[x], &attributes);
         if let Some(size) = self.sizes.get(x) {
-            let halves = size.map(|side| (side + 1) / 2);
+            let halves = size.map(|side| side.div_ceil(2));
             self.sizes.insert(y.clone(), halves);
         }
         y

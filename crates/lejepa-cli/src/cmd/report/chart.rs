@@ -104,7 +104,8 @@ pub(super) fn lines(
 /// Bars from 0.
 pub(super) fn bars(title: &str, axis: &str, values: &[f64], mark: Option<(f64, &str)>) -> String {
     let most = values.iter().copied().chain(mark.map(|m| m.0)).fold(0.0, f64::max);
-    if !(most > 0.0) {
+    let is_empty = most <= 0.0;
+    if is_empty {
         return String::new();
     }
     let mut out = open(title);
@@ -172,7 +173,7 @@ fn short(value: f64) -> String {
     let size = value.abs();
     let text = match size {
         0.0 => return "0".into(),
-        s if s >= 1e5 || s < 1e-3 => format!("{value:.0e}"),
+        s if !(1e-3..1e5).contains(&s) => format!("{value:.0e}"),
         s if s >= 100.0 => format!("{value:.0}"),
         s if s >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
