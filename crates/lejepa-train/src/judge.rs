@@ -144,13 +144,12 @@ impl Facts<'_> {
         let overfitted = self.overfitted(&mut reasons);
         let verdict = match improvement {
             _ if self.metrics.len() < LEAST_LINES => Verdict::TooShort,
-            None => Verdict::TooShort,
             _ if collapsed => Verdict::Collapsed,
             _ if overfitted => Verdict::Overfitted,
             Some((fell, [low, _])) if fell > STILL && low > 0.0 => Verdict::Improving,
             _ if self.misfit().is_some_and(|misfit| misfit > MISFIT) => Verdict::Improving,
             _ if self.passes() < PASSES => Verdict::Improving,
-            Some(_) => Verdict::Converged,
+            _ => Verdict::Converged,
         };
         reasons.push(format!("{:.1} passes over the data", self.passes()));
         self.stability(&mut reasons);
@@ -376,6 +375,9 @@ mod tests {
         let point = judged(&run(|t| 2.0 - t, |_| vec![("sigreg", 19.0), ("effective_rank", 1.5)]));
         assert_eq!(point.verdict, Verdict::Collapsed);
         assert!(point.advice[0].contains("objective.lambda"));
+        // A collapse from the first step on: the loss does not move.
+        let still = judged(&run(|_| 0.05, |_| vec![("sigreg", 19.0), ("effective_rank", 1.5)]));
+        assert_eq!(still.verdict, Verdict::Collapsed);
         let held_out = |t: f64| {
             [healthy(t), vec![("loss_held_out", 2.0 - t.min(0.5) + (t - 0.5).max(0.0))]].concat()
         };
