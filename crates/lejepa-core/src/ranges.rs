@@ -22,7 +22,7 @@ pub trait RangeRead: Debug + Send + Sync {
 
     /// Bytes that are read at once where little is wanted: about as many as arrive in the time of a request.
     fn block(&self) -> usize {
-        8 << 10
+        4 << 10
     }
 }
 

@@ -38,6 +38,7 @@ mod patch;
 mod position;
 mod predictor;
 mod projector;
+mod published_convnet;
 mod published_convnext;
 mod published_resnet;
 mod published_vit;

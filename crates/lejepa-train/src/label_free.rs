@@ -34,7 +34,16 @@ impl<'a> Rows<'a> {
 
     /// Variances along the principal components, the largest first.
     pub fn spectrum(self) -> Vec<f64> {
-        eigenvalues(gram(&centred(self.matrix())))
+        let count = self.count().max(1) as f64;
+        eigenvalues(gram(&centred(self.matrix()))).into_iter().map(|v| v / count).collect()
+    }
+
+    /// exp of the entropy of the singular values of the centred rows (Roy and Vetterli 2007): how many directions the
+    /// rows use, between 1 and their width. 0 where all rows are alike.
+    pub fn effective_rank(self) -> f64 {
+        let values = eigenvalues(gram(&centred(self.matrix())));
+        let rank = smooth_rank(values.into_iter().map(|v| v.max(0.0).sqrt()).collect(), 0.0);
+        if rank.is_finite() { rank } else { 0.0 }
     }
 
     /// exp of the entropy of the singular values as they are, between 1 and the smaller of rows and width: RankMe
@@ -49,7 +58,7 @@ impl<'a> Rows<'a> {
     /// ```
     pub fn rank_me(self) -> f64 {
         let singular = eigenvalues(gram(&self.matrix())).into_iter().map(|v| v.max(0.0).sqrt());
-        smooth_rank(singular.collect())
+        smooth_rank(singular.collect(), EPSILON)
     }
 
     /// The exponent α of the eigenvalues of the covariance, λ_j ∝ j^-α, by least squares through the logarithms of the
@@ -85,19 +94,12 @@ impl<'a> Rows<'a> {
         let Some(whitened) = factor.l().solve_lower_triangular(&centred(means).transpose()) else {
             return f64::NAN;
         };
-        smooth_rank(eigenvalues(gram(&whitened)))
+        smooth_rank(eigenvalues(gram(&whitened)), EPSILON)
     }
 
     /// For each row the `k` others nearest to it by cosine, in ascending order of their numbers.
     pub fn neighbours(self, k: usize) -> Vec<Vec<u32>> {
-        let unit: Vec<Vec<f32>> = self
-            .values
-            .chunks_exact(self.dim)
-            .map(|row| {
-                let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-                row.iter().map(|v| v / norm).collect()
-            })
-            .collect();
+        let unit: Vec<Vec<f32>> = self.values.chunks_exact(self.dim).map(unit).collect();
         let nearest = |(i, row): (usize, &Vec<f32>)| {
             let dot = |other: &[f32]| row.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
             let others = unit.iter().enumerate().filter(|(j, _)| *j != i);
@@ -109,6 +111,12 @@ impl<'a> Rows<'a> {
         };
         unit.iter().enumerate().map(nearest).collect()
     }
+}
+
+/// A row scaled to length 1, so that a product of two is their cosine.
+pub fn unit(row: &[f32]) -> Vec<f32> {
+    let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+    row.iter().map(|v| v / norm).collect()
 }
 
 /// The share of neighbours that are the same in both, 0 to 1. NaN of none.
@@ -126,10 +134,9 @@ fn centred(mut x: DMatrix<f64>) -> DMatrix<f64> {
     x
 }
 
-/// The smaller of the two Gram matrices, divided by the number of rows; both have the same nonzero eigenvalues.
+/// The smaller of the two Gram matrices; both have the same nonzero eigenvalues.
 fn gram(x: &DMatrix<f64>) -> DMatrix<f64> {
-    let product = if x.nrows() < x.ncols() { x * x.transpose() } else { x.transpose() * x };
-    product / x.nrows().max(1) as f64
+    if x.nrows() < x.ncols() { x * x.transpose() } else { x.transpose() * x }
 }
 
 /// Eigenvalues of a symmetric matrix, the largest first.
@@ -142,14 +149,14 @@ fn eigenvalues(matrix: DMatrix<f64>) -> Vec<f64> {
     values
 }
 
-/// exp of the entropy of the shares of these values.
-fn smooth_rank(values: Vec<f64>) -> f64 {
+/// exp of the entropy of the shares of these values, each with `epsilon` added; NaN where all are 0.
+fn smooth_rank(values: Vec<f64>, epsilon: f64) -> f64 {
     let total: f64 = values.iter().map(|v| v.max(0.0)).sum();
     let is_positive = total > 1e-12;
     if !is_positive {
         return f64::NAN;
     }
-    let shares = values.iter().map(|v| v.max(0.0) / total + EPSILON);
+    let shares = values.iter().map(|v| v.max(0.0) / total + epsilon).filter(|p| *p > 0.0);
     (-shares.map(|p| p * p.ln()).sum::<f64>()).exp()
 }
 
@@ -187,6 +194,18 @@ mod tests {
         }
         assert!(Rows::new(&[], 8).rank_me().is_nan());
         assert!(Rows::new(&[f32::NAN; 8], 2).rank_me().is_nan());
+    }
+
+    #[test]
+    fn the_effective_rank_counts_directions() {
+        // Four rows along one axis, then along two with equal weight, then a point.
+        let one = [1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
+        assert!((Rows::new(&one, 2).effective_rank() - 1.0).abs() < 1e-6);
+        let two = [1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0];
+        assert!((Rows::new(&two, 2).effective_rank() - 2.0).abs() < 1e-6);
+        assert_eq!(Rows::new(&[0.5; 8], 2).effective_rank(), 0.0);
+        assert!(Rows::new(&[1.0, 2.0, 3.0, 4.0, 6.0, 9.0], 3).effective_rank() <= 2.0);
+        assert_eq!(Rows::new(&[f32::NAN; 8], 2).effective_rank(), 0.0);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use lejepa_objective::Gauge;
 use crate::batch::Batch;
 use crate::begin::{initial_weights, steps, whole_checkpoint, workers};
 use crate::callback::{AfterStep, Callback, CallbackContext, Flow, Scalars, check_names};
-use crate::callbacks::{effective_rank, views_without_gradient, without_gradient};
+use crate::callbacks::{views_without_gradient, without_gradient};
 use crate::checkpoint::{self, Contents, State};
 use crate::compare;
 use crate::comparison::ProbeComparison;
 use crate::events::EventFile;
+use crate::label_free::Rows;
 use crate::loader::Loader;
 use crate::model::Model;
 use crate::observe::{Event, Observer, StepMetrics};
@@ -269,7 +270,7 @@ impl<'a> Run<'a> {
             Some(rows) => rows,
             None => projected.projections.clone().try_into_vec_as::<f32>()?,
         };
-        self.scalars.insert("effective_rank".into(), effective_rank(&rows, dim));
+        self.scalars.insert("effective_rank".into(), Rows::new(&rows, dim).effective_rank());
         let rates = self.meter.rates();
         self.scalars.extend(rates.map(|(name, value)| (name.to_string(), value)));
         Ok(())

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lejepa_core::Registry;
+use lejepa_train::label_free::unit;
 use lejepa_train::{Embedder, NamedEmbeddings, Silent};
 use serde_json::{Value, json};
 
@@ -17,10 +18,6 @@ pub(super) fn run(
 ) -> Result<Value, CliError> {
     let index = NamedEmbeddings::read(&words.index)?;
     let queries = queries(words, &index, registry)?;
-    let unit = |row: &[f32]| -> Vec<f32> {
-        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-        row.iter().map(|v| v / norm).collect()
-    };
     let dim = index.dim.max(1);
     let rows: Vec<Vec<f32>> = index.values.chunks_exact(dim).map(unit).collect();
     let mut found = Vec::new();

@@ -15,7 +15,7 @@ pub use monitor::{Monitor, MonitorConfig};
 pub use online_probe::{OnlineProbe, OnlineProbeConfig};
 pub use quality::{Quality, QualityConfig};
 
-pub(crate) use monitor::{effective_rank, views_without_gradient, without_gradient};
+pub(crate) use monitor::{views_without_gradient, without_gradient};
 
 use crate::callback::Callbacks;
 

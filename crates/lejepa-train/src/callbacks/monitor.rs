@@ -6,7 +6,6 @@ use burn::tensor::Tensor;
 use lejepa_core::config::{Docs, field_docs};
 use lejepa_core::{Component, Embedded, ViewSpec};
 use lejepa_objective::Gauge;
-use nalgebra::DMatrix;
 use serde::{Deserialize, Serialize};
 
 use super::state::{from_json, to_json};
@@ -138,32 +137,6 @@ impl Monitor {
     }
 }
 
-/// exp of the entropy of the normalised singular values of the centred rows (Roy and Vetterli 2007):
-/// how many directions the projections use, between 1 and their width. 0 where all rows are alike.
-///
-/// `rows` are `count` × `dim` values.
-pub(crate) fn effective_rank(rows: &[f32], dim: usize) -> f64 {
-    let count = rows.len() / dim.max(1);
-    if count == 0 {
-        return 0.0;
-    }
-    let mut x = DMatrix::<f64>::from_fn(count, dim, |i, j| f64::from(rows[i * dim + j]));
-    for mut column in x.column_iter_mut() {
-        let mean = column.mean();
-        column.add_scalar_mut(-mean);
-    }
-    // The smaller of the two Gram matrices has the same nonzero eigenvalues.
-    let gram = if count < dim { &x * x.transpose() } else { x.transpose() * &x };
-    let values = gram.symmetric_eigenvalues();
-    let singular: Vec<f64> = values.iter().map(|v| v.max(0.0).sqrt()).collect();
-    let total: f64 = singular.iter().sum();
-    if !(total > 1e-12 && total.is_finite()) {
-        return 0.0;
-    }
-    let shares = singular.iter().map(|s| s / total).filter(|p| *p > 0.0);
-    (-shares.map(|p| p * p.ln()).sum::<f64>()).exp()
-}
-
 /// Names of parameters that the loss does not reach.
 pub(crate) fn without_gradient(model: &Model, gradients: &GradientsParams) -> Vec<String> {
     struct Search<'a> {
@@ -231,18 +204,6 @@ mod tests {
             ("loader_share", loader_share),
         ];
         named.map(|(name, value)| (name.to_string(), value)).into_iter().collect()
-    }
-
-    #[test]
-    fn the_effective_rank_counts_directions() {
-        // Four rows along one axis, then along two with equal weight, then a point.
-        let one = [1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 4.0, 0.0];
-        assert!((effective_rank(&one, 2) - 1.0).abs() < 1e-6);
-        let two = [1.0, 0.0, -1.0, 0.0, 0.0, 1.0, 0.0, -1.0];
-        assert!((effective_rank(&two, 2) - 2.0).abs() < 1e-6);
-        assert_eq!(effective_rank(&[0.5; 8], 2), 0.0);
-        assert!(effective_rank(&[1.0, 2.0, 3.0, 4.0, 6.0, 9.0], 3) <= 2.0);
-        assert_eq!(effective_rank(&[f32::NAN; 8], 2), 0.0);
     }
 
     #[test]

@@ -23,24 +23,18 @@ pub(super) struct Series<'a> {
 const MOST: usize = 300;
 
 /// Curves over a common axis; nothing where there is no point.
-pub(super) fn lines(
-    title: &str,
-    axis: &str,
-    series: &[Series<'_>],
-    marks: &[(f64, &str)],
-) -> String {
+pub(super) fn lines(title: &str, axis: &str, series: &[Series<'_>]) -> String {
     let all = || series.iter().flat_map(|s| s.points.iter().copied());
     if all().next().is_none() {
         return String::new();
     }
-    let range = |of: fn((f64, f64)) -> f64, more: &[f64]| {
-        let values = || all().map(of).chain(more.iter().copied());
-        let (low, high) =
-            (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+    let range = |of: fn((f64, f64)) -> f64| {
+        let (low, high) = all()
+            .map(of)
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         if high > low { (low, high) } else { (low - 0.5, high + 0.5) }
     };
-    let shown: Vec<f64> = marks.iter().map(|(value, _)| *value).collect();
-    let ((x0, x1), (y0, y1)) = (range(|p| p.0, &[]), range(|p| p.1, &shown));
+    let ((x0, x1), (y0, y1)) = (range(|p| p.0), range(|p| p.1));
     let x = |v: f64| LEFT + (v - x0) / (x1 - x0) * (WIDTH - LEFT - 8.0);
     let y = |v: f64| TOP + (y1 - v) / (y1 - y0) * (HEIGHT - TOP - BELOW);
     let mut out = open(title);
@@ -64,24 +58,7 @@ pub(super) fn lines(
             short(value)
         );
     }
-    let _ = write!(
-        out,
-        "<text x={} y={} text-anchor=middle>{}</text>",
-        (WIDTH + LEFT) / 2.0,
-        HEIGHT - 8.0,
-        escape(axis)
-    );
-    for (value, name) in marks {
-        let at = y(*value);
-        let _ = write!(
-            out,
-            "<line class=mark x1={LEFT} x2={} y1={at:.1} y2={at:.1} /><text x={} y={:.1} text-anchor=end>{}</text>",
-            WIDTH - 8.0,
-            WIDTH - 10.0,
-            at - 3.0,
-            escape(name)
-        );
-    }
+    out += &name_of_axis(axis);
     for (i, series) in series.iter().enumerate() {
         let step = series.points.len().div_ceil(MOST).max(1);
         let point = |part: &[(f64, f64)]| {
@@ -141,14 +118,14 @@ pub(super) fn bars(title: &str, axis: &str, values: &[f64], mark: Option<(f64, &
             escape(name)
         );
     }
-    let _ = write!(
-        out,
-        "<text x={} y={} text-anchor=middle>{}</text>",
-        (WIDTH + LEFT) / 2.0,
-        HEIGHT - 6.0,
-        escape(axis)
-    );
+    out += &name_of_axis(axis);
     out + "</svg></figure>"
+}
+
+/// The name of the horizontal axis, below its middle.
+fn name_of_axis(axis: &str) -> String {
+    let (x, y) = ((WIDTH + LEFT) / 2.0, HEIGHT - 8.0);
+    format!("<text x={x} y={y} text-anchor=middle>{}</text>", escape(axis))
 }
 
 fn open(title: &str) -> String {
@@ -206,9 +183,9 @@ mod tests {
     #[test]
     fn names_cannot_break_out() {
         let series = [Series { name: "<script>", points: vec![(0.0, 1.0), (1.0, f64::from(2u8))] }];
-        let drawn = lines("a \"b\"", "step", &series, &[]);
+        let drawn = lines("a \"b\"", "step", &series);
         assert!(!drawn.contains("<script>") && drawn.contains("a &quot;b&quot;"));
-        assert_eq!(lines("empty", "step", &[], &[]), "");
+        assert_eq!(lines("empty", "step", &[]), "");
         assert_eq!(bars("empty", "", &[], None), "");
     }
 }

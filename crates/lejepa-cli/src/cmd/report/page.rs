@@ -180,7 +180,7 @@ fn curves(out: &mut String, runs: &[Told]) {
                     .collect(),
             })
             .collect();
-        body.push_str(&lines(title, "step", &series, &[]));
+        body.push_str(&lines(title, "step", &series));
     }
     if runs.len() > 1 && !body.is_empty() {
         let key = |(i, run): (usize, &Told)| {
