@@ -11,6 +11,7 @@ const HELP: &str = "Usage: ./x COMMAND
   setup   install the system packages that are missing (Debian, Ubuntu)
   demo    set up, build, and train on the built-in sounds; further words go to `lejepa train`
   test    set up, and run all tests
+  wheel   a Python wheel in target/wheels, by maturin, with FFmpeg's libraries where they are
   lint    formatting, clippy, documentation, licences, advisories
   miri    the kernels' own tests on the scalar path, interpreted; needs the nightly toolchain's miri
   bench sigreg [--json]
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Some("setup") => setup::setup().map(|_| ()),
         Some("demo") => demo(&words[1..]),
         Some("test") => test(&words[1..]),
+        Some("wheel") => wheel(),
         Some("lint") => lint(),
         Some("miri") => miri(&words[1..]),
         Some("bench") => bench::bench(&words[1..]),
@@ -78,11 +80,17 @@ fn test(more: &[String]) -> Result<(), String> {
     if !found.vulkan {
         eprintln!("note: without a Vulkan device the test of the wgpu backend is left out");
     }
+    if !found.mpi {
+        eprintln!("note: without MPI the tests of several processes are left out");
+    }
     let features = setup::features(&found);
     let python = setup::python("tensorboard", "tensorboard", &[&[]]);
     if let Err(reason) = &python {
         eprintln!("note: TensorBoard's own reader is not tried on the event files: {reason}");
     }
+    // The Python module, which no test depends on.
+    let libraries = ["build", "--release", "--workspace", "--lib", "--features", &features];
+    run(&mut cargo(&libraries))?;
     let nextest = succeeds(&mut cargo(&["nextest", "--version"]));
     let mut command =
         if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test", "--all-targets"]) };
@@ -100,6 +108,22 @@ fn test(more: &[String]) -> Result<(), String> {
         run_program(&mut Command::new(target().join("release/examples").join(example)))?;
     }
     custom_modality()
+}
+
+/// The Python package. Of the features only FFmpeg, so that it runs wherever those libraries are.
+fn wheel() -> Result<(), String> {
+    let python = setup::python("maturin", "maturin", &[&[]])?;
+    let folder = target().join("wheels");
+    let mut command = Command::new(&python);
+    command.current_dir(root()).args(["-m", "maturin", "build", "--release", "--strip"]);
+    command.args(["--manifest-path", "crates/lejepa-python/Cargo.toml", "--out"]).arg(&folder);
+    if setup::found().ffmpeg {
+        command.args(["--features", "ffmpeg"]);
+    }
+    // Built with what an installed package needs, for this machine's C library.
+    run_program(command.args(["--compatibility", "linux"]).arg("--interpreter").arg(&python))?;
+    eprintln!("pip install {}/*.whl", folder.display());
+    Ok(())
 }
 
 /// Damaged files of each format in a process of its own, so that an abort is found too.
@@ -174,14 +198,12 @@ fn run_program(command: &mut Command) -> Result<(), String> {
 
 fn lint() -> Result<(), String> {
     let found = setup::setup()?;
-    let mut features = "lejepa-cli/object-store,lejepa-cli/wgpu,lejepa-cli/cuda".to_string();
-    if found.ffmpeg {
-        features.push_str(",lejepa-cli/ffmpeg");
-    }
+    // The features and the profile of the tests: build scripts and macros are there already.
+    let features = format!("{},lejepa-cli/wgpu,lejepa-cli/cuda", setup::features(&found));
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--features", &features]);
-    clippy.args(["--", "-D", "warnings"]);
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--features", &features]);
+    let mut clippy = cargo(&["clippy", "--release", "--workspace", "--all-targets"]);
+    clippy.args(["--features", &features, "--", "-D", "warnings"]);
+    let mut doc = cargo(&["doc", "--release", "--workspace", "--no-deps", "--features", &features]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     // To build, the CUDA backend downloads the LLVM that it compiles kernels with. To be checked it
     // needs none, and this variable, made for docs.rs, says so.
@@ -214,7 +236,7 @@ fn miri(more: &[String]) -> Result<(), String> {
 /// Licences, sources and, where the database can be had, advisories.
 fn deny() -> Result<(), String> {
     if !succeeds(&mut cargo(&["deny", "--version"]))
-        && let Err(reason) = run(&mut cargo(&["install", "cargo-deny", "--locked"]))
+        && let Err(reason) = run(&mut cargo(&["install", "cargo-deny", "--locked", "--debug"]))
     {
         eprintln!("note: licences are not checked: {reason}");
         return Ok(());

@@ -10,6 +10,8 @@ pub(crate) struct Found {
     pub(crate) ffmpeg: bool,
     /// A Vulkan driver; a software one will do.
     pub(crate) vulkan: bool,
+    /// Open MPI or another MPI with its compiler wrapper, and what generates bindings to it.
+    pub(crate) mpi: bool,
 }
 
 /// The libraries that video-rs links, by their pkg-config names.
@@ -38,6 +40,8 @@ const FFMPEG_PACKAGES: [&str; 10] = [
 
 const VULKAN_PACKAGES: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
 
+const MPI_PACKAGES: [&str; 4] = ["clang", "libclang-dev", "openmpi-bin", "libopenmpi-dev"];
+
 /// Installs what is missing where it can, and says what is there in the end.
 ///
 /// Nothing here is needed to build the default features, so a failure to install is a note.
@@ -49,6 +53,11 @@ pub(crate) fn setup() -> Result<Found, String> {
     if !vulkan() {
         missing.extend(VULKAN_PACKAGES);
     }
+    if !mpi() {
+        missing.extend(MPI_PACKAGES);
+    }
+    missing.sort_unstable();
+    missing.dedup();
     if !missing.is_empty() {
         install(&missing);
     }
@@ -61,6 +70,7 @@ pub(crate) fn features(found: &Found) -> String {
         (true, "lejepa-cli/object-store"),
         (found.ffmpeg, "lejepa-cli/ffmpeg"),
         (found.vulkan, "lejepa-cli/wgpu"),
+        (found.mpi, "lejepa-cli/mpi"),
     ];
     let features: Vec<&str> = features.iter().filter(|f| f.0).map(|f| f.1).collect();
     features.join(",")
@@ -68,7 +78,7 @@ pub(crate) fn features(found: &Found) -> String {
 
 /// What is there, without an attempt to install more.
 pub(crate) fn found() -> Found {
-    Found { ffmpeg: ffmpeg(), vulkan: vulkan() }
+    Found { ffmpeg: ffmpeg(), vulkan: vulkan(), mpi: mpi() }
 }
 
 /// A Python that has `package`: the machine's own, or that of a virtual environment, made where it can be. Only
@@ -105,6 +115,11 @@ pub(crate) fn python(name: &str, package: &str, indices: &[&[&str]]) -> Result<P
 fn ffmpeg() -> bool {
     let libraries = quiet(Command::new("pkg-config").arg("--exists").args(FFMPEG));
     libraries && quiet(Command::new("clang").arg("--version"))
+}
+
+fn mpi() -> bool {
+    let programs = ["mpicc", "mpirun", "clang"];
+    programs.iter().all(|program| quiet(Command::new(program).arg("--version")))
 }
 
 fn vulkan() -> bool {

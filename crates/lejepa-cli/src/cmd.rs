@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Args, Command, ConfigArgs, ConfigCommand, ListKind};
 use crate::error::CliError;
+use crate::workers::Workers;
 
 /// Rejects an unknown `LEJEPA_SIMD`, which would be ignored.
 fn check_simd_variable() -> Result<(), CliError> {
@@ -45,7 +46,7 @@ fn check_simd_variable() -> Result<(), CliError> {
 }
 
 /// Runs a command; its result as JSON is printed only where the user asked for it.
-pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
+pub(crate) fn run(args: &Args, workers: &Workers) -> Result<Value, CliError> {
     if let Command::Completions { shell } = &args.command {
         use clap::CommandFactory;
         let mut command = Args::command();
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
     check_simd_variable()?;
     let registry = Registry::discover()?;
     match &args.command {
-        Command::Train(train) => train::run(args, train, &registry),
+        Command::Train(train) => train::run(args, train, &registry, workers),
         Command::Views(words) => views::run(args, words, &registry),
         Command::Pca(words) => pca::run(args, words, &registry),
         Command::Data(words) => data::run(args, words, &registry),
@@ -75,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<Value, CliError> {
         Command::Neighbours(words) => neighbours::run(args, words, &registry),
         Command::Inspect(words) => inspect::run(args, words, &registry),
         Command::Doctor => Ok(doctor::run(args, &registry)),
-        Command::Resume(resume) => resume::run(args, resume, &registry),
+        Command::Resume(resume) => resume::run(args, resume, &registry, workers),
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Export(words) => export::export_run(args, words, &registry),
         Command::Embed(words) => export::embed(args, words, &registry),

@@ -34,7 +34,7 @@ pub(crate) fn choose(words: &str) -> Result<Choice, CliError> {
         #[cfg(feature = "wgpu")]
         ("wgpu", index) => Ok(Choice::Wgpu(index)),
         #[cfg(feature = "cuda")]
-        ("cuda", index) => Ok(Choice::Cuda(index.unwrap_or(0))),
+        ("cuda", index) => Ok(Choice::Cuda(index.unwrap_or_else(crate::workers::local_rank))),
         #[cfg(not(feature = "wgpu"))]
         ("wgpu", _) => Err(absent("wgpu")),
         #[cfg(not(feature = "cuda"))]

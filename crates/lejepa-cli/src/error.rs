@@ -13,6 +13,8 @@ pub(crate) enum CliError {
     Usage(String, String),
     /// A device that does not compute here: the reason and a hint.
     Device(String, &'static str),
+    /// What rank 0 of several workers reports.
+    Elsewhere,
 }
 
 impl<E: Into<TrainError>> From<E> for CliError {
@@ -37,7 +39,7 @@ impl CliError {
                 Core::Unknown { .. } | Core::UnknownKey { .. } | Core::BadValue { .. } => 2,
                 _ => 1,
             },
-            Self::Train(_) | Self::Device(..) => 1,
+            Self::Train(_) | Self::Device(..) | Self::Elsewhere => 1,
         }
     }
 
@@ -46,6 +48,7 @@ impl CliError {
         match self {
             Self::Usage(message, _) | Self::Device(message, _) => message.clone(),
             Self::Train(error) => error.to_string(),
+            Self::Elsewhere => "another worker failed".into(),
         }
     }
 
@@ -56,6 +59,7 @@ impl CliError {
             Self::Usage(_, hint) => Some(hint.clone()),
             Self::Device(_, hint) => Some((*hint).into()),
             Self::Train(e) => hint(e),
+            Self::Elsewhere => None,
         };
         errln!("error: {message}");
         if let Some(hint) = &hint {

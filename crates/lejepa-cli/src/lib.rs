@@ -23,6 +23,7 @@ mod device;
 mod error;
 mod output;
 mod sheet;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -50,15 +51,22 @@ pub fn main() -> ExitCode {
             print(panic);
         }
     }));
-    match cmd::run(&args) {
+    let workers = match workers::Workers::join(&args.command) {
+        Ok(workers) => workers,
+        Err(e) => {
+            e.report(args.json);
+            return ExitCode::from(e.exit_code());
+        }
+    };
+    match cmd::run(&args, &workers) {
         Ok(result) => {
-            if args.json {
+            if args.json && workers.is_root() {
                 outln!("{result}");
             }
             if output::is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(e) => {
-            e.report(args.json);
+            workers.report(&e, args.json);
             ExitCode::from(e.exit_code())
         }
     }

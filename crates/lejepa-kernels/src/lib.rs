@@ -23,6 +23,7 @@
 //! | `adamw` | an optimiser step in one pass: [`adamw()`] |
 //! | `reduce` | deterministic parallel sums |
 //! | `buffer`, `output` | pooled scratch memory: [`Buffer`]; output vectors |
+//! | `sync_batch_norm` | batch norm over several workers: [`AllReduce`] |
 //! | `precision`, `profile` | [`Precision`]; wall time of operations: [`profile()`] |
 //!
 //! ```
@@ -53,6 +54,7 @@ mod precision;
 mod profile;
 mod reduce;
 mod simd;
+mod sync_batch_norm;
 
 pub use self::gemm::matrix::Matrix;
 pub use self::gemm::product;
@@ -69,3 +71,4 @@ pub use ops::{
 pub use precision::Precision;
 pub use profile::{OperationTime, profile};
 pub use simd::{NARROWER, SIMD_VARIABLE, arch};
+pub use sync_batch_norm::AllReduce;

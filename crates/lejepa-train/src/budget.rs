@@ -1,17 +1,20 @@
 //! How many steps fit into the minutes that a user gives.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
 
 use crate::Result;
 use crate::begin::workers;
+use crate::group::Group;
 use crate::loader::Loader;
 use crate::observe::{Event, Observer};
 use crate::prepared::Prepared;
 use crate::probe::members;
 use crate::readback::Readback;
 use crate::resolved::Resolved;
+use crate::run::agreement::any;
 
 /// Steps that are not timed: caches fill and threads start.
 const WARM_UP: u64 = 3;
@@ -28,14 +31,15 @@ pub(crate) fn steps_that_fit(
     resolved: &Resolved,
     prepared: &Prepared,
     device: &Device,
+    group: &Arc<dyn Group>,
     began: Instant,
     observer: &mut dyn Observer,
 ) -> Result<u64> {
     let settings = resolved.settings();
     let seconds = settings.train.minutes * 60.0;
     let (most, share) = TIMED;
-    let mut learner = resolved.learner(device)?;
-    let order = prepared.order(settings);
+    let mut learner = resolved.learner(device)?.in_group(group.clone());
+    let order = prepared.order(settings).of_rank(group.rank(), group.size());
     let (source, threads) = (prepared.source.clone(), workers(settings.data.workers));
     let total = WARM_UP + most;
     let mut loader =
@@ -52,7 +56,8 @@ pub(crate) fn steps_that_fit(
             from = Instant::now();
         }
         timed = (step + 1).saturating_sub(WARM_UP);
-        if timed >= 2 && from.elapsed().as_secs_f64() > share * seconds {
+        let enough = timed >= 2 && from.elapsed().as_secs_f64() > share * seconds;
+        if any(group.as_ref(), [enough])? == [true] {
             break;
         }
     }
@@ -60,6 +65,10 @@ pub(crate) fn steps_that_fit(
     let step = from.elapsed().as_secs_f64() / timed.max(1) as f64;
     let rest = seconds - began.elapsed().as_secs_f64() - probing(resolved, prepared, step);
     let steps = ((rest / step) as u64).max(1);
+    // Those of rank 0, whose clock is not that of the others.
+    let all = group.exchange(steps.to_le_bytes().to_vec())?;
+    let first = all.first().and_then(|bytes| bytes.first_chunk());
+    let steps = first.map_or(steps, |bytes| u64::from_le_bytes(*bytes));
     let passes = steps as f64 / order.steps_per_epoch() as f64;
     observer.event(Event::Note(&format!(
         "steps     {steps} fit into {} minutes at {:.0} ms a step: {passes:.1} passes over the data",

@@ -120,8 +120,10 @@ pub struct AfterStep<'a> {
     pub is_logged: bool,
     /// Model, optimizer and objective after the update.
     pub learner: &'a Learner,
-    /// The views and samples of the step.
+    /// The views and samples of the step; in a group, those of this rank.
     pub batch: &'a Batch,
+    /// Indices of all samples of the step, in the order of the embeddings: in a group, of all ranks.
+    pub samples: &'a [usize],
     /// The embeddings before the update, detached: for each stream `[views of the stream, samples, dim]`.
     pub embeddings: &'a [Tensor<3>],
     /// The projections, `[views, samples, dim]`.

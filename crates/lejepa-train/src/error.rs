@@ -109,6 +109,17 @@ pub enum TrainError {
     /// The device failed to compute or to hand back data.
     #[error("the device failed: {0}")]
     Device(String),
+    /// Workers of a group that do not reach each other, or do not agree.
+    #[error("the workers of the group failed: {0}")]
+    Group(String),
+    /// Another worker of the group has no batch.
+    #[error("worker {rank} failed: {reason}")]
+    Worker {
+        /// Its rank, from 0.
+        rank: usize,
+        /// Its error.
+        reason: String,
+    },
     /// Asked to stop; what was reached is saved.
     #[error("stopped at step {step}; everything up to it is saved in {}", .run.display())]
     Interrupted {

@@ -283,9 +283,20 @@ impl Embedder {
     /// Whatever is wrong with the source as a whole, or a device failure. A sample that cannot be
     /// read is listed in [`NamedEmbeddings::skipped`].
     pub fn embed(&self, source: &str, observer: &mut dyn Observer) -> Result<NamedEmbeddings> {
-        let source = self.source(source)?;
+        self.embed_source(self.source(source)?.as_ref(), observer)
+    }
+
+    /// The same for samples that [`Resolved::open`] has opened.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed`].
+    pub fn embed_source(
+        &self,
+        source: &dyn ViewSource,
+        observer: &mut dyn Observer,
+    ) -> Result<NamedEmbeddings> {
         let all: Vec<usize> = (0..source.len()).collect();
-        let made = self.embed_part(source.as_ref(), &all, observer)?;
+        let made = self.embed_part(source, &all, observer)?;
         match made.names.is_empty() {
             true => Err(nothing_read(source.len(), &made.skipped)),
             false => Ok(made),

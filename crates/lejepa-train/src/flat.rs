@@ -86,6 +86,29 @@ pub(crate) fn add_heads(model: &Model, from: &mut GradientsParams, to: &mut Grad
     model.prediction.visit(&mut both);
 }
 
+/// A number that tells the parameters of a model from those of another one.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn checksum(model: &Model) -> Result<u64> {
+    struct Sum(u64, Result<()>);
+    impl ModuleVisitor for Sum {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            match param.val().detach().try_into_vec_as::<f32>() {
+                // FNV-1a, a word at a time.
+                Ok(values) => values.iter().for_each(|value| {
+                    self.0 = (self.0 ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3);
+                }),
+                Err(error) => self.1 = Err(error.into()),
+            }
+        }
+    }
+    let mut sum = Sum(0xcbf2_9ce4_8422_2325, Ok(()));
+    // `valid` folds the last update of running statistics in.
+    model.valid().visit(&mut sum);
+    sum.1.map(|()| sum.0)
+}
+
 /// The encoders' gradients summed over a group.
 ///
 /// # Errors

@@ -11,14 +11,52 @@ use crate::Result;
 /// The loss is a statistic of the whole batch. So every rank embeds its own samples, all ranks gather the
 /// embeddings and take the same loss of the whole batch, each goes back through its own samples, and the
 /// encoders' gradients are summed. What follows the embeddings (projector, prediction, SIGReg) is the same
-/// on every rank, so its gradients are not summed. The result is the gradient of one worker with the whole
-/// batch, but for batch norm within an encoder, which sees a rank's samples.
+/// on every rank, so its gradients are not summed. Batch norm within an encoder has the statistics of all ranks'
+/// samples where its kernels run ([`lejepa_kernels::AllReduce`]); burn's own, on other devices, has those of a
+/// rank's samples. The result is the gradient of one worker with the whole batch.
+///
+/// Only [`Group::exchange`] has to be written; collectives of a library are faster than the provided ones.
 pub trait Group: Send + Sync {
     /// Which of the workers this is, from 0.
     fn rank(&self) -> usize;
 
     /// How many there are, at least 1.
     fn size(&self) -> usize;
+
+    /// What every rank gives, in the order of the ranks. Every rank calls it, in the same order.
+    ///
+    /// # Errors
+    /// A connection that fails.
+    fn exchange(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>>;
+
+    /// The sums over all ranks, the same bits on each of them. Every rank calls it with as many numbers, in the
+    /// same order.
+    ///
+    /// # Errors
+    /// As [`Group::exchange`].
+    fn sum_in_place(&self, values: &mut [f64]) -> Result<()> {
+        let mine = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        values.fill(0.0);
+        // In the order of the ranks, so that every rank has the same bits.
+        for theirs in self.exchange(mine)? {
+            let (theirs, _) = theirs.as_chunks::<8>();
+            values.iter_mut().zip(theirs).for_each(|(sum, v)| *sum += f64::from_le_bytes(*v));
+        }
+        Ok(())
+    }
+
+    /// The same for numbers of single precision.
+    ///
+    /// # Errors
+    /// As [`Group::exchange`].
+    fn sum_in_place_f32(&self, values: &mut [f32]) -> Result<()> {
+        let mine = to_bytes(values);
+        values.fill(0.0);
+        for theirs in self.exchange(mine)? {
+            values.iter_mut().zip(to_f32(&theirs)).for_each(|(sum, v)| *sum += v);
+        }
+        Ok(())
+    }
 
     /// The tensors of all ranks, one after the other along axis 1. Every rank calls it, in the same order.
     ///
@@ -27,13 +65,41 @@ pub trait Group: Send + Sync {
     ///
     /// # Shapes
     /// `[a, n of this rank, b] -> [a, n of all ranks, b]`
-    fn gather(&self, mine: Tensor<3>) -> Result<Tensor<3>>;
+    fn gather(&self, mine: Tensor<3>) -> Result<Tensor<3>> {
+        if self.size() == 1 {
+            return Ok(mine);
+        }
+        let (device, [a, _, b]) = (mine.device(), mine.dims());
+        let all = self.exchange(to_bytes(&mine.try_into_vec_as::<f32>()?))?;
+        let tensor = |bytes: Vec<u8>| {
+            let values: Vec<f32> = to_f32(&bytes).collect();
+            let rows = values.len() / (a * b).max(1);
+            Tensor::from_data(TensorData::new(values, [a, rows, b]), &device)
+        };
+        Ok(Tensor::cat(all.into_iter().map(tensor).collect(), 1))
+    }
 
     /// The sum over all ranks, the same bits on each of them. Every rank calls it, in the same order.
     ///
     /// # Errors
     /// As [`Group::gather`].
-    fn sum(&self, mine: Tensor<1>) -> Result<Tensor<1>>;
+    fn sum(&self, mine: Tensor<1>) -> Result<Tensor<1>> {
+        if self.size() == 1 {
+            return Ok(mine);
+        }
+        let device = mine.device();
+        let mut values = mine.try_into_vec_as::<f32>()?;
+        self.sum_in_place_f32(&mut values)?;
+        Ok(Tensor::from_data(&values[..], &device))
+    }
+}
+
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+fn to_f32(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v))
 }
 
 /// One worker.
@@ -47,11 +113,8 @@ impl Group for Alone {
     fn size(&self) -> usize {
         1
     }
-    fn gather(&self, mine: Tensor<3>) -> Result<Tensor<3>> {
-        Ok(mine)
-    }
-    fn sum(&self, mine: Tensor<1>) -> Result<Tensor<1>> {
-        Ok(mine)
+    fn exchange(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        Ok(vec![mine])
     }
 }
 
@@ -84,7 +147,7 @@ pub struct Threads {
 
 struct Shared {
     barrier: Barrier,
-    given: Vec<Mutex<Option<TensorData>>>,
+    given: Vec<Mutex<Option<Vec<u8>>>>,
 }
 
 impl Threads {
@@ -95,18 +158,6 @@ impl Threads {
         let given = (0..size).map(|_| Mutex::new(None)).collect();
         let shared = Arc::new(Shared { barrier: Barrier::new(size), given });
         (0..size).map(|rank| Self { rank, shared: shared.clone() }).collect()
-    }
-
-    /// What every rank gives, in the order of the ranks.
-    fn exchange(&self, mine: TensorData) -> Vec<TensorData> {
-        let slot =
-            |rank: usize| self.shared.given[rank].lock().unwrap_or_else(PoisonError::into_inner);
-        *slot(self.rank) = Some(mine);
-        self.shared.barrier.wait();
-        let all = (0..self.size()).filter_map(|rank| slot(rank).clone()).collect();
-        // Nobody gives the next tensor before all have taken this one.
-        self.shared.barrier.wait();
-        all
     }
 }
 
@@ -119,18 +170,14 @@ impl Group for Threads {
         self.shared.given.len()
     }
 
-    fn gather(&self, mine: Tensor<3>) -> Result<Tensor<3>> {
-        let device = mine.device();
-        let all = self.exchange(mine.into_data());
-        Ok(Tensor::cat(all.into_iter().map(|data| Tensor::from_data(data, &device)).collect(), 1))
-    }
-
-    fn sum(&self, mine: Tensor<1>) -> Result<Tensor<1>> {
-        let device = mine.device();
-        let all = self.exchange(mine.into_data()).into_iter();
-        let tensors = all.map(|data| Tensor::<1>::from_data(data, &device));
-        // In the order of the ranks, so that every rank has the same bits.
-        let sum = tensors.reduce(|sum, next| sum + next);
-        Ok(sum.unwrap_or_else(|| Tensor::zeros([0], &device)))
+    fn exchange(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
+        let slot =
+            |rank: usize| self.shared.given[rank].lock().unwrap_or_else(PoisonError::into_inner);
+        *slot(self.rank) = Some(mine);
+        self.shared.barrier.wait();
+        let all = (0..self.size()).filter_map(|rank| slot(rank).clone()).collect();
+        // Nobody gives the next bytes before all have taken these.
+        self.shared.barrier.wait();
+        Ok(all)
     }
 }

@@ -124,7 +124,7 @@ struct Tickets {
     consumed: u64,
 }
 
-/// Batches from `first` to `end`, made ahead by worker threads and handed out in order.
+/// Batches of the places that are this worker's ([`Order::own`]), made ahead by threads and handed out in order.
 pub struct Loader {
     shared: Arc<Shared>,
     from_workers: Receiver<(u64, Result<Batch>)>,
@@ -255,7 +255,7 @@ fn work(shared: &Shared, to_trainer: &Sender<(u64, Result<Batch>)>) {
         };
         // A panic of plugin code here must not leave the trainer waiting for this step.
         let order = &shared.order;
-        let make = || make_batch(shared.source.as_ref(), order, step, 0..order.batch());
+        let make = || make_batch(shared.source.as_ref(), order, step, order.own());
         let batch = catch_panics(make).unwrap_or_else(|message| {
             let reason = format!("the plugin panicked: {message}");
             Err(Error::Data { reason, hint: String::new() }.into())

@@ -1,5 +1,7 @@
 //! What is trained: encoders, projectors and the prediction term.
 
+use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -111,9 +113,38 @@ impl Model {
 
 /// burn's CPU backend has one generator for the process: who seeds it and draws from it holds this lock, so
 /// that learners on several threads do not take each other's numbers.
-pub(crate) fn draws() -> MutexGuard<'static, ()> {
+pub(crate) fn draws() -> Drawing {
+    HELD.set(Some(lock_draws()));
+    Drawing(PhantomData)
+}
+
+/// The generator is this thread's until this is dropped.
+pub(crate) struct Drawing(PhantomData<*const ()>);
+
+impl Drop for Drawing {
+    fn drop(&mut self) {
+        HELD.take();
+    }
+}
+
+thread_local! {
+    static HELD: RefCell<Option<MutexGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
+fn lock_draws() -> MutexGuard<'static, ()> {
     static DRAWS: Mutex<()> = Mutex::new(());
     DRAWS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `wait`, which waits for other threads, without the generator, and says whether this thread had it: then it
+/// has it again, seeded by somebody else.
+pub(crate) fn without_draws<T>(wait: impl FnOnce() -> T) -> (T, bool) {
+    let had = HELD.take().is_some();
+    let waited = wait();
+    if had {
+        HELD.set(Some(lock_draws()));
+    }
+    (waited, had)
 }
 
 /// Embeds the views of one stream, of which those of a shape go together.

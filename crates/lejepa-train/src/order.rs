@@ -37,6 +37,8 @@ pub struct Order {
     chunks: Arc<Vec<Range<usize>>>,
     batch: usize,
     seed: Seed,
+    /// Rank and number of the workers that share each step.
+    rank: [usize; 2],
     // Two of them: at the end of an epoch workers are in both.
     epochs: Arc<Mutex<[Option<Epoch>; 2]>>,
 }
@@ -56,6 +58,7 @@ impl Order {
             chunks: Arc::new(Vec::new()),
             batch,
             seed,
+            rank: [0, 1],
             epochs: Arc::default(),
         }
     }
@@ -104,6 +107,30 @@ impl Order {
         self.chunks = Arc::new(all);
         self.epochs = Arc::default();
         self
+    }
+
+    /// The same order, seen by one of `ranks` workers that divide the samples of each step among them. See
+    /// [`Order::own`].
+    #[must_use]
+    pub fn of_rank(mut self, rank: usize, ranks: usize) -> Self {
+        self.rank = [rank, ranks.max(1)];
+        self
+    }
+
+    /// The places of a step that are this worker's: all of them but for [`Order::of_rank`].
+    ///
+    /// ```
+    /// use lejepa_core::Seed;
+    /// use lejepa_train::Order;
+    ///
+    /// let order = Order::new((0..100).collect(), 8, Seed(1));
+    /// assert_eq!(order.own(), 0..8);
+    /// let places: Vec<_> = (0..3).map(|rank| order.clone().of_rank(rank, 3).own()).collect();
+    /// assert_eq!(places, [0..2, 2..5, 5..8]);
+    /// ```
+    pub fn own(&self) -> Range<usize> {
+        let [rank, ranks] = self.rank;
+        rank * self.batch / ranks..(rank + 1) * self.batch / ranks
     }
 
     /// Samples to choose from, ascending.

@@ -122,7 +122,7 @@ impl Meter {
 }
 
 /// `run.json` but for the status.
-pub(crate) fn run_info(resolved: &Resolved, device: &Device) -> serde_json::Value {
+pub(crate) fn run_info(resolved: &Resolved, device: &Device, workers: usize) -> serde_json::Value {
     let started = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
@@ -134,6 +134,7 @@ pub(crate) fn run_info(resolved: &Resolved, device: &Device) -> serde_json::Valu
         "arch": std::env::consts::ARCH,
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "device": format!("{device:?}"),
+        "workers": workers,
         "seed": resolved.settings().seed,
         "modality": resolved.modality().name(),
         "encoders": resolved.encoder_names(),

@@ -1,21 +1,25 @@
 //! A run in progress: its state between steps, and what it writes.
 
+pub(crate) mod agreement;
+mod diagnosis;
 mod resume;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use lejepa_core::{Schedule, Seed};
+use lejepa_core::Schedule;
 use lejepa_objective::Gauge;
 
 use crate::batch::Batch;
 use crate::begin::{initial_weights, steps, whole_checkpoint, workers};
 use crate::callback::{AfterStep, Callback, CallbackContext, Flow, Scalars, check_names};
-use crate::callbacks::{views_without_gradient, without_gradient};
 use crate::checkpoint::{self, Contents, State};
 use crate::compare;
 use crate::comparison::ProbeComparison;
 use crate::events::EventFile;
+use crate::flat;
+use crate::group::Group;
 use crate::label_free::Rows;
 use crate::loader::Loader;
 use crate::model::Model;
@@ -31,11 +35,14 @@ use crate::skipped::Skipped;
 use crate::step::{Learner, Pass};
 use crate::{Result, TrainError};
 
+use agreement::{Shared, any, same_weights, share};
+
 /// A run in progress.
 pub(crate) struct Run<'a> {
     resolved: &'a Resolved,
     dir: &'a RunDir,
     prepared: &'a Prepared,
+    group: Arc<dyn Group>,
     /// `None` only while a step moves it.
     learner: Option<Learner>,
     schedule: Box<dyn Schedule>,
@@ -54,28 +61,40 @@ pub(crate) struct Run<'a> {
 
 /// What a step leaves for [`Run::after`].
 pub(crate) struct Projected {
+    samples: Vec<usize>,
     embeddings: Vec<Tensor<3>>,
     projections: Tensor<3>,
 }
 
 impl<'a> Run<'a> {
-    /// Model, callbacks and state as they are before the first step.
+    /// Model, callbacks and state as they are before the first step. Callbacks are those of rank 0 alone.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn begin(
         resolved: &'a Resolved,
         device: &Device,
         dir: &'a RunDir,
         prepared: &'a Prepared,
+        group: Arc<dyn Group>,
         start: Start,
         own: Vec<Box<dyn Callback>>,
         observer: &mut dyn Observer,
     ) -> Result<Self> {
         let settings = resolved.settings();
-        let mut learner = resolved.learner(device)?;
+        let mut learner = resolved.learner(device)?.in_group(group.clone());
         let from = &settings.train.init;
         if start == Start::New && !from.is_empty() {
             learner.model = initial_weights(from, resolved, learner.model, observer)?;
         }
-        let order = prepared.order(settings);
+        let order = prepared.order(settings).of_rank(group.rank(), group.size());
+        let least = group.size() * settings.train.microbatches.max(1);
+        if group.size() > 1 && order.batch() < least {
+            let reason = format!(
+                "must be at least {least}, a sample for each part of each of {} workers, got {}",
+                group.size(),
+                order.batch()
+            );
+            return Err(lejepa_core::Error::bad_value("train.batch", reason).into());
+        }
         let total = steps(resolved, &order);
         let views = resolved.spec().views();
         let gauge = learner.objective.gauge(views, order.batch(), settings.projector.output);
@@ -91,8 +110,11 @@ impl<'a> Run<'a> {
             gauge,
             model: &learner.model,
         };
-        let mut callbacks = resolved.callbacks(&context)?;
-        callbacks.extend(own);
+        let mut callbacks = Vec::new();
+        if group.rank() == 0 {
+            callbacks = resolved.callbacks(&context)?;
+            callbacks.extend(own);
+        }
         check_names(&callbacks)?;
         let state = State {
             version: checkpoint::VERSION,
@@ -109,6 +131,7 @@ impl<'a> Run<'a> {
             resolved,
             dir,
             prepared,
+            group,
             learner: Some(learner),
             schedule: resolved.schedule()?,
             meter: Meter::new(order.batch()),
@@ -137,7 +160,9 @@ impl<'a> Run<'a> {
         let workers = workers(data.workers);
         let mut loader = Loader::start(source, order, first..total, workers, data.prefetch)?;
         loader.mark_bad(&self.state.turned_bad);
-        self.events = Some(EventFile::create(self.dir.path(), first)?);
+        if self.is_root() {
+            self.events = Some(EventFile::create(self.dir.path(), first)?);
+        }
         self.meter = Meter::new(self.order.batch());
         self.last = if self.next_step().is_none() { self.dir.last_metrics() } else { None };
         self.saved_at = Instant::now();
@@ -156,17 +181,18 @@ impl<'a> Run<'a> {
         &mut self,
         loader: &mut Loader,
         observer: &mut dyn Observer,
-    ) -> Result<Batch> {
+    ) -> Result<Shared> {
         let waiting = Instant::now();
-        let batch = loader.next_batch()?;
+        let shared = share(self.group.as_ref(), loader.next_batch())?;
         self.meter.waited += waiting.elapsed();
-        for skipped in batch.replaced() {
+        loader.mark_bad(&shared.replaced);
+        for skipped in &shared.replaced {
             observer.event(Event::Skipped(skipped));
             self.state.turned_bad.push(skipped.clone());
         }
         let (bad, total) = (loader.bad(), self.order.indices().len());
         let limit = self.resolved.settings().data.max_bad;
-        let Some(last) = batch.replaced().last() else { return Ok(batch) };
+        let Some(last) = shared.replaced.last() else { return Ok(shared) };
         let last = format!("{}: {}", last.name, last.reason);
         if bad as f64 > limit * total as f64 {
             return Err(TrainError::TooManyBad { bad, total, limit, last });
@@ -174,7 +200,12 @@ impl<'a> Run<'a> {
         if total.saturating_sub(bad) < self.order.batch() {
             return Err(TrainError::TooFewLeft { total, batch: self.order.batch(), last });
         }
-        Ok(batch)
+        Ok(shared)
+    }
+
+    /// Whether this is the worker that writes.
+    fn is_root(&self) -> bool {
+        self.group.rank() == 0
     }
 
     /// Whether the step after which `done` are done is logged. Independent of when checkpoints are due and of
@@ -208,7 +239,12 @@ impl<'a> Run<'a> {
     }
 
     /// Moves the parameters.
-    pub(crate) fn update(&mut self, step: u64, pass: Pass) -> Result<Projected> {
+    pub(crate) fn update(
+        &mut self,
+        step: u64,
+        pass: Pass,
+        samples: Vec<usize>,
+    ) -> Result<Projected> {
         let peak = self.resolved.settings().train.lr;
         let lr = peak * self.schedule.factor(step, self.state.total);
         if !(lr.is_finite() && lr >= 0.0) {
@@ -220,7 +256,8 @@ impl<'a> Run<'a> {
         self.learner = Some(learner.update(lr, pass.gradients));
         self.state.step = step + 1;
         self.meter.steps += 1;
-        Ok(Projected { embeddings: pass.embeddings, projections: pass.projections.detach() })
+        let projections = pass.projections.detach();
+        Ok(Projected { samples, embeddings: pass.embeddings, projections })
     }
 
     /// Callbacks, metrics and the checkpoint of a step.
@@ -234,12 +271,14 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         let (done, total) = (step + 1, self.state.total);
         let settings = self.resolved.settings();
-        let mut stopping = interrupted && done < total;
         let is_logged = self.is_logged(done);
         if is_logged {
             self.add_rates(&projected)?;
         }
-        if self.call_back(batch, &projected, is_logged, observer)? == Flow::Stop && done < total {
+        let ended = self.call_back(batch, &projected, is_logged, observer)? == Flow::Stop;
+        let [ended, interrupted] = any(self.group.as_ref(), [ended, interrupted])?;
+        let mut stopping = interrupted && done < total;
+        if ended && done < total {
             self.state.ended = true;
             stopping = false;
         }
@@ -249,6 +288,10 @@ impl<'a> Run<'a> {
         }
         if is_logged || is_last {
             self.log(done, observer)?;
+            if self.group.size() > 1 {
+                let checksum = flat::checksum(&self.learner()?.model)?;
+                same_weights(self.group.as_ref(), checksum, done)?;
+            }
         }
         let (minutes, every) = (settings.checkpoint.minutes, settings.checkpoint.steps);
         let due = minutes > 0.0 && self.saved_at.elapsed().as_secs_f64() >= minutes * 60.0
@@ -295,6 +338,7 @@ impl<'a> Run<'a> {
                 is_logged,
                 learner,
                 batch,
+                samples: &projected.samples,
                 embeddings: &projected.embeddings,
                 projections: &projected.projections,
                 read: read.get(i).map_or(&[], Vec::as_slice),
@@ -327,7 +371,9 @@ impl<'a> Run<'a> {
             self.warn(text, observer);
         }
         let metrics = StepMetrics { step: done, epoch, scalars };
-        self.dir.append_metrics(&metrics)?;
+        if self.is_root() {
+            self.dir.append_metrics(&metrics)?;
+        }
         if let Some(events) = &mut self.events {
             let named = metrics.scalars.iter().map(|(name, value)| (name.as_str(), *value));
             events.scalars(done, &named.collect::<Vec<_>>())?;
@@ -338,6 +384,9 @@ impl<'a> Run<'a> {
     }
 
     fn save(&mut self, done: u64, observer: &mut dyn Observer) -> Result<()> {
+        if !self.is_root() {
+            return Ok(());
+        }
         // A checkpoint is there to go on from: one with NaN in it would be worse than none.
         if let Some(name) = self.learner()?.model.first_not_finite() {
             let what = format!("the parameter {name} has values that are not finite");
@@ -418,44 +467,6 @@ impl<'a> Run<'a> {
 
     fn take_learner(&mut self) -> Result<Learner> {
         self.learner.take().ok_or_else(lost)
-    }
-
-    /// Views and parameters that the first step's loss does not reach.
-    fn unreached(&self, pass: &Pass) -> Result<Vec<String>> {
-        let learner = self.learner()?;
-        let seed = Seed(self.resolved.settings().seed);
-        let axes = learner.objective.axes(&pass.projections, seed, 0);
-        let mut texts = Vec::new();
-        let views = views_without_gradient(learner, self.resolved.spec(), pass, axes)?;
-        if !views.is_empty() {
-            texts.push(format!("no gradient: the loss does not depend on the views {views:?}"));
-        }
-        let parameters = without_gradient(&learner.model, &pass.gradients);
-        if !parameters.is_empty() {
-            texts.push(format!(
-                "no gradient: the loss does not depend on the parameters {}",
-                parameters.join(", ")
-            ));
-        }
-        Ok(texts)
-    }
-
-    /// Step, parameter, place and checkpoint for a loss that is NaN or infinite.
-    fn not_finite(&self, name: &str, value: f64, z: &Tensor<3>, step: u64) -> TrainError {
-        let axes = Tensor::zeros([z.dims()[2], 1], &z.device());
-        let place = self.learner.as_ref().and_then(|learner| {
-            learner.objective.sigreg(z.clone(), axes).err().map(|error| error.to_string())
-        });
-        let parameter = self.learner.as_ref().and_then(|learner| learner.model.first_not_finite());
-        let cause = parameter.map_or(String::new(), |name| {
-            format!("; so does the parameter {name}: the step before was too large")
-        });
-        let what = place.unwrap_or_else(|| match name {
-            "loss" => format!("the loss is {value}"),
-            term => format!("the {term} term is {value}"),
-        });
-        let what = format!("{what}{cause}");
-        TrainError::NotFinite { what, step, saved: checkpoint::latest(self.dir).ok() }
     }
 }
 

@@ -163,6 +163,11 @@ impl RunDir {
         Ok(run)
     }
 
+    /// The folder of a run that another worker has made.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.root

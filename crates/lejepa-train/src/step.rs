@@ -1,19 +1,19 @@
 //! One step of training: forward, loss, backward, update.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use lejepa_core::{Embedded, Purpose, Seed, ViewSpec};
-use lejepa_kernels::Precision;
+use lejepa_kernels::{AllReduce, Precision};
 use lejepa_objective::{Losses, Objective};
 
-use crate::Result;
 use crate::batch::{Batch, Part};
 use crate::flat;
 use crate::group::Group;
-use crate::model::{Model, draws};
+use crate::model::{Model, draws, without_draws};
+use crate::{Result, TrainError};
 
 /// A model with its optimizer and objective; [`Resolved::learner`](crate::Resolved::learner) builds it.
 ///
@@ -44,6 +44,51 @@ pub struct Learner {
     pub(crate) microbatches: usize,
     pub(crate) seed: Seed,
     pub(crate) group: Arc<dyn Group>,
+}
+
+/// Batch norm over the samples of a group; what fails between the workers is kept for the next look.
+struct Synchronised {
+    all_reduce: Option<AllReduce>,
+    failed: Arc<Mutex<Option<TrainError>>>,
+    /// The address of the encoder's random draws, and how often they were interrupted.
+    draws: Arc<Mutex<(Vec<u64>, u64)>>,
+}
+
+impl Synchronised {
+    fn among(learner: &Learner) -> Self {
+        let (group, device, seed) = (learner.group.clone(), learner.device.clone(), learner.seed);
+        let failed = Arc::new(Mutex::new(None));
+        let draws = Arc::new(Mutex::new((Vec::new(), 0)));
+        let (slot, place) = (failed.clone(), draws.clone());
+        let is_alone = group.size() == 1;
+        let sum = move |values: &mut [f64]| {
+            let (summed, was_drawing) = without_draws(|| group.sum_in_place(values));
+            if let Err(error) = summed {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+            if was_drawing {
+                let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+                place.1 += 1;
+                let address = [&place.0[..], &[place.1]].concat();
+                device.seed(seed.derive(Purpose::Encoder, &address));
+            }
+        };
+        Self { all_reduce: (!is_alone).then(|| AllReduce::new(sum)), failed, draws }
+    }
+
+    fn scope<T>(&self, address: &[u64], work: impl FnOnce() -> Result<T>) -> Result<T> {
+        *self.draws.lock().unwrap_or_else(PoisonError::into_inner) = (address.to_vec(), 0);
+        let done = match &self.all_reduce {
+            Some(all_reduce) => all_reduce.scope(work),
+            None => work(),
+        };
+        self.check().and(done)
+    }
+
+    fn check(&self) -> Result<()> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.map_or(Ok(()), Err)
+    }
 }
 
 /// Result of one forward and backward pass.
@@ -97,8 +142,9 @@ impl Learner {
     /// With `train.microbatches`, or in a group, embeddings are a gradient cache (Gao et al., arXiv
     /// 2101.06983): the encoder embeds the parts of the batch without gradients, the loss of the whole batch
     /// and its gradient with respect to the embeddings are taken, and the encoder runs once more, part by
-    /// part, to turn it into gradients of the parameters. The statistic is that of the whole batch, and so
-    /// is the result, but for batch norm within the encoder, which sees a part at a time.
+    /// part, to turn it into gradients of the parameters; a single part of a rank is embedded once. The statistic is
+    /// that of the whole batch, and so is the result, but for batch norm within the encoder, which sees a part at a
+    /// time: that of all ranks where its kernels run ([`AllReduce`]).
     ///
     /// # Errors
     /// Views that the encoder does not take; a group that fails.
@@ -171,15 +217,20 @@ impl Learner {
         // Parts are addressed within the whole group, and the second time draw as the first time.
         let address = |part: usize| [step, rank * self.microbatches.max(1) as u64 + part as u64];
         let parts = batch.split(self.microbatches);
+        let norms = Synchronised::among(self);
         let mut cached: Vec<Vec<Tensor<3>>> = vec![Vec::new(); self.model.encoders.len()];
-        let scratch = self.copy().no_grad();
+        // A single part is embedded once: its graph is there when the gradient of the embeddings is.
+        let mut once = None;
+        let scratch = if parts.len() > 1 { self.copy().no_grad() } else { self.copy() };
         for (i, part) in parts.iter().enumerate() {
-            let embeddings = self.embed(&scratch, part, &address(i))?;
-            for (all, embeddings) in cached.iter_mut().zip(embeddings) {
-                all.push(embeddings.detach());
+            let embeddings =
+                norms.scope(&address(i), || self.embed(&scratch, part, &address(i)))?;
+            for (all, embeddings) in cached.iter_mut().zip(&embeddings) {
+                all.push(embeddings.clone().detach());
             }
+            once = (parts.len() == 1).then_some(embeddings);
         }
-        drop(scratch);
+        let mut once = once.map(|embeddings| (scratch, embeddings));
         let counts: Vec<usize> = parts.iter().map(|part| part.samples).collect();
         let mine = counts.iter().sum::<usize>();
         let gathered = cached
@@ -200,13 +251,21 @@ impl Learner {
         let mut running = Vec::with_capacity(parts.len());
         let mut from = 0;
         for (i, (part, count)) in parts.iter().zip(counts).enumerate() {
-            let copy = self.copy();
-            let embeddings = self.embed(&copy, part, &address(i))?;
+            let (copy, embeddings) = match once.take() {
+                Some(once) => once,
+                None => {
+                    let copy = self.copy();
+                    let embeddings =
+                        norms.scope(&address(i), || self.embed(&copy, part, &address(i)))?;
+                    (copy, embeddings)
+                }
+            };
             let dots = embeddings.into_iter().zip(&towards).filter_map(|(embeddings, towards)| {
                 Some((embeddings * towards.clone()?.narrow(1, from, count)).sum())
             });
             if let Some(dot) = dots.reduce(|a, b| a + b) {
                 let of_part: Gradients = dot.backward();
+                norms.check()?;
                 let of_part = GradientsParams::from_grads(of_part, &copy);
                 sum.accumulate(&copy, of_part);
             }
@@ -358,5 +417,91 @@ mod tests {
             assert!((a - b).abs() <= 1e-4 * a.abs().max(1e-3), "{whole:?} {parts:?}");
         }
         assert!(whole.iter().take(4).any(|mean| mean.abs() > 1e-4), "{whole:?}");
+    }
+
+    /// All gradients, one after the other, in the order of the parameters.
+    fn flat(model: &Model, gradients: &GradientsParams) -> Vec<f64> {
+        struct Read<'a>(&'a GradientsParams, Vec<f64>);
+        impl burn::module::ModuleVisitor for Read<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+                // Running statistics have none.
+                let gradient = self.0.get::<D>(param.id);
+                let values = gradient.map(|gradient| gradient.try_into_vec_as::<f32>().unwrap());
+                self.1.extend(values.unwrap_or_default().into_iter().map(f64::from));
+            }
+        }
+        let mut read = Read(gradients, Vec::new());
+        model.visit(&mut read);
+        read.1
+    }
+
+    #[test]
+    fn gradients_of_ranks_are_those_of_the_whole_batch() {
+        let registry = Registry::discover().unwrap();
+        for (encoder, microbatches) in [("vit", 1), ("convnet", 1), ("resnet", 1), ("vit", 2)] {
+            let words = format!(
+                "modality=image encoder.name={encoder} encoder.width=12 projector.hidden=16 \
+                 objective.slices=32 train.microbatches={microbatches}"
+            );
+            let assignments = words.split_whitespace().map(String::from).collect();
+            let resolved =
+                Request { assignments, ..Default::default() }.resolve(&registry).unwrap();
+            let source = resolved.open(lejepa_core::Source::Demo).unwrap();
+            let order = crate::Order::new((0..100).collect(), 11, Seed(0));
+            let pass = |learner: &Learner, order: &crate::Order| {
+                let batch = crate::make_batch(source.as_ref(), order, 0, order.own()).unwrap();
+                let pass = learner.pass(&batch, 0).unwrap();
+                let running = flat::running_statistics(&learner.model);
+                let running = running.map(|r| r.try_into_vec_as::<f32>().unwrap());
+                (flat(&learner.model, &pass.gradients), running.unwrap_or_default())
+            };
+            let learners: Vec<_> =
+                (0..4).map(|_| resolved.learner(&Device::flex()).unwrap()).collect();
+            let mut learners = learners.into_iter();
+            let mut alone = learners.next().unwrap();
+            alone.microbatches = 1;
+            let (whole, norms) = pass(&alone, &order);
+            // The same samples in another order: what sums in another order change.
+            let mut views: Vec<_> = (0..11u64)
+                .zip(order.samples(0))
+                .map(|(place, sample)| {
+                    let mut rng = order.seed().rng(Purpose::Views, &[0, place, 0]);
+                    (sample, source.checked_views(sample, &[], &mut rng).unwrap())
+                })
+                .collect();
+            views.reverse();
+            let (samples, views) = views.into_iter().unzip();
+            let reversed = Batch::new(source.spec().clone(), samples, views).unwrap();
+            let reversed = alone.pass(&reversed, 0).unwrap();
+            let reversed = flat(&alone.model, &reversed.gradients);
+            let ranks = crate::Threads::group(3).into_iter().zip(learners);
+            // Compared after all of them have ended: one that panics leaves the others waiting.
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = ranks
+                    .map(|(rank, learner)| {
+                        let order = order.clone().of_rank(rank.rank(), 3);
+                        let learner = learner.in_group(Arc::new(rank));
+                        let pass = &pass;
+                        scope.spawn(move || pass(&learner, &order))
+                    })
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            for (mine, running) in found {
+                let length = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+                assert_eq!([mine.len(), running.len()], [whole.len(), norms.len()]);
+                let apart: Vec<f64> = mine.iter().zip(&whole).map(|(a, b)| a - b).collect();
+                let error = length(&apart) / length(&whole);
+                let apart: Vec<f64> = reversed.iter().zip(&whole).map(|(a, b)| a - b).collect();
+                let rounding = length(&apart) / length(&whole);
+                // More where the input of a ReLU rounds to the other side of 0.
+                let most = 1e-5f64.max(2.0 * rounding);
+                assert!(error < most, "{encoder}: {error}, by rounding alone {rounding}");
+                assert!(rounding < 0.01, "{encoder}: {rounding}");
+                let far =
+                    running.iter().zip(&norms).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(far < 1e-5, "{encoder}: running statistics are {far} apart");
+            }
+        }
     }
 }

@@ -10,12 +10,14 @@ use lejepa_core::{SourceKind, Value, ViewSource};
 use crate::budget::steps_that_fit;
 use crate::callback::Callback;
 use crate::comparison::compare_probes;
+use crate::group::{Alone, Group};
 use crate::observe::{Event, Observer, Silent};
 use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
 use crate::report::{run_info, with_status};
 use crate::resolved::Resolved;
 use crate::run::Run;
+use crate::run::agreement::Shared;
 use crate::rundir::RunDir;
 use crate::{Result, TrainError};
 
@@ -39,6 +41,7 @@ pub struct Trainer<'a> {
     device: &'a Device,
     source: Option<(Arc<dyn ViewSource>, SourceKind)>,
     callbacks: Vec<Box<dyn Callback>>,
+    group: Arc<dyn Group>,
     stop: Option<&'a AtomicBool>,
     observer: Option<&'a mut dyn Observer>,
 }
@@ -46,7 +49,15 @@ pub struct Trainer<'a> {
 impl<'a> Trainer<'a> {
     /// A training run with this configuration.
     pub fn new(resolved: &'a Resolved, device: &'a Device) -> Self {
-        Self { resolved, device, source: None, callbacks: Vec::new(), stop: None, observer: None }
+        Self {
+            resolved,
+            device,
+            source: None,
+            callbacks: Vec::new(),
+            group: Arc::new(Alone),
+            stop: None,
+            observer: None,
+        }
     }
 
     /// Trains on this data instead of `data.source`. Its views have to be those of the configuration.
@@ -68,15 +79,22 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// Divides each step among the workers of a group. Every rank runs the same configuration on the same data and
+    /// run folder; rank 0 alone writes, runs callbacks and probes.
+    pub fn group(mut self, group: Arc<dyn Group>) -> Self {
+        self.group = group;
+        self
+    }
+
     /// Ends the run in an orderly way after the step during which this becomes true.
     pub fn stop<'b>(self, stop: &'b AtomicBool) -> Trainer<'b>
     where
         'a: 'b,
     {
-        let Self { resolved, device, source, callbacks, observer, .. } = self;
+        let Self { resolved, device, source, callbacks, group, observer, .. } = self;
         // An observer behind `&mut` has to be borrowed for the shorter time by hand.
         let observer = observer.map(|observer| observer as &mut dyn Observer);
-        Trainer { resolved, device, source, callbacks, stop: Some(stop), observer }
+        Trainer { resolved, device, source, callbacks, group, stop: Some(stop), observer }
     }
 
     /// Tells `observer` what happens.
@@ -84,8 +102,8 @@ impl<'a> Trainer<'a> {
     where
         'a: 'b,
     {
-        let Self { resolved, device, source, callbacks, stop, .. } = self;
-        Trainer { resolved, device, source, callbacks, stop, observer: Some(observer) }
+        let Self { resolved, device, source, callbacks, group, stop, .. } = self;
+        Trainer { resolved, device, source, callbacks, group, stop, observer: Some(observer) }
     }
 
     /// Trains to the end, saves, probes.
@@ -96,12 +114,16 @@ impl<'a> Trainer<'a> {
         let mut silent = Silent;
         let observer = self.observer.take().unwrap_or(&mut silent);
         let began = Instant::now();
+        let is_root = self.group.rank() == 0;
+        if !is_root {
+            return self.train_and_probe(dir, start, began, observer);
+        }
         let _lock = dir.lock()?;
         if start == Start::New {
             let config = self.resolved.to_toml()?;
             crate::rundir::write_atomically(&dir.config_file(), config.as_bytes())?;
         }
-        let info = run_info(self.resolved, self.device);
+        let info = run_info(self.resolved, self.device, self.group.size());
         dir.write_info(&with_status(&info, "running"))?;
         let result = self.train_and_probe(dir, start, began, observer);
         let status = match &result {
@@ -127,7 +149,8 @@ impl<'a> Trainer<'a> {
         began: Instant,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
-        let Self { resolved, device, source, callbacks, stop, .. } = self;
+        let Self { resolved, device, source, callbacks, group, stop, .. } = self;
+        let is_root = group.rank() == 0;
         let prepared = match source {
             None => Prepared::new(resolved, observer)?,
             Some((source, kind)) if source.spec() == resolved.spec() => {
@@ -147,40 +170,45 @@ impl<'a> Trainer<'a> {
         };
         let fitted = match &resolved.settings().train {
             train if start == Start::New && train.minutes > 0.0 && train.steps == 0 => {
-                let steps = steps_that_fit(resolved, &prepared, device, began, observer)?;
+                let steps = steps_that_fit(resolved, &prepared, device, &group, began, observer)?;
                 let fitted = resolved.with([("train.steps", Value::Integer(steps as i64))])?;
                 // The steps are the run's from here on: it repeats and resumes with them.
-                let config = fitted.to_toml()?;
-                crate::rundir::write_atomically(&dir.config_file(), config.as_bytes())?;
+                if is_root {
+                    let config = fitted.to_toml()?;
+                    crate::rundir::write_atomically(&dir.config_file(), config.as_bytes())?;
+                }
                 Some(fitted)
             }
             _ => None,
         };
         let resolved = fitted.as_ref().unwrap_or(resolved);
-        let mut run = Run::begin(resolved, device, dir, &prepared, start, callbacks, observer)?;
+        let mut run =
+            Run::begin(resolved, device, dir, &prepared, group, start, callbacks, observer)?;
         let mut loader = run.start(start, observer)?;
-        if start == Start::Resume {
+        if start == Start::Resume && is_root {
             // What may change when a run goes on is part of it from here on.
             let config = resolved.to_toml()?;
             crate::rundir::write_atomically(&dir.config_file(), config.as_bytes())?;
         }
         while let Some(step) = run.next_step() {
-            let batch = match run.batch(&mut loader, observer) {
-                Ok(batch) => batch,
+            let Shared { batch, samples, .. } = match run.batch(&mut loader, observer) {
+                Ok(shared) => shared,
                 Err(error) => {
                     run.keep(observer);
                     return Err(error);
                 }
             };
             let pass = run.pass(&batch, step, observer)?;
-            let projections = run.update(step, pass)?;
+            let projections = run.update(step, pass, samples)?;
             let asked = stop.is_some_and(|stop| stop.load(Ordering::Relaxed));
             run.after(step, &batch, projections, asked, observer)?;
         }
         drop(loader);
         observer.event(Event::End);
-        let (probes, unread) =
-            compare_probes(&prepared, resolved, &run.evaluated()?, device, observer)?;
+        let (probes, unread) = match is_root {
+            true => compare_probes(&prepared, resolved, &run.evaluated()?, device, observer)?,
+            false => (Vec::new(), Vec::new()),
+        };
         run.finish(probes, unread, observer)
     }
 }

@@ -64,8 +64,8 @@ pub struct ImageConfig {
     /// Standard deviation that each channel is divided by, 0.001 to 100. The last value holds for all further
     /// channels.
     pub std: Vec<f64>,
-    /// Longest side, in pixels, of decoded images; larger ones are scaled down once. At least 16, or 0
-    /// to keep the full size.
+    /// Longest side, in pixels, of decoded images; larger ones are scaled down once, large JPEGs as they are
+    /// decoded. At least 16, or 0 to keep the full size.
     pub max_side: usize,
     /// What is seen through transparent pixels: `white`, `black`, or `auto`, white behind what is dark and black
     /// behind what is light.
@@ -117,7 +117,8 @@ impl ImageConfig {
     pub(crate) fn decode_options(&self) -> DecodeOptions {
         let [black, white] = self.range;
         let range = (black != white).then_some(self.range);
-        DecodeOptions { background: self.background, pages: self.pages, range }
+        let &Self { background, pages, max_side, .. } = self;
+        DecodeOptions { background, pages, range, max_side }
     }
 
     /// Mean and standard deviation of each channel.

@@ -60,11 +60,6 @@ impl Area {
         Self { left: (w - cw) / 2.0, top: (h - ch) / 2.0, width: cw, height: ch }
     }
 
-    /// All of a picture.
-    pub(crate) fn whole(width: usize, height: usize) -> Self {
-        Self { left: 0.0, top: 0.0, width: width as f64, height: height as f64 }
-    }
-
     /// Left edge, top edge, width and height of the smallest box of whole pixels around the area; `None` where it is
     /// empty or reaches beyond the picture.
     pub(crate) fn pixels(&self, width: usize, height: usize) -> Option<[usize; 4]> {

@@ -54,6 +54,8 @@ pub struct DecodeOptions {
     pub pages: Pages,
     /// The values of black and white in files of more than 8 bits; `None` for what each file holds.
     pub range: Option<[f64; 2]>,
+    /// The longest side in pixels; a larger picture is scaled down. 0 for no limit.
+    pub max_side: usize,
 }
 
 /// Decodes an image with the default options: see [`decode_with`].
@@ -91,6 +93,9 @@ pub fn decode(blob: &Blob<'_>) -> Result<Picture, String> {
 /// or 255 where they lie in 0 to 1 or 0 to 255, everything else by its smallest and largest value, unless
 /// [`DecodeOptions::range`] says.
 ///
+/// A JPEG of at least twice [`DecodeOptions::max_side`] is decoded at half, a quarter or an eighth of its size, by
+/// smaller inverse transforms of its blocks, and scaled down from there.
+///
 /// # Errors
 /// A one-line reason why this is not a usable image. Sides beyond 32,768 pixels and more than 1 GiB of
 /// file, or 512 MiB of pixels, are refused before memory is allocated for them.
@@ -109,6 +114,7 @@ pub fn decode_with(
     }
     let mut file = BufReader::new(blob.open().map_err(|e| e.to_string())?);
     let raw = read(&mut file, options, window)?;
+    let size = raw.upright_size();
     let (mut pictures, mut remarks) = (Vec::new(), raw.remarks);
     for mut image in raw.images {
         if let Some(orientation) = raw.orientation {
@@ -124,9 +130,11 @@ pub fn decode_with(
         _ => Picture::stacked(pictures),
     };
     let picture = picture.ok_or("its pages differ in size, so that they cannot be channels")?;
+    let [width, height] = size.unwrap_or([picture.width(), picture.height()]);
+    let picture = picture.at_most(options.max_side);
     let facts = Facts::new()
-        .number("width", picture.width() as f64)
-        .number("height", picture.height() as f64)
+        .number("width", width as f64)
+        .number("height", height as f64)
         .number("channels", picture.channels() as f64)
         .number("bits", raw.bits.into())
         .remarks_of(remarks);
@@ -139,12 +147,35 @@ pub fn decode_with(
 pub(crate) struct Raw {
     /// One picture, or several that are channels of one.
     pub(crate) images: Vec<DynamicImage>,
+    /// Width and height in the file, where the pictures are smaller.
+    pub(crate) size: Option<[usize; 2]>,
     /// Bits of a value in the file.
     pub(crate) bits: u32,
     pub(crate) orientation: Option<Orientation>,
     pub(crate) remarks: Vec<String>,
     /// Whether every window gives this.
     pub(crate) is_whole: bool,
+}
+
+impl Raw {
+    pub(crate) fn of(images: Vec<DynamicImage>, bits: u32) -> Self {
+        Self { images, size: None, bits, orientation: None, remarks: Vec::new(), is_whole: true }
+    }
+
+    /// Width and height as the orientation has them, where they are not those of the pictures.
+    fn upright_size(&self) -> Option<[usize; 2]> {
+        let [width, height] = self.size?;
+        let is_turned = matches!(
+            self.orientation,
+            Some(
+                Orientation::Rotate90
+                    | Orientation::Rotate270
+                    | Orientation::Rotate90FlipH
+                    | Orientation::Rotate270FlipH
+            )
+        );
+        Some(if is_turned { [height, width] } else { [width, height] })
+    }
 }
 
 fn read(
@@ -166,7 +197,7 @@ fn read(
         Some(ImageFormat::Jpeg) => {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes).map_err(words)?;
-            if let Some(raw) = jpeg::decode(&bytes)? {
+            if let Some(raw) = jpeg::decode(&bytes, options.max_side)? {
                 return Ok(raw);
             }
             by_format(Cursor::new(bytes), ImageFormat::Jpeg, options)
@@ -217,7 +248,7 @@ fn by_format(
         }
         _ => {}
     }
-    Ok(Raw { images: vec![image], bits, orientation, remarks, is_whole: true })
+    Ok(Raw { orientation, remarks, ..Raw::of(vec![image], bits) })
 }
 
 /// Whether a file that begins like this is a picture of a format that can be read.

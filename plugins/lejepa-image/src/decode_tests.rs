@@ -330,6 +330,91 @@ fn the_exif_orientation_is_applied() {
     assert_eq!(turned.pixels()[..3], upright.pixels()[23 * 40 * 3..][..3]);
 }
 
+/// A smooth picture with fine texture, as photographs are.
+fn photograph(width: u32, height: u32) -> image::RgbImage {
+    image::RgbImage::from_fn(width, height, |x, y| {
+        let wave =
+            |a: f32, b: f32| 127.0 + 60.0 * (a * x as f32).sin() + 50.0 * (b * y as f32).cos();
+        let texture = ((x * 7 + y * 13 + (x * y) % 29) % 11) as f32;
+        image::Rgb(
+            [wave(0.011, 0.017), wave(0.023, 0.007), wave(0.005, 0.029)]
+                .map(|v| (v + texture) as u8),
+        )
+    })
+}
+
+fn width_of(facts: &Facts) -> f64 {
+    facts.numbers().iter().find(|(name, _)| name == "width").map_or(0.0, |(_, width)| *width)
+}
+
+#[test]
+fn large_jpegs_are_decoded_at_a_fraction_of_their_size() {
+    let encoded = |image: DynamicImage| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        image.write_to(&mut file, ImageFormat::Jpeg).unwrap();
+        file.into_inner()
+    };
+    let read = |bytes: &[u8], max_side| {
+        let options = DecodeOptions { max_side, ..DecodeOptions::default() };
+        decode_with(&Blob::bytes("x", bytes), options, Window::Centre).unwrap()
+    };
+    let photograph = DynamicImage::ImageRgb8(photograph(1203, 901));
+    for (image, channels) in
+        [(photograph.clone(), 3), (DynamicImage::ImageLuma8(photograph.to_luma8()), 1)]
+    {
+        let bytes = encoded(image);
+        // At an eighth, a quarter, a half, and as a whole.
+        for side in [150, 160, 300, 512, 601, 700] {
+            let ours = read(&bytes, side);
+            assert_eq!(width_of(&ours.facts), 1203.0);
+            assert_eq!(ours.item.channels(), channels);
+            let exact = read(&bytes, 0).item.at_most(side);
+            let full = exact.pixels();
+            assert_eq!((ours.item.width(), ours.item.height()), (exact.width(), exact.height()));
+            let low = ours.item.pixels();
+            let pairs = low.iter().zip(&*full);
+            let apart =
+                pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / full.len() as f64;
+            assert!(apart < 1.5, "{channels} channels to {side}: {apart}");
+            assert_eq!(apart == 0.0, side == 700);
+        }
+        let tiff = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let turned = read(&with_exif(&bytes, tiff), 200);
+        assert_eq!((turned.item.width(), turned.item.height()), (150, 200));
+        assert_eq!(width_of(&turned.facts), 901.0);
+    }
+}
+
+#[test]
+fn damage_is_found_at_any_size() {
+    let mut file = std::io::Cursor::new(Vec::new());
+    DynamicImage::ImageRgb8(photograph(640, 480)).write_to(&mut file, ImageFormat::Jpeg).unwrap();
+    let whole = file.into_inner();
+    let mut random = 1u64;
+    let mut next = move || {
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize
+    };
+    let (mut full, mut low) = (0, 0);
+    for _ in 0..200 {
+        let mut bytes = whole.clone();
+        let at = 700 + next() % (bytes.len() - 2000);
+        match next() % 3 {
+            0 => bytes[at] ^= 1 << (next() % 8),
+            1 => bytes[at..at + 300].fill(0),
+            _ => drop(bytes.drain(at..at + 40)),
+        }
+        let refused = |max_side| {
+            let options = DecodeOptions { max_side, ..DecodeOptions::default() };
+            decode_with(&Blob::bytes("x", &bytes[..]), options, Window::Centre).is_err()
+        };
+        full += usize::from(refused(0));
+        low += usize::from(refused(100));
+    }
+    assert!(full > 50 && low + 5 >= full, "refused whole {full}, at a fraction {low}");
+}
+
 #[test]
 fn damaged_files_are_errors() {
     for ext in ["png", "jpg", "webp", "bmp", "tiff", "gif"] {

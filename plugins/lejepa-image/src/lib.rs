@@ -73,14 +73,11 @@ impl Modality for ImageModality {
     type Sample = Picture;
 
     fn open(config: &ImageConfig, source: Source) -> Result<Box<dyn Dataset<Item = Picture>>> {
-        let (max_side, options) = (config.max_side, config.decode_options());
+        let options = config.decode_options();
         Ok(match source {
             Source::Demo => Box::new(demo::Demo::new()),
             Source::Blobs(store) => Box::new(BlobDataset::new(store, move |blob, window| {
-                let decoded = decode_with(blob, options, window)?;
-                let mut scaled = decoded.item.at_most(max_side).decoded();
-                scaled.is_whole = decoded.is_whole;
-                Ok(scaled.with_facts(decoded.facts))
+                decode_with(blob, options, window)
             })),
             other => {
                 return Err(Error::Data {
@@ -96,7 +93,7 @@ impl Modality for ImageModality {
     }
 
     fn decoding(config: &ImageConfig) -> String {
-        format!("{} {:?}", config.max_side, config.decode_options())
+        format!("{:?}", config.decode_options())
     }
 
     fn recognises(start: &[u8]) -> bool {

@@ -203,14 +203,26 @@ impl Picture {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn at_most(self, side: usize) -> Self {
-        let longer = self.width.max(self.height);
+        let size = [self.width, self.height];
+        self.reduced(size, 1, side)
+    }
+
+    /// What [`Picture::at_most`] makes of a picture of `size`, which this is at a fraction 1/`by` of its size. It may
+    /// be longer than that by a part of a pixel, at its right and lower edges.
+    pub(crate) fn reduced(self, size: [usize; 2], by: usize, side: usize) -> Self {
+        let longer = size[0].max(size[1]);
         if side == 0 || longer <= side {
             return self;
         }
-        let scaled = |n: usize| (n * side).div_ceil(longer).max(1);
-        let (width, height) = (scaled(self.width), scaled(self.height));
-        let whole = Area::whole(self.width, self.height);
-        match self.resized((width, height), whole, fir::FilterType::Lanczos3) {
+        let [width, height] = size.map(|n| (n * side).div_ceil(longer).max(1));
+        let [across, down] = size.map(|n| n as f64 / by as f64);
+        let area = Area {
+            left: 0.0,
+            top: 0.0,
+            width: across.min(self.width as f64),
+            height: down.min(self.height as f64),
+        };
+        match self.resized((width, height), area, fir::FilterType::Lanczos3) {
             Ok(pixels) => Self { width, height, channels: self.channels, pixels },
             Err(_) => self,
         }

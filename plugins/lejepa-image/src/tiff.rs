@@ -201,7 +201,7 @@ fn page<R: Read + Seek>(decoder: &mut Decoder<R>, range: Range) -> Result<Option
         }
     };
     let images = images.ok_or("its pixels are fewer than its size says")?;
-    Ok(Some(Raw { images, bits: bits.into(), orientation, remarks, is_whole: true }))
+    Ok(Some(Raw { orientation, remarks, ..Raw::of(images, bits.into()) }))
 }
 
 /// Values pixel by pixel, where `planes` gives the length of the planes that they are stored in.

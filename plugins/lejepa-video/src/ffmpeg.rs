@@ -8,15 +8,16 @@ use std::time::Duration;
 use lejepa_core::{Blob, Decoded, Facts, Window};
 use lejepa_image::Picture;
 use tempfile::NamedTempFile;
-use video_rs::decode::DecoderSplit;
-use video_rs::ffmpeg::util::format::Pixel;
-use video_rs::frame::RawFrame;
-use video_rs::{Error, Reader, Resize};
+use video_rs::ffmpeg::frame;
+use video_rs::{Error, Reader};
 
 use crate::clip::{Clip, ClipBuilder, kept_size};
+use crate::frame_decoder::FrameDecoder;
 use crate::limits::Limits;
 use crate::stream::{self, Orientation, frame_times, ratio, shown_size};
 
+/// Packets in a row that give no frame.
+const MOST_DAMAGE: usize = 1 << 16;
 /// Seconds before the target of successive attempts to seek, each made if the one before came out late.
 const BACK: [f64; 3] = [0.0, 2.0, 10.0];
 
@@ -131,13 +132,13 @@ fn start_library() -> Result<(), String> {
 
 struct Video {
     reader: Reader,
-    decoder: DecoderSplit,
+    decoder: FrameDecoder,
     stream: usize,
     draining: bool,
     orientation: Orientation,
     /// Width and height of the frames as they are shown, before they are scaled down.
     shown: (u32, u32),
-    /// Seconds of a unit of the time stamps of packets. Frames have those of the decoder.
+    /// Seconds of a unit of time stamps.
     time_base: f64,
 }
 
@@ -161,8 +162,7 @@ impl Video {
         let (width, height) = shown_size(&stream)?;
         let orientation = Orientation::of(&stream);
         let (w, h) = kept_size(width, height, limits.size)?;
-        let decoder = DecoderSplit::new(&reader, index, Some(Resize::Exact(w, h)), None)
-            .map_err(|e| reason(&e))?;
+        let decoder = FrameDecoder::new(&stream, (w, h)).map_err(|e| reason(&e))?;
         let shown = orientation.size(width, height);
         let time_base = ratio(stream.time_base());
         Ok(Self { reader, decoder, stream: index, draining: false, orientation, shown, time_base })
@@ -185,37 +185,34 @@ impl Video {
     }
 
     /// The time stamp of a frame in seconds.
-    fn time(&self, frame: &RawFrame) -> Option<f64> {
-        frame.timestamp().map(|t| t as f64 * ratio(self.decoder.time_base()))
+    fn time(&self, frame: &frame::Video) -> Option<f64> {
+        frame.timestamp().map(|t| t as f64 * self.time_base)
     }
 
     /// The next frame in display order; `None` at the end. Packets that cannot be decoded are skipped, as
     /// players do.
-    fn next(&mut self) -> Result<Option<RawFrame>, String> {
-        while !self.draining {
-            let packet = match self.reader.read(self.stream) {
-                Ok(packet) => packet,
+    fn next(&mut self) -> Result<Option<frame::Video>, String> {
+        let words = |e| reason(&Error::BackendError(e));
+        // Bounded, although a decoder that has all packets should not fail for ever.
+        for _ in 0..MOST_DAMAGE {
+            match self.decoder.receive() {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) if self.draining => return Ok(None),
+                Ok(None) => {}
+                Err(e) if is_damage(&e) => continue,
+                Err(e) => return Err(words(e)),
+            }
+            let sent = match self.reader.read(self.stream) {
+                Ok(packet) => self.decoder.send(packet),
                 Err(Error::ReadExhausted) => {
                     self.draining = true;
-                    break;
+                    self.decoder.end()
                 }
                 Err(e) => return Err(reason(&e)),
             };
-            match self.decoder.decode_raw(packet) {
-                Ok(Some(frame)) => return Ok(Some(frame)),
-                Ok(None) => {}
-                Err(e) if is_damage(&e) => {}
-                Err(e) => return Err(reason(&e)),
-            }
-        }
-        // Bounded, although a decoder that is being drained should not ask for more input.
-        for _ in 0..1024 {
-            match self.decoder.drain_raw() {
-                Ok(Some(frame)) => return Ok(Some(frame)),
-                Err(Error::ReadExhausted) => return Ok(None),
-                Ok(None) => {}
-                Err(e) if is_damage(&e) => {}
-                Err(e) => return Err(reason(&e)),
+            match sent {
+                Err(e) if !is_damage(&e) => return Err(words(e)),
+                _ => {}
             }
         }
         Ok(None)
@@ -233,7 +230,7 @@ impl Video {
         &mut self,
         builder: &mut ClipBuilder,
         limits: Limits,
-        first: Option<RawFrame>,
+        first: Option<frame::Video>,
     ) -> Result<(), String> {
         let mut frame = first;
         while builder.frames() < limits.max_frames {
@@ -243,9 +240,19 @@ impl Video {
             }) else {
                 break;
             };
-            push(builder, &next, self.decoder.size_out(), self.orientation)?;
+            self.push(builder, &next)?;
         }
         Ok(())
+    }
+
+    /// Adds a frame as it is shown.
+    fn push(&mut self, builder: &mut ClipBuilder, frame: &frame::Video) -> Result<(), String> {
+        let pixels = self.decoder.rgb(frame)?;
+        let (width, height) = self.decoder.kept();
+        let (pixels, width, height) =
+            self.orientation.apply(pixels, width as usize, height as usize);
+        let picture = Picture::new(width, height, 3, pixels);
+        builder.push(picture.ok_or("its frames have no pixels")?)
     }
 
     /// Frames from the first one at `target` seconds or later. Seeks to an earlier keyframe and decodes
@@ -265,7 +272,7 @@ impl Video {
             if self.reader.input.seek(to, ..to).is_err() {
                 break;
             }
-            self.decoder.reset();
+            self.decoder.flush();
             self.draining = false;
             let frame = self.next()?;
             let on_time =
@@ -286,9 +293,9 @@ impl Video {
 
     fn skip_to(
         &mut self,
-        mut frame: Option<RawFrame>,
+        mut frame: Option<frame::Video>,
         target: f64,
-    ) -> Result<Option<RawFrame>, String> {
+    ) -> Result<Option<frame::Video>, String> {
         while frame.as_ref().and_then(|f| self.time(f)).is_some_and(|t| t < target) {
             frame = self.next()?;
         }
@@ -296,32 +303,8 @@ impl Video {
     }
 }
 
-fn push(
-    builder: &mut ClipBuilder,
-    frame: &RawFrame,
-    size: (u32, u32),
-    orientation: Orientation,
-) -> Result<(), String> {
-    if frame.format() != Pixel::RGB24 || (frame.width(), frame.height()) != size {
-        return Err("its frames change size or format".into());
-    }
-    let row = size.0 as usize * 3;
-    let stride = frame.stride(0);
-    // Frames stored bottom-up have a negative stride, which video-rs returns as an enormous one.
-    if stride < row || i32::try_from(stride).is_err() {
-        return Err("its frames have an unsupported memory layout".into());
-    }
-    let mut pixels = Vec::with_capacity(row * size.1 as usize);
-    for line in frame.data(0).chunks_exact(stride).take(size.1 as usize) {
-        pixels.extend_from_slice(&line[..row]);
-    }
-    let (pixels, width, height) = orientation.apply(pixels, size.0 as usize, size.1 as usize);
-    let picture = Picture::new(width, height, 3, pixels);
-    builder.push(picture.ok_or("its frames have no pixels")?)
-}
-
-fn is_damage(error: &Error) -> bool {
-    matches!(error, Error::BackendError(video_rs::ffmpeg::Error::InvalidData))
+fn is_damage(error: &video_rs::ffmpeg::Error) -> bool {
+    *error == video_rs::ffmpeg::Error::InvalidData
 }
 
 pub(crate) fn reason(error: &Error) -> String {

@@ -27,6 +27,8 @@ mod demo;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
 mod files;
+#[cfg(feature = "ffmpeg")]
+mod frame_decoder;
 mod frames;
 mod limits;
 mod sampler;

@@ -10,7 +10,7 @@ use crate::device;
 use crate::output::outln;
 
 /// An optional feature of the command line but for devices, and what it is for.
-const FEATURES: [(&str, bool, &str); 5] = [
+const FEATURES: [(&str, bool, &str); 7] = [
     ("image", cfg!(feature = "image"), "pictures"),
     ("audio", cfg!(feature = "audio"), "sounds"),
     ("video", cfg!(feature = "video"), "GIF and folders of frames"),
@@ -20,6 +20,8 @@ const FEATURES: [(&str, bool, &str); 5] = [
         cfg!(feature = "ffmpeg"),
         "video files; AAC of any profile, WMA, AMR and other sounds",
     ),
+    ("object-store", cfg!(feature = "object-store"), "data in S3, GCS, Azure and on web servers"),
+    ("mpi", cfg!(feature = "mpi"), "runs that processes of mpirun share"),
 ];
 
 pub(super) fn run(args: &Args, registry: &Registry) -> Value {
@@ -89,6 +91,7 @@ fn how(feature: &str) -> String {
     let packages = match feature {
         "ffmpeg" => "; it needs FFmpeg's development packages, which `./x setup` installs",
         "cuda" => "; it needs the network while it is built",
+        "mpi" => "; it needs an MPI library with its headers, which `./x setup` installs",
         _ => "",
     };
     format!("cargo install --path crates/lejepa-cli --features {feature}{packages}")

@@ -7,11 +7,13 @@ use serde_json::Value;
 use crate::args::{Args, ResumeArgs};
 use crate::console::Console;
 use crate::error::CliError;
+use crate::workers::Workers;
 
 pub(super) fn run(
     args: &Args,
     resume: &ResumeArgs,
     registry: &Registry,
+    workers: &Workers,
 ) -> Result<Value, CliError> {
     let run = RunDir::open(&resume.run)?;
     let resolved = changed(&run, run.config(registry)?, resume, registry)?;
@@ -19,10 +21,14 @@ pub(super) fn run(
     let choice = crate::device::choose(device)?;
     let source = resolved.open_configured()?;
     let (device, device_name) = crate::device::open(choice)?;
-    let mut console = Console::new(args.quiet);
-    console.line(&format!("run       {} · device {device_name}", run.path().display()));
+    let mut console = Console::new(args.quiet || !workers.is_root());
+    console.line(&format!(
+        "run       {} · device {device_name}{}",
+        run.path().display(),
+        workers.words()
+    ));
     let trainer = Trainer::new(&resolved, &device).opened(source);
-    super::train::finish(args, trainer, &run, Start::Resume, &mut console, registry)
+    super::train::finish(args, trainer, &run, Start::Resume, (&mut console, workers), registry)
 }
 
 /// The run's configuration with what the user changes of it.

@@ -15,8 +15,14 @@ use crate::args::{Args, TrainArgs};
 use crate::console::Console;
 use crate::error::CliError;
 use crate::output::outln;
+use crate::workers::Workers;
 
-pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result<Value, CliError> {
+pub(super) fn run(
+    args: &Args,
+    train: &TrainArgs,
+    registry: &Registry,
+    workers: &Workers,
+) -> Result<Value, CliError> {
     let request = super::request(&train.config)?;
     // What is wrong with the configuration is said before a device or data are opened.
     let choice = crate::device::choose(&request.preliminary(registry)?.settings().device)?;
@@ -29,21 +35,24 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         let hint = "--init takes a run folder, a checkpoint folder or a file of weights";
         return Err(lejepa_core::Error::path(init, "no such file or folder", hint).into());
     }
-    let mut console = Console::new(args.quiet);
+    let mut console = Console::new(args.quiet || !workers.is_root());
     // The data is opened before the folder is made: a wrong path leaves nothing behind.
     let notes = source.notes().to_vec();
     let source = resolved.open(source)?;
     check_fold(source.as_ref(), &resolved.settings().data)?;
     let (device, device_name) = device.device()?;
     let name = resolved.modality().name();
-    let run = match &train.output {
-        Some(path) if train.overwrite => RunDir::overwrite(path)?,
-        Some(path) => RunDir::create(path)?,
-        None => RunDir::create_numbered(Path::new("runs"), name)?,
-    };
+    let run = workers.run_dir(|| {
+        Ok(match &train.output {
+            Some(path) if train.overwrite => RunDir::overwrite(path)?,
+            Some(path) => RunDir::create(path)?,
+            None => RunDir::create_numbered(Path::new("runs"), name)?,
+        })
+    })?;
     console.line(&format!(
-        "run       {} · {name} · device {device_name} · seed {}",
+        "run       {} · {name} · device {device_name}{} · seed {}",
         run.path().display(),
+        workers.words(),
         resolved.settings().seed
     ));
     for note in &notes {
@@ -54,7 +63,7 @@ pub(super) fn run(args: &Args, train: &TrainArgs, registry: &Registry) -> Result
         console.line(&format!("chosen    {key} = {value}: {reason}"));
     }
     let trainer = Trainer::new(&resolved, device).opened(source);
-    finish(args, trainer, &run, Start::New, &mut console, registry)
+    finish(args, trainer, &run, Start::New, (&mut console, workers), registry)
 }
 
 /// Trains to the end and prints what came of it.
@@ -63,11 +72,15 @@ pub(super) fn finish(
     trainer: Trainer<'_>,
     run: &RunDir,
     start: Start,
-    console: &mut Console,
+    (console, workers): (&mut Console, &Workers),
     registry: &Registry,
 ) -> Result<Value, CliError> {
     let stop = stop_on_signals()?;
+    let trainer = trainer.group(workers.group());
     let outcome = trainer.stop(&stop).observer(console).run(run, start)?;
+    if !workers.is_root() {
+        return Ok(Value::Null);
+    }
     let judged = judge(run, registry)?;
     if !args.json {
         print_outcome(&outcome, &judged);

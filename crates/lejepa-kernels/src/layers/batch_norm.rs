@@ -13,6 +13,7 @@ use crate::normalize::{
 };
 use crate::output::{OutputPart, OutputVec};
 use crate::reduce::sum_over;
+use crate::sync_batch_norm::{self, AllReduce};
 
 /// Rows in a task, which should stay in the cache; a multiple of [`MASK_BITS`].
 const CHUNK: usize = 256;
@@ -77,6 +78,15 @@ pub(crate) struct SaveTo<'a> {
     pub(crate) bf16: Option<OutputPart<'a, u16>>,
     /// The mask of ReLU; see [`relu_mask`].
     pub(crate) relu_mask: &'a mut [u16],
+}
+
+/// What mean and variance are, for the backward pass.
+#[derive(Debug)]
+pub(crate) enum Statistics {
+    /// Constants.
+    Constant,
+    /// Those of the batch, of which other workers may have further samples.
+    Batch(Option<AllReduce>),
 }
 
 /// Gradients of [`BatchNorm::forward`].
@@ -145,13 +155,12 @@ impl BatchNorm<'_> {
     }
 
     /// Gradients from that of the output. `relu_mask` is the saved mask if there was a residual.
-    /// `batch_statistics` says that mean and variance are those of x, rather than constants.
     pub(crate) fn backward(
         &self,
         x: Activations<'_>,
         relu_mask: Option<&[u16]>,
         dy: &[f32],
-        batch_statistics: bool,
+        statistics: &Statistics,
     ) -> BatchNormGradients {
         let [rstd, scale, shift] = self.coefficients();
         let channels = self.gamma.len();
@@ -183,11 +192,12 @@ impl BatchNorm<'_> {
         };
         let [dgamma, dbeta] = sum_over(chunks, [channels; 2], add);
         let dz = dz.finish();
-        let rows = (x.len() / channels).max(1) as f32;
-        let means = |sums: &[f32]| -> Vec<f32> {
-            sums.iter().map(|s| if batch_statistics { s / rows } else { 0.0 }).collect()
+        let [mean_dxhat, mean_d] = match statistics {
+            Statistics::Constant => [vec![0.0; channels], vec![0.0; channels]],
+            Statistics::Batch(all_reduce) => {
+                sync_batch_norm::means(all_reduce.as_ref(), [&dgamma, &dbeta], x.len() / channels)
+            }
         };
-        let (mean_dxhat, mean_d) = (means(&dgamma), means(&dbeta));
         let mut dx = OutputVec::new(x.len());
         dx.part().chunks(size).into_par_iter().enumerate().for_each(|(i, dx)| {
             let dx = dx.zeroed();

@@ -12,6 +12,7 @@ use crate::layers::batch_norm::{self, SaveTo};
 use crate::normalize::MASK_BITS;
 use crate::output::OutputVec;
 use crate::precision::Precision;
+use crate::sync_batch_norm::{AllReduce, combined};
 
 #[derive(Debug)]
 struct Statistics;
@@ -53,14 +54,15 @@ pub fn channel_statistics(x: Tensor<4>) -> Tensor<2> {
     if !is_fused(&x) {
         return reference::channel_statistics(x);
     }
-    run(vec![constant(x).into()], Statistics)
+    let [batch, height, width, _] = x.dims();
+    combined(run(vec![constant(x).into()], Statistics), batch * height * width)
 }
 
 #[derive(Debug)]
 pub(crate) struct BatchNorm {
     epsilon: f32,
     relu: bool,
-    pub(crate) batch_statistics: bool,
+    pub(crate) statistics: batch_norm::Statistics,
     /// Whether the input is saved in bf16.
     pub(crate) narrow: bool,
 }
@@ -75,7 +77,10 @@ impl BatchNorm {
         Self {
             epsilon: norm.epsilon as f32,
             relu: norm.activation == Activation::Relu,
-            batch_statistics: norm.batch_statistics,
+            statistics: match norm.batch_statistics {
+                true => batch_norm::Statistics::Batch(AllReduce::now()),
+                false => batch_norm::Statistics::Constant,
+            },
             narrow: Precision::now().is_narrow(),
         }
     }
@@ -145,7 +150,7 @@ impl Operation for BatchNorm {
         let x = activations(&inputs[0], saved);
         let mask = saved.map_or(&[][..], |saved| &saved.relu_mask[..]);
         let mask = rest.first().map(|_| mask);
-        let gradients = norm.backward(x, mask, gradient, self.batch_statistics);
+        let gradients = norm.backward(x, mask, gradient, &self.statistics);
         let mut all = vec![Some(gradients.x), Some(gradients.gamma), Some(gradients.beta), None];
         all.extend(gradients.residual.map(Some));
         all

@@ -14,6 +14,7 @@ use crate::layers::batch_norm::SaveTo;
 use crate::layers::conv::ConvShape;
 use crate::output::OutputVec;
 use crate::precision::Precision;
+use crate::sync_batch_norm::combined;
 
 #[derive(Debug)]
 struct Conv2d {
@@ -134,7 +135,10 @@ pub fn conv2d_with_statistics(
     } else {
         (reference::conv2d(x, filters, stride, pad), None)
     };
-    let statistics = statistics.unwrap_or_else(|| reference::channel_statistics(y.clone()));
+    let statistics = match statistics {
+        Some(statistics) => of_all_workers(statistics, &y),
+        None => reference::channel_statistics(y.clone()),
+    };
     (y, statistics)
 }
 
@@ -190,7 +194,7 @@ impl Operation for NormConv2d {
             Activations::Bf16(_) => conv(Activations::Bf16(&norm.forward_bf16(x))),
         };
         let Some(dnormed) = dnormed else { return vec![None, None, None, None, dfilters] };
-        let gradients = norm.backward(x, None, &dnormed, self.norm.batch_statistics);
+        let gradients = norm.backward(x, None, &dnormed, &self.norm.statistics);
         vec![Some(gradients.x), Some(gradients.gamma), Some(gradients.beta), None, dfilters]
     }
 }
@@ -241,5 +245,12 @@ pub fn norm_conv2d(
     let ChannelNorm { gamma, beta, statistics, .. } = norm;
     let statistics = constant(statistics);
     let inputs = vec![x.into(), gamma.into(), beta.into(), statistics.into(), filters.into()];
-    run_with_statistics(inputs, op)
+    let (y, statistics) = run_with_statistics(inputs, op);
+    let statistics = statistics.map(|statistics| of_all_workers(statistics, &y));
+    (y, statistics)
+}
+
+fn of_all_workers(statistics: Tensor<2>, y: &Tensor<4>) -> Tensor<2> {
+    let [batch, height, width, _] = y.dims();
+    combined(statistics, batch * height * width)
 }

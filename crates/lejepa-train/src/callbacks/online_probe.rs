@@ -1,9 +1,8 @@
 //! A linear and a k-NN probe that learn while the encoder does.
 
-use std::collections::VecDeque;
-
 use lejepa_core::config::{Docs, field_docs};
 use lejepa_core::{Component, Error};
+use lejepa_kernels::{Matrix, Precision, product};
 use serde::{Deserialize, Serialize};
 
 use super::state::{from_json, to_json};
@@ -54,8 +53,12 @@ struct State {
     moments: Vec<(f32, f32)>,
     /// `[classes, dim + 1]`, the last column being the bias.
     weights: Vec<f32>,
-    /// Sample, class and standardised embedding of unit length.
-    bank: VecDeque<(usize, u32, Vec<f32>)>,
+    /// Sample and class of each place of the bank.
+    members: Vec<(usize, u32)>,
+    /// Their standardised embeddings of unit length, `[members, dim]`.
+    bank: Vec<f32>,
+    /// The place that the next embedding takes: that of the oldest, once the bank is full.
+    next: usize,
     linear: Option<f64>,
     knn: Option<f64>,
 }
@@ -130,18 +133,9 @@ impl Callback for OnlineProbe {
             return Ok(Flow::Continue);
         }
         let Some(embeddings) = at.embeddings.first() else { return Ok(Flow::Continue) };
-        let [_, samples, dim] = embeddings.dims();
-        if at.batch.samples().len() != samples {
-            return Err(Error::Data {
-                reason: "callbacks.online_probe: a batch of one rank beside the embeddings of all"
-                    .into(),
-                hint: "train without the online probe in a group".into(),
-            }
-            .into());
-        }
+        let [_, _, dim] = embeddings.dims();
         let labelled: Vec<(usize, u32, &[f32])> = at
-            .batch
-            .samples()
+            .samples
             .iter()
             .zip(at.read.chunks_exact(dim.max(1)))
             .filter_map(|(&sample, row)| Some((sample, (*self.labels.get(sample)?)?, row)))
@@ -175,11 +169,10 @@ impl OnlineProbe {
         if labelled.is_empty() {
             return;
         }
-        let rows = self.standardised(labelled, dim);
-        let knn = rows.iter().zip(labelled).map(|(row, (sample, label, _))| {
-            self.nearest_class(row, *sample).map(|class| class == *label)
-        });
-        let knn: Vec<bool> = knn.flatten().collect();
+        let mut rows = self.standardised(labelled, dim);
+        let answers = self.nearest_classes(&rows, labelled, dim);
+        let knn: Vec<bool> =
+            answers.into_iter().zip(labelled).filter_map(|(c, l)| Some(c? == l.1)).collect();
         let right = self.linear_step(&rows, labelled, dim);
         let share = |right: usize, of: usize| (of > 0).then(|| right as f64 / of as f64);
         let smoothing = self.config.smoothing;
@@ -191,38 +184,76 @@ impl OnlineProbe {
         };
         smooth(&mut self.state.linear, share(right, labelled.len()));
         smooth(&mut self.state.knn, share(knn.iter().filter(|right| **right).count(), knn.len()));
-        for (row, (sample, label, _)) in rows.into_iter().zip(labelled) {
+        for (row, (sample, label, _)) in rows.chunks_exact_mut(dim).zip(labelled) {
             let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
-            let row = row.into_iter().map(|x| x / norm).collect();
-            self.state.bank.push_back((*sample, *label, row));
+            row.iter_mut().for_each(|x| *x /= norm);
+            self.remember((*sample, *label), row);
         }
-        let excess = self.state.bank.len().saturating_sub(self.config.bank);
-        self.state.bank.drain(..excess);
     }
 
-    fn standardised(&mut self, labelled: &[(usize, u32, &[f32])], dim: usize) -> Vec<Vec<f32>> {
+    fn remember(&mut self, member: (usize, u32), row: &[f32]) {
+        let state = &mut self.state;
+        let at = state.next;
+        if at == state.members.len() {
+            state.members.push(member);
+            state.bank.extend_from_slice(row);
+        } else {
+            state.members[at] = member;
+            state.bank[at * row.len()..][..row.len()].copy_from_slice(row);
+        }
+        state.next = (at + 1) % self.config.bank;
+    }
+
+    /// The embeddings, `[labelled, dim]`.
+    fn standardised(&mut self, labelled: &[(usize, u32, &[f32])], dim: usize) -> Vec<f32> {
         let n = labelled.len() as f32;
-        let first = self.state.moments.is_empty();
+        let weight = if self.state.moments.is_empty() { 1.0 } else { MOMENTUM };
         self.state.moments.resize(dim, (0.0, 1.0));
-        for (d, (mean, variance)) in self.state.moments.iter_mut().enumerate() {
-            let now = labelled.iter().map(|(_, _, row)| row[d]).sum::<f32>() / n;
-            let spread = labelled.iter().map(|(_, _, row)| (row[d] - now).powi(2)).sum::<f32>() / n;
-            let weight = if first { 1.0 } else { MOMENTUM };
-            *mean += weight * (now - *mean);
-            *variance += weight * (spread - *variance);
+        let mut mean = vec![0.0f32; dim];
+        let mut spread = vec![0.0f32; dim];
+        for (_, _, row) in labelled {
+            mean.iter_mut().zip(*row).for_each(|(mean, x)| *mean += x / n);
         }
-        let scaled =
-            |(x, (mean, variance)): (&f32, &(f32, f32))| (x - mean) / (variance + 1e-6).sqrt();
-        let row = |row: &[f32]| row.iter().zip(&self.state.moments).map(scaled).collect();
-        labelled.iter().map(|(_, _, values)| row(values)).collect()
+        for (_, _, row) in labelled {
+            let squares = row.iter().zip(&mean).map(|(x, mean)| (x - mean).powi(2) / n);
+            spread.iter_mut().zip(squares).for_each(|(spread, square)| *spread += square);
+        }
+        for ((known, mean), spread) in self.state.moments.iter_mut().zip(mean).zip(spread) {
+            known.0 += weight * (mean - known.0);
+            known.1 += weight * (spread - known.1);
+        }
+        let scales: Vec<(f32, f32)> =
+            self.state.moments.iter().map(|(mean, v)| (*mean, (v + 1e-6).sqrt().recip())).collect();
+        let scaled = |(x, (mean, scale)): (&f32, &(f32, f32))| (x - mean) * scale;
+        labelled.iter().flat_map(|(_, _, row)| row.iter().zip(&scales).map(scaled)).collect()
     }
 
-    /// The class that most of the nearest neighbours have; `None` while there are too few.
-    fn nearest_class(&self, row: &[f32], sample: usize) -> Option<u32> {
-        let similarity = |other: &[f32]| row.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
-        let others = self.state.bank.iter().filter(|(other, ..)| *other != sample);
-        let mut all: Vec<(f32, u32)> =
-            others.map(|(_, label, other)| (similarity(other), *label)).collect();
+    /// For each row the class that most of the nearest neighbours have; `None` while there are too few.
+    fn nearest_classes(
+        &self,
+        rows: &[f32],
+        labelled: &[(usize, u32, &[f32])],
+        dim: usize,
+    ) -> Vec<Option<u32>> {
+        let members = &self.state.members;
+        let mut similar = vec![0.0; labelled.len() * members.len()];
+        let (a, b) = (Matrix::rows(rows, dim), Matrix::rows(&self.state.bank, dim).transposed());
+        let shape = [labelled.len(), members.len(), dim];
+        product(&mut similar, members.len(), false, a, b, shape, Precision::F32);
+        let mut similar = similar.chunks_exact(members.len().max(1));
+        labelled
+            .iter()
+            .map(|(sample, ..)| {
+                let of_sample = similar.next()?.iter().zip(members);
+                let others = of_sample.filter(|(_, (other, _))| other != sample);
+                let all = others.map(|(similar, (_, label))| (*similar, *label)).collect();
+                self.vote(all)
+            })
+            .collect()
+    }
+
+    /// What the nearest of all vote for, by similarity and class.
+    fn vote(&self, mut all: Vec<(f32, u32)>) -> Option<u32> {
         if all.len() < self.config.neighbours {
             return None;
         }
@@ -241,33 +272,37 @@ impl OnlineProbe {
     /// One step of softmax regression; how many were right before it.
     fn linear_step(
         &mut self,
-        rows: &[Vec<f32>],
+        rows: &[f32],
         labelled: &[(usize, u32, &[f32])],
         dim: usize,
     ) -> usize {
-        let (classes, width) = (self.classes, dim + 1);
+        let (classes, width, n) = (self.classes, dim + 1, labelled.len());
         self.state.weights.resize(classes * width, 0.0);
-        let mut gradient = vec![0.0f32; classes * width];
+        let mut errors = vec![0.0f32; n * classes];
+        let (a, weights) = (Matrix::rows(rows, dim), Matrix::rows(&self.state.weights, width));
+        let (b, shape) = (weights.transposed(), [n, classes, dim]);
+        product(&mut errors, classes, false, a, b, shape, Precision::F32);
         let mut right = 0;
-        for (row, (_, label, _)) in rows.iter().zip(labelled) {
-            let logits: Vec<f32> = self
-                .state
-                .weights
-                .chunks_exact(width)
-                .map(|w| w[dim] + w.iter().zip(row).map(|(w, x)| w * x).sum::<f32>())
-                .collect();
+        for (logits, (_, label, _)) in errors.chunks_exact_mut(classes).zip(labelled) {
+            let biases = self.state.weights.iter().skip(dim).step_by(width);
+            logits.iter_mut().zip(biases).for_each(|(logit, bias)| *logit += bias);
             let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             right += usize::from(logits.iter().position(|l| *l == most) == Some(*label as usize));
-            let exp: Vec<f32> = logits.iter().map(|l| (l - most).exp()).collect();
-            let sum: f32 = exp.iter().sum();
-            for (class, (exp, into)) in exp.iter().zip(gradient.chunks_exact_mut(width)).enumerate()
-            {
-                let error = exp / sum - f32::from(u8::from(class == *label as usize));
-                into.iter_mut().zip(row).for_each(|(into, x)| *into += error * x);
-                into[dim] += error;
+            logits.iter_mut().for_each(|l| *l = (*l - most).exp());
+            let sum: f32 = logits.iter().sum();
+            logits.iter_mut().for_each(|l| *l /= sum);
+            if let Some(own) = logits.get_mut(*label as usize) {
+                *own -= 1.0;
             }
         }
-        let step = self.config.lr as f32 / rows.len() as f32;
+        let mut gradient = vec![0.0f32; classes * width];
+        let (a, shape) = (Matrix::rows(&errors, classes).transposed(), [classes, dim, n]);
+        product(&mut gradient, width, false, a, Matrix::rows(rows, dim), shape, Precision::F32);
+        for errors in errors.chunks_exact(classes) {
+            let biases = gradient.iter_mut().skip(dim).step_by(width);
+            biases.zip(errors).for_each(|(into, error)| *into += error);
+        }
+        let step = self.config.lr as f32 / n as f32;
         self.state.weights.iter_mut().zip(gradient).for_each(|(w, g)| *w -= step * g);
         right
     }
@@ -308,7 +343,8 @@ mod tests {
             for value in [probe.state.linear, probe.state.knn] {
                 assert!(range.contains(&value.unwrap()), "{clustered}: {value:?}");
             }
-            assert_eq!(probe.state.bank.len(), 1024);
+            assert_eq!(probe.state.members.len(), 1024);
+            assert_eq!(probe.state.bank.len(), 4 * 1024);
         }
     }
 

@@ -42,6 +42,8 @@ impl Run<'_> {
                 callback.load(&state)?;
             }
         }
+        // The other ranks have no callbacks.
+        let unclaimed = if self.group.rank() == 0 { unclaimed } else { Vec::new() };
         for name in unclaimed {
             let text = format!(
                 "the checkpoint has the state of a callback `{name}` that this run does not have"
@@ -75,7 +77,9 @@ impl Run<'_> {
             )));
         }
         // Steps after the checkpoint are done again, so their lines must not be there twice.
-        self.dir.truncate_metrics(self.state.step)?;
+        if self.group.rank() == 0 {
+            self.dir.truncate_metrics(self.state.step)?;
+        }
         let (step, from) = (self.state.step, saved.display());
         observer.event(Event::Note(&format!("resuming  at step {step} from {from}")));
         Ok(())
