@@ -10,7 +10,7 @@ use lejepa_image as _;
 
 const SETTINGS: &str = "modality=image encoder.name=mlp encoder.width=96 encoder.depth=2 \
     projector.hidden=64 objective.slices=64 train.steps=100 train.log_every=1 \
-    probe.enabled=false callbacks.online_probe.enabled=true";
+    probe.enabled=false";
 
 /// Accuracy of guessing one of ten digits.
 const CHANCE: f64 = 0.1;

@@ -411,3 +411,66 @@ fn onnx_files_give_the_embeddings_of_their_run() {
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     assert!(!d.path().join("y").exists());
 }
+
+/// A sound that rises, from one time to another.
+fn rising(file: &Path, seconds: std::ops::Range<f64>) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(file, spec).unwrap();
+    for n in (seconds.start * 16_000.0) as usize..(seconds.end * 16_000.0) as usize {
+        let time = n as f64 / 16_000.0;
+        writer.write_sample((0.3 * (900.0 * time + 300.0 * time * time).sin()) as f32).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+#[test]
+fn windows_of_recordings_are_embedded_like_files_of_their_own() {
+    let d = tempfile::tempdir().unwrap();
+    let words = ["train", "--modality", "audio", "--steps", "3", "--batch", "8", "--output", "r"];
+    json_on_cpu(d.path(), &small(&[&words[..], &["--set", "probe.enabled=false"]].concat()));
+    for folder in ["long/calls", "cut"] {
+        std::fs::create_dir_all(d.path().join(folder)).unwrap();
+    }
+    rising(&d.path().join("long/calls/day.wav"), 0.0..11.0);
+    rising(&d.path().join("long/calls/short.wav"), 0.0..2.0);
+    std::fs::write(d.path().join("long/calls/bad.wav"), "no sound").unwrap();
+    rising(&d.path().join("cut/part.wav"), 2.5..7.5);
+    let windows = ["--window", "5", "--hop", "2.5"];
+    let embed = |words: &[&str]| json_on_cpu(d.path(), &[&["embed", "r"], words].concat());
+    for ending in ["csv", "parquet", "npy"] {
+        let file = format!("w.{ending}");
+        let made = embed(&[&["--data", "long", "--output", file.as_str()], &windows[..]].concat());
+        assert_eq!(made["skipped"].as_array().map(Vec::len), Some(1), "{made}");
+    }
+    embed(&["--data", "cut", "--output", "cut.csv"]);
+    let read = |file: &str| lejepa_train::NamedEmbeddings::read(&d.path().join(file)).unwrap();
+    let (table, matrix) = (read("w.csv"), read("w.npy"));
+    assert_eq!(table, read("w.parquet"));
+    let spans = [[0.0, 5.0], [2.5, 7.5], [5.0, 10.0], [0.0, 2.0]];
+    assert_eq!(table.spans, spans);
+    assert!(table.names[..3].iter().all(|name| name.ends_with("day.wav")), "{:?}", table.names);
+    assert!(matrix.names[1].ends_with("day.wav[2.5-7.5 s]"), "{:?}", matrix.names);
+    let of_folder = [Some("calls".to_string())];
+    assert!(table.labels.is_empty() || table.labels[0].words[..1] == of_folder);
+    // The same samples, so the same vector but for the order of sums.
+    let part = read("cut.csv");
+    let window = &table.values[table.dim..2 * table.dim];
+    let most = window.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+    for (a, b) in window.iter().zip(&part.values) {
+        assert!((a - b).abs() <= 1e-4 * most, "{a} {b}");
+    }
+    assert!(window != &table.values[..table.dim]);
+    for (words, says) in [
+        (&["--data", "long", "--window", "0", "--output", "x.csv"][..], "window of 0"),
+        (&["--data", "demo", "--window", "5", "--output", "x.csv"], "no windows"),
+        (&["--data", "long", "--hop", "5", "--output", "x.csv"], "--window"),
+    ] {
+        let out = run(d.path(), &[&["embed", "r"], words].concat());
+        assert!(!out.status.success() && stderr(&out).contains(says), "{}", stderr(&out));
+    }
+}

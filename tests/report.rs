@@ -225,6 +225,16 @@ fn folds_are_held_out_and_cross_validated() {
     assert!((of_folds.sum::<f64>() / 3.0 - means["trained"]["knn"].as_f64().unwrap()).abs() < 1e-9);
     let told = stdout(&run(d.path(), &["probe", "r", "--folds", "--device", "cpu"]));
     assert!(told.contains("over 3 folds") && told.contains("raw features"), "{told}");
+    let shots = json_on_cpu(d.path(), &["probe", "r", "--shots", "1,8"]);
+    let shots = shots["shots"].as_array().unwrap();
+    let of = |n: u64| shots.iter().filter(move |row| row["shots"] == n);
+    assert_eq!([of(1).count(), of(8).count()], [5, 5]);
+    // Dark and light are told apart by few examples.
+    let mean = |n| of(n).map(|row| row["raw"]["linear"].as_f64().unwrap()).sum::<f64>() / 5.0;
+    assert!(mean(8) > 0.9 && mean(8) >= mean(1) && mean(1) > 0.5, "{shots:?}");
+    let told = stdout(&run(d.path(), &["probe", "r", "--shots", "3", "--device", "cpu"]));
+    assert!(told.contains("fitted on 3 of each class"), "{told}");
+    assert_eq!(run(d.path(), &["probe", "r", "--shots", "0"]).status.code(), Some(2));
     let words = ["train", "--modality", "image", "--set", "data.fold=12", "-o", "x"];
     let unknown = run(d.path(), &[&words[..], &data].concat());
     assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));

@@ -9,13 +9,13 @@ use lejepa_train::{Alone, Group, RunDir, TrainError};
 use crate::args::Command;
 use crate::error::CliError;
 
-/// What launchers say of the number of processes and of a process's place on its machine: Open MPI, then MPICH and
-/// those that descend from it.
-const SIZE: [&str; 2] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"];
+/// What launchers say of the number of processes and of a process's place on its machine: Open MPI, MPICH and
+/// those that descend from it, Slurm.
+const SIZE: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
 #[cfg(feature = "cuda")]
-const LOCAL_RANK: [&str; 2] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"];
+const LOCAL_RANK: [&str; 3] = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
 
-fn variable(names: [&str; 2]) -> Option<usize> {
+fn variable(names: [&str; 3]) -> Option<usize> {
     names.iter().find_map(|name| std::env::var(name).ok()?.parse().ok())
 }
 
@@ -56,6 +56,13 @@ impl Workers {
         #[cfg(feature = "mpi")]
         if processes > 1 {
             let world = lejepa_mpi::World::join()?;
+            let joined = world.group().size();
+            if joined != processes {
+                return Err(CliError::Usage(
+                    format!("{processes} processes were started, of which MPI connects {joined}"),
+                    "start them by the mpirun of this MPI library, or by `srun --mpi=pmix`".into(),
+                ));
+            }
             let known = Cell::new(false);
             return Ok(Self { group: world.group(), world: Some(world), known });
         }

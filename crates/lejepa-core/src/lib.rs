@@ -167,6 +167,7 @@ mod view;
 mod view_source;
 mod views;
 mod views_kind;
+mod windows;
 
 pub use advice::{AUTO, Advice, Choice, NONE, Preset, Survey, SurveyContext, check_preset, median};
 pub use blob::{Blob, BlobStore, ReadSeek};
@@ -203,6 +204,7 @@ pub use view::View;
 pub use view_source::{SampledDataset, ViewSource};
 pub use views::Views;
 pub use views_kind::ViewsKind;
+pub use windows::Windows;
 
 // The macros' expansions need it; plugin authors need not depend on it.
 #[doc(hidden)]

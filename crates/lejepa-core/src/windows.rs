@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use crate::blob::{Blob, BlobStore};
 use crate::error::Result;
-use crate::labels::Labels;
-use crate::split::Split;
+use crate::labels::{Labels, Split};
 
 /// Parts in time of the samples of another store, such as windows of long recordings: a sample each, with the labels of
 /// the whole.
@@ -15,11 +14,11 @@ use crate::split::Split;
 /// ```
 /// use std::sync::Arc;
 /// use std::time::Duration;
-/// use lejepa_core::{BlobStore, Listing, Windows};
+/// use lejepa_core::{BlobStore, Listing, SampleRule, Windows};
 ///
 /// let folder = tempfile::tempdir()?;
 /// std::fs::write(folder.path().join("day.wav"), b"RIFF")?;
-/// let store: Arc<dyn BlobStore> = Arc::new(Listing::of(folder.path(), &["wav"])?);
+/// let store: Arc<dyn BlobStore> = Arc::new(Listing::from_folder(folder.path(), SampleRule::Files(&["wav"]))?);
 /// // Ten seconds in windows of four, every three.
 /// let parts = Windows::cut(Duration::from_secs(10), Duration::from_secs(4), Duration::from_secs(3));
 /// let windows = Windows::new(store, parts.into_iter().map(|part| (0, part)).collect());
@@ -48,7 +47,8 @@ impl Windows {
     /// Windows of a length, one every `hop`, that lie within `whole`; all of it where it is shorter than one.
     pub fn cut(whole: Duration, length: Duration, hop: Duration) -> Vec<Range<Duration>> {
         let hop = hop.max(Duration::from_millis(1));
-        let mut starts = std::iter::successors(Some(Duration::ZERO), |start| start.checked_add(hop));
+        let mut starts =
+            std::iter::successors(Some(Duration::ZERO), |start| start.checked_add(hop));
         let mut all = Vec::new();
         while let Some(start) = starts.next().filter(|start| *start + length <= whole) {
             all.push(start..start + length);

@@ -26,7 +26,7 @@ use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use lejepa_core::{
     BoxedEncoder, Error, Features, Labels, Registry, Source, Table, View, ViewSource, ViewSpec,
-    Wants,
+    Wants, Windows,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -40,6 +40,7 @@ use crate::observe::{Event, Observer};
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
 use crate::skipped::Skipped;
+use crate::windows::name_windows;
 use crate::{Result, TrainError, checkpoint};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -315,9 +316,19 @@ impl Embedder {
         observer: &mut dyn Observer,
     ) -> Result<EmbeddedFile> {
         NamedEmbeddings::check(file)?;
-        let source = self.source(source)?;
+        self.embed_parts_to(self.source(source)?.as_ref(), None, file, observer)
+    }
+
+    /// Into a file by parts. Of windows, what they are windows of.
+    pub(crate) fn embed_parts_to(
+        &self,
+        source: &dyn ViewSource,
+        windows: Option<(&Windows, &dyn ViewSource)>,
+        file: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<EmbeddedFile> {
         let total = source.len();
-        let parts = Parts::open(file, &self.fingerprint(source.as_ref())?)?;
+        let parts = Parts::open(file, &self.fingerprint(source)?)?;
         let count = total.div_ceil(PART);
         let before = (0..count).filter(|part| parts.has(*part)).count();
         if before > 0 {
@@ -327,7 +338,11 @@ impl Embedder {
             let start = part * PART;
             let indices: Vec<usize> = (start..total.min(start + PART)).collect();
             let mut shifted = Shifted { observer, start, total };
-            parts.write(part, &self.embed_part(source.as_ref(), &indices, &mut shifted)?)?;
+            let mut made = self.embed_part(source, &indices, &mut shifted)?;
+            if let Some((windows, whole)) = windows {
+                name_windows(&mut made, &indices, source, windows, whole);
+            }
+            parts.write(part, &made)?;
         }
         let (skipped, rows) = parts.join(count, file)?;
         match rows {
@@ -371,6 +386,7 @@ impl Embedder {
             names: out.indices.iter().map(|&i| source.name(i)).collect(),
             labels: labels.collect(),
             values: out.values,
+            spans: Vec::new(),
             skipped: out.skipped,
         })
     }

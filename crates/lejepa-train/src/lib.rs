@@ -79,6 +79,7 @@ mod skipped;
 mod step;
 mod trainer;
 mod transfer;
+mod windows;
 
 pub use adamw::{AdamWKind, AdamWSettings};
 pub use batch::Batch;
@@ -91,7 +92,7 @@ pub use embed::embed_and_project;
 pub use error::{Result, TrainError};
 pub use export::{EmbeddedFile, Embedder, export};
 pub use fit::Fitted;
-pub use folds::{FoldScores, cross_validate};
+pub use folds::{FoldScores, ShotScores, cross_validate, few_shots};
 pub use foreign::{export_onnx, export_timm, tensors_of};
 pub use group::{Alone, Group, Threads};
 pub use guard::is_guarded;

@@ -41,6 +41,8 @@ pub struct NamedEmbeddings {
     pub names: Vec<String>,
     /// Row-major values, `names.len() · dim`.
     pub values: Vec<f32>,
+    /// Start and end of each row's window in seconds, where samples were cut into windows; else empty.
+    pub spans: Vec<[f64; 2]>,
     /// Classes of the samples, for each column of labels.
     pub labels: Vec<NamedLabels>,
     /// Samples that could not be read.
@@ -49,8 +51,9 @@ pub struct NamedEmbeddings {
 
 impl NamedEmbeddings {
     /// Writes `.npy` (a float matrix, with the names in a second file, one per line), `.csv` (the column `path`, then
-    /// `label_NAME` for each column of labels, then one column per dimension) or, with the feature `parquet`, `.parquet` (the columns `path`, `embedding`, a
-    /// list of floats, and one of words for each column of labels).
+    /// `label_NAME` for each column of labels, then one column per dimension) or, with the feature `parquet`, `.parquet`
+    /// (the columns `path`, `embedding`, a list of floats, and one of words for each column of labels). Windows have the
+    /// columns `start` and `end` after the path, and in names of `.npy` files their times.
     ///
     /// # Errors
     /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
@@ -98,12 +101,19 @@ impl NamedEmbeddings {
 
     /// A line for each row, whatever is in a name.
     fn lines_of_names(&self) -> String {
-        let line = |name: &String| name.replace('\n', "\\n").replace('\r', "\\r") + "\n";
-        self.names.iter().map(line).collect()
+        let line = |(at, name): (usize, &String)| {
+            let name = name.replace('\n', "\\n").replace('\r', "\\r");
+            let span = self.spans.get(at).map(|[start, end]| format!("[{start}-{end} s]"));
+            name + &span.unwrap_or_default() + "\n"
+        };
+        self.names.iter().enumerate().map(line).collect()
     }
 
     fn csv_header(&self) -> String {
         let mut text = "path".to_string();
+        if !self.spans.is_empty() {
+            text.push_str(",start,end");
+        }
         for labels in &self.labels {
             text.push_str(&format!(",{}", quoted(&format!("label_{}", labels.name))));
         }
@@ -118,6 +128,9 @@ impl NamedEmbeddings {
         let rows = self.names.iter().zip(self.values.chunks_exact(self.dim.max(1)));
         for (at, (name, row)) in rows.enumerate() {
             text.push_str(&quoted(name));
+            if let Some([start, end]) = self.spans.get(at) {
+                text.push_str(&format!(",{start},{end}"));
+            }
             for labels in &self.labels {
                 let word = labels.words.get(at).and_then(Option::as_deref);
                 text.push_str(&format!(",{}", word.map_or_else(String::new, quoted)));
@@ -161,6 +174,7 @@ mod tests {
             dim: 2,
             names: vec!["a.png".into(), "b \"x\".png".into()],
             values: vec![1.0, -0.5, 0.25, 3.0],
+            spans: Vec::new(),
             labels: vec![NamedLabels { name: "kind".into(), words: vec![None, Some("x".into())] }],
             skipped: vec![],
         };

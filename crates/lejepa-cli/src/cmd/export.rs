@@ -49,7 +49,13 @@ pub(super) fn embed(
     let (device, _) = crate::device::open(crate::device::choose(device)?)?;
     let embedder = Embedder::open(&words.model, registry, &device)?;
     let mut console = Console::new(args.quiet);
-    let made = embedder.embed_to(&words.data, &words.output, &mut console)?;
+    let made = match words.window {
+        Some(window) => {
+            let lengths = [window, words.hop.unwrap_or(window)];
+            embedder.embed_windows_to(&words.data, lengths, &words.output, &mut console)?
+        }
+        None => embedder.embed_to(&words.data, &words.output, &mut console)?,
+    };
     for s in &made.skipped {
         console.line(&format!("skipped   {}: {}", s.name, s.reason));
     }

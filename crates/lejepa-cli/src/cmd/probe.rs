@@ -2,7 +2,9 @@
 
 use lejepa_core::{Registry, Value};
 use lejepa_train::probe::Scores;
-use lejepa_train::{FoldScores, Prepared, RunDir, checkpoint, compare_probes, cross_validate};
+use lejepa_train::{
+    FoldScores, Prepared, RunDir, ShotScores, checkpoint, compare_probes, cross_validate, few_shots,
+};
 use serde_json::json;
 
 use crate::args::{Args, ProbeArgs};
@@ -46,6 +48,20 @@ pub(super) fn run(
             "run": run.path().display().to_string(), "step": state.step, "folds": all, "columns": means,
         }));
     }
+    if !probe.shots.is_empty() {
+        let shots: Vec<usize> = probe.shots.iter().map(|&n| n as usize).collect();
+        let all = few_shots(&prepared, &resolved, &model, &shots, &device, &mut console)?;
+        if all.is_empty() {
+            let hint = "give a manifest with the columns `path` and `label`".into();
+            return Err(CliError::Usage("the data has no labels".into(), hint));
+        }
+        if !args.json {
+            print_shots(&all);
+        }
+        return Ok(json!({
+            "run": run.path().display().to_string(), "step": state.step, "shots": all,
+        }));
+    }
     let (probes, _) = compare_probes(&prepared, &resolved, &model, &device, &mut console)?;
     if !args.json {
         super::train::print_probes(&probes);
@@ -67,6 +83,10 @@ fn columns(all: &[FoldScores]) -> Vec<Vec<&FoldScores>> {
 /// Mean and standard deviation over folds, in percent.
 fn over_folds(rows: &[&FoldScores], of: impl Fn(&FoldScores) -> f64) -> (f64, f64) {
     let values: Vec<f64> = rows.iter().map(|row| 100.0 * of(row)).collect();
+    mean_and_deviation(&values)
+}
+
+fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     (mean, (squares / (values.len() as f64 - 1.0).max(1.0)).sqrt())
@@ -81,6 +101,42 @@ const FEATURES: [(&str, Of); 3] = [
     ("untrained", |row| &row.untrained),
     ("raw features", |row| &row.raw),
 ];
+
+/// A number for each draw, by what is compared.
+type OfShots = fn(&ShotScores) -> &Scores;
+
+fn print_shots(all: &[ShotScores]) {
+    let features: [(&str, OfShots); 3] = [
+        ("trained", |row| &row.trained),
+        ("untrained", |row| &row.untrained),
+        ("raw features", |row| &row.raw),
+    ];
+    let mut seen = Vec::new();
+    for row in all {
+        let key = (row.label.as_str(), row.shots);
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key);
+        let rows: Vec<&ShotScores> =
+            all.iter().filter(|other| (other.label.as_str(), other.shots) == key).collect();
+        outln!(
+            "\nprobe of `{}` fitted on {} of each class: mean (deviation) of {} draws",
+            row.label,
+            row.shots,
+            rows.len()
+        );
+        outln!("                     linear             k-NN");
+        for (name, of) in features {
+            let cell = |score: fn(&Scores) -> f64| {
+                let values = rows.iter().map(|row| 100.0 * score(of(row)));
+                let (mean, deviation) = mean_and_deviation(&values.collect::<Vec<_>>());
+                format!("{mean:>5.1} % ({deviation:>4.1})")
+            };
+            outln!("  {name:<15}{}     {}", cell(|s| s.linear), cell(|s| s.knn));
+        }
+    }
+}
 
 fn print_folds(all: &[FoldScores]) {
     for rows in columns(all) {

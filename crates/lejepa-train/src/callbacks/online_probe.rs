@@ -5,7 +5,7 @@ use lejepa_core::{Component, Error};
 use lejepa_kernels::{Matrix, Precision, product};
 use serde::{Deserialize, Serialize};
 
-use super::state::{from_json, to_json};
+use super::state::{from_json, to_json, unreadable};
 use burn::tensor::Tensor;
 
 use crate::Result;
@@ -38,7 +38,7 @@ impl Default for OnlineProbeConfig {
 /// mean, standardised by running statistics. A sample is never among its own neighbours.
 ///
 /// It sees training samples only, so it says whether features get better, not how well they generalise;
-/// that is what the probes at the end of a run are for.
+/// that is what the probes at the end of a run are for. Without labels it does nothing.
 pub struct OnlineProbe {
     config: OnlineProbeConfig,
     /// The class of each sample.
@@ -55,7 +55,8 @@ struct State {
     weights: Vec<f32>,
     /// Sample and class of each place of the bank.
     members: Vec<(usize, u32)>,
-    /// Their standardised embeddings of unit length, `[members, dim]`.
+    /// Their standardised embeddings of unit length, `[members, dim]`. Saved as bytes: there are many.
+    #[serde(skip)]
     bank: Vec<f32>,
     /// The place that the next embedding takes: that of the oldest, once the bank is full.
     next: usize,
@@ -75,6 +76,8 @@ impl Component for OnlineProbe {
 }
 
 impl CallbackKind for OnlineProbe {
+    const ENABLED: bool = true;
+
     fn validate(config: &OnlineProbeConfig) -> lejepa_core::Result<()> {
         for (key, ok, reason) in [
             ("bank", config.bank >= 1, "must be at least 1"),
@@ -125,11 +128,6 @@ impl Callback for OnlineProbe {
 
     fn after_step(&mut self, at: &mut AfterStep<'_>) -> Result<Flow> {
         if self.labels.is_empty() {
-            if at.step == 1 {
-                at.warnings.push(
-                    "callbacks.online_probe: the data has no labels, so it does nothing".into(),
-                );
-            }
             return Ok(Flow::Continue);
         }
         let Some(embeddings) = at.embeddings.first() else { return Ok(Flow::Continue) };
@@ -151,11 +149,27 @@ impl Callback for OnlineProbe {
     }
 
     fn save(&self) -> Result<Option<Vec<u8>>> {
-        to_json(&self.state, Self::NAME)
+        let Some(state) = to_json(&self.state, Self::NAME)? else { return Ok(None) };
+        let mut bytes = (state.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(state);
+        bytes.extend(self.state.bank.iter().flat_map(|v| v.to_le_bytes()));
+        Ok(Some(bytes))
     }
 
     fn load(&mut self, state: &[u8]) -> Result<()> {
+        let parts = state.split_first_chunk::<8>().and_then(|(length, rest)| {
+            let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+            rest.split_at_checked(length)
+        });
+        // What is no state is said to be none by its parser.
+        let (state, bank) = parts.unwrap_or((&[], &[]));
         self.state = from_json(state, Self::NAME)?;
+        let (bank, _) = bank.as_chunks::<4>();
+        self.state.bank = bank.iter().map(|v| f32::from_le_bytes(*v)).collect();
+        let dim = self.state.moments.len();
+        if self.state.bank.len() != self.state.members.len() * dim {
+            return Err(unreadable(Self::NAME, "its embeddings are not whole"));
+        }
         Ok(())
     }
 }

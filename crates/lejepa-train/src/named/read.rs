@@ -73,7 +73,8 @@ fn npy(bytes: &[u8], names: Option<String>) -> Result<NamedEmbeddings, String> {
         return Err(format!("{rows} rows, but {} names in the .paths.txt beside it", names.len()));
     }
     let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    Ok(NamedEmbeddings { dim: *dim, names, values, labels: Vec::new(), skipped: Vec::new() })
+    let (labels, skipped, spans) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(NamedEmbeddings { dim: *dim, names, values, spans, labels, skipped })
 }
 
 fn csv(text: &str) -> Result<NamedEmbeddings, String> {
@@ -87,6 +88,7 @@ fn csv(text: &str) -> Result<NamedEmbeddings, String> {
             .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     };
     let columns: Vec<usize> = (0..header.len()).filter(is_value).collect();
+    let has_spans = header.get(1) == Some("start") && header.get(2) == Some("end");
     if header.get(0) != Some("path") || columns.is_empty() {
         return Err("no file of embeddings: its columns are not path, e0, e1, ...".into());
     }
@@ -94,6 +96,7 @@ fn csv(text: &str) -> Result<NamedEmbeddings, String> {
         dim: columns.len(),
         names: Vec::new(),
         values: Vec::new(),
+        spans: Vec::new(),
         labels: labels
             .iter()
             .map(|at| NamedLabels {
@@ -106,6 +109,10 @@ fn csv(text: &str) -> Result<NamedEmbeddings, String> {
     for record in reader.records() {
         let record = record.map_err(|e| e.to_string())?;
         out.names.push(record[0].to_string());
+        if has_spans {
+            let time = |at: usize| record[at].parse::<f64>().map_err(|_| "a window without times");
+            out.spans.push([time(1)?, time(2)?]);
+        }
         for (column, at) in out.labels.iter_mut().zip(&labels) {
             column.words.push(Some(record[*at].to_string()).filter(|word| !word.is_empty()));
         }

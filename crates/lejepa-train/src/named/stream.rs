@@ -17,6 +17,7 @@ use crate::{Result, TrainError};
 struct Header {
     dim: usize,
     names: Vec<String>,
+    spans: Vec<[f64; 2]>,
     labels: Vec<(String, Vec<Option<String>>)>,
     skipped: Vec<Skipped>,
 }
@@ -54,6 +55,7 @@ impl Parts {
         let header = Header {
             dim: made.dim,
             names: made.names.clone(),
+            spans: made.spans.clone(),
             labels,
             skipped: made.skipped.clone(),
         };
@@ -79,6 +81,7 @@ impl Parts {
                 dim: header.dim,
                 names: header.names,
                 values: values.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                spans: header.spans,
                 labels: header
                     .labels
                     .into_iter()
@@ -216,6 +219,9 @@ mod tests {
             dim: 3,
             names: (0..rows).map(name).collect(),
             values: (0..3 * rows).map(|v| (3 * start + v) as f32 * 0.5).collect(),
+            spans: (0..rows)
+                .map(|i| [(start + i) as f64 * 2.5, (start + i) as f64 * 2.5 + 5.0])
+                .collect(),
             labels: vec![NamedLabels {
                 name: "kind".into(),
                 words: (0..rows).map(|i| (i % 2 == 0).then(|| "even, \"x\"".to_string())).collect(),
@@ -251,8 +257,19 @@ mod tests {
             all.labels[0].words =
                 [part(0, 5), part(5, 4)].iter().flat_map(|p| p.labels[0].words.clone()).collect();
             let read = NamedEmbeddings::read(&file).unwrap();
-            let labels = if ending == "npy" { Vec::new() } else { all.labels.clone() };
-            assert_eq!(read, NamedEmbeddings { labels, ..all.clone() });
+            // Of a matrix the times are in the names.
+            let want = match ending {
+                "npy" => NamedEmbeddings {
+                    labels: Vec::new(),
+                    spans: Vec::new(),
+                    names: (0..9)
+                        .map(|i| format!("{i}.png[{}-{} s]", 2.5 * i as f64, 2.5 * i as f64 + 5.0))
+                        .collect(),
+                    ..all.clone()
+                },
+                _ => all.clone(),
+            };
+            assert_eq!(read, want);
             if ending == "csv" {
                 let whole = d.path().join("whole.csv");
                 all.write(&whole).unwrap();

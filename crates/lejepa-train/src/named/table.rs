@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, LogicalType, Repetition, Type as Physical, ZstdLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, FloatType};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType};
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -27,6 +27,12 @@ fn words(name: &str) -> ParquetResult<TypePtr> {
     let column = Type::primitive_type_builder(name, Physical::BYTE_ARRAY)
         .with_repetition(Repetition::OPTIONAL)
         .with_logical_type(Some(LogicalType::String));
+    Ok(Arc::new(column.build()?))
+}
+
+fn seconds(name: &str) -> ParquetResult<TypePtr> {
+    let column =
+        Type::primitive_type_builder(name, Physical::DOUBLE).with_repetition(Repetition::REQUIRED);
     Ok(Arc::new(column.build()?))
 }
 
@@ -60,10 +66,14 @@ fn opened<W: Write + Send>(
     out: W,
     first: &NamedEmbeddings,
 ) -> ParquetResult<SerializedFileWriter<W>> {
-    let mut fields = vec![words("path")?, list()?];
+    let mut fields = vec![words("path")?];
+    if !first.spans.is_empty() {
+        fields.extend([seconds("start")?, seconds("end")?]);
+    }
+    fields.push(list()?);
     for labels in &first.labels {
         // Readers take the first of two columns of one name.
-        let taken = ["path", "embedding"].contains(&labels.name.as_str());
+        let taken = ["path", "start", "end", "embedding"].contains(&labels.name.as_str());
         fields.push(words(&if taken {
             format!("label_{}", labels.name)
         } else {
@@ -87,6 +97,15 @@ fn append<W: Write + Send>(
         let mut group = writer.next_row_group()?;
         let names = all.names[rows.clone()].iter().map(|name| Some(name.as_str()));
         write_words(&mut group, names)?;
+        if !all.spans.is_empty() {
+            for at in 0..2 {
+                let times: Vec<f64> = all.spans[rows.clone()].iter().map(|span| span[at]).collect();
+                if let Some(mut column) = group.next_column()? {
+                    column.typed::<DoubleType>().write_batch(&times, None, None)?;
+                    column.close()?;
+                }
+            }
+        }
         if let Some(mut column) = group.next_column()? {
             let values = &all.values[rows.start * all.dim..rows.end * all.dim];
             let repeated: Vec<i16> =
@@ -153,6 +172,7 @@ pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, 
         dim: 0,
         names: Vec::new(),
         values: Vec::new(),
+        spans: Vec::new(),
         labels: Vec::new(),
         skipped: Vec::new(),
     };
@@ -160,9 +180,12 @@ pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, 
         let row = row.map_err(one_line)?;
         let is_first = out.names.is_empty();
         let (mut name, mut embedding, mut labels) = (None, None, Vec::new());
+        let mut span = [None; 2];
         for (column, field) in row.get_column_iter() {
             match (column.as_str(), field) {
                 ("path", Field::Str(path)) => name = Some(path.clone()),
+                ("start", Field::Double(time)) => span[0] = Some(*time),
+                ("end", Field::Double(time)) => span[1] = Some(*time),
                 ("embedding", Field::ListInternal(list)) => {
                     let values = list.elements().iter().map(|v| match v {
                         Field::Float(v) => Some(*v),
@@ -188,6 +211,9 @@ pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, 
             return Err(format!("row {} has another width than the first", out.names.len()));
         }
         out.names.push(name);
+        if let [Some(start), Some(end)] = span {
+            out.spans.push([start, end]);
+        }
         out.values.extend(embedding);
         for (column, (_, word)) in out.labels.iter_mut().zip(labels) {
             column.words.push(word);
