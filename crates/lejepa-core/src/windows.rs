@@ -18,7 +18,7 @@ use crate::labels::{Labels, Split};
 ///
 /// let folder = tempfile::tempdir()?;
 /// std::fs::write(folder.path().join("day.wav"), b"RIFF")?;
-/// let store: Arc<dyn BlobStore> = Arc::new(Listing::from_folder(folder.path(), SampleRule::Files(&["wav"]))?);
+/// let store: Arc<dyn BlobStore> = Arc::new(Listing::from_folder(folder.path(), SampleRule::new(&["wav"]))?);
 /// // Ten seconds in windows of four, every three.
 /// let parts = Windows::cut(Duration::from_secs(10), Duration::from_secs(4), Duration::from_secs(3));
 /// let windows = Windows::new(store, parts.into_iter().map(|part| (0, part)).collect());

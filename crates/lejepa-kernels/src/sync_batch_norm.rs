@@ -13,7 +13,9 @@ thread_local! {
 /// Replaces numbers by their sums over all workers that share a batch, the same bits on each of them. All workers
 /// call it with as many numbers, in the same order.
 #[derive(Clone)]
-pub struct AllReduce(Arc<dyn Fn(&mut [f64]) + Send + Sync>);
+pub struct AllReduce(Arc<Sum>);
+
+type Sum = dyn Fn(&mut [f64]) + Send + Sync;
 
 impl AllReduce {
     /// By a function, which has to keep errors to itself: there is nobody to return them to in the middle of a

@@ -42,6 +42,10 @@ pub(crate) fn registry() -> PyResult<Registry> {
     Registry::discover().map_err(raised)
 }
 
+/// Devices by name, and whether this build has them.
+const DEVICES: [(&str, bool); 3] =
+    [("cpu", true), ("wgpu", cfg!(feature = "wgpu")), ("cuda", cfg!(feature = "cuda"))];
+
 /// A device by its name on the command line.
 pub(crate) fn device(name: &str) -> PyResult<Device> {
     match name {
@@ -50,18 +54,12 @@ pub(crate) fn device(name: &str) -> PyResult<Device> {
         "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "cuda")]
         "cuda" => Ok(Device::cuda(0)),
-        name => Err(refused(format!(
-            "unknown device `{name}`\n  hint: this package has {}",
-            ["cpu", "wgpu", "cuda"]
-                .into_iter()
-                .filter(|name| match *name {
-                    "wgpu" => cfg!(feature = "wgpu"),
-                    "cuda" => cfg!(feature = "cuda"),
-                    _ => true,
-                })
-                .collect::<Vec<_>>()
-                .join(", ")
-        ))),
+        name => {
+            let there = DEVICES.iter().filter(|(_, is_there)| *is_there);
+            let there: Vec<&str> = there.map(|(name, _)| *name).collect();
+            let there = there.join(", ");
+            Err(refused(format!("unknown device `{name}`\n  hint: this package has {there}")))
+        }
     }
 }
 
