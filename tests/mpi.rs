@@ -132,7 +132,8 @@ fn a_worker_that_is_lost_ends_the_run_and_leaves_its_checkpoint() {
     // A slow worker is waited for.
     assert!(signal(workers[1], "STOP"));
     std::thread::sleep(Duration::from_millis(700));
-    let (before, _) = (losses(&run_dir).len(), std::thread::sleep(Duration::from_millis(500)));
+    let before = losses(&run_dir).len();
+    std::thread::sleep(Duration::from_millis(500));
     assert_eq!(losses(&run_dir).len(), before, "the others do not go on alone");
     assert!(signal(workers[1], "CONT"));
     wait_for_step(&run_dir, before as u64 + 5);

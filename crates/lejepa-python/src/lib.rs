@@ -9,6 +9,8 @@
 //!
 //! What Python sees is documented in `python/lejepa/__init__.pyi`. Work is done without the interpreter's lock.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 mod arrays;
 mod encoder;
 mod statistic;

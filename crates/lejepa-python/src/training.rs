@@ -10,14 +10,14 @@ use pyo3::prelude::*;
 use crate::{device, raised, refused, registry};
 
 /// Hands metrics to Python, and asks it for signals.
-struct Listener {
+struct Listener<'a> {
     on_metrics: Option<Py<PyAny>>,
-    stop: &'static AtomicBool,
+    stop: &'a AtomicBool,
     /// What the function of the user raised.
     raised: Option<PyErr>,
 }
 
-impl Observer for Listener {
+impl Observer for Listener<'_> {
     fn event(&mut self, event: Event<'_>) {
         let called = match (&event, &self.on_metrics) {
             (Event::Step(_), _) => Python::attach(|py| py.check_signals()),
@@ -46,9 +46,8 @@ pub(crate) fn train(
 ) -> PyResult<String> {
     let table: lejepa::core::Table = serde_json::from_str(settings)
         .map_err(|e| refused(format!("the settings cannot be a configuration: {e}")))?;
-    // A run has one, and runs are few: what is leaked is a byte of each.
-    let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
-    let mut listener = Listener { on_metrics, stop, raised: None };
+    let stop = AtomicBool::new(false);
+    let mut listener = Listener { on_metrics, stop: &stop, raised: None };
     let result = py.detach(|| -> PyResult<String> {
         let registry = registry()?;
         let device = device(device_name)?;
@@ -60,7 +59,7 @@ pub(crate) fn train(
         let made = if overwrite { RunDir::overwrite(path) } else { RunDir::create(path) };
         let run = made.map_err(raised)?;
         let trainer = Trainer::new(&resolved, &device).opened(source);
-        let outcome = trainer.stop(stop).observer(&mut listener).run(&run, Start::New);
+        let outcome = trainer.stop(&stop).observer(&mut listener).run(&run, Start::New);
         let outcome = outcome.map_err(raised)?;
         let probes = serde_json::to_value(&outcome.probes).unwrap_or_default();
         let skipped: Vec<_> = outcome.skipped.iter().map(|s| (&s.name, &s.reason)).collect();
