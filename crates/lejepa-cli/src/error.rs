@@ -61,9 +61,9 @@ impl CliError {
             Self::Train(e) => hint(e),
             Self::Elsewhere => None,
         };
-        errln!("error: {message}");
-        if let Some(hint) = &hint {
-            errln!("  hint: {hint}");
+        match &hint {
+            Some(hint) => errln!("error: {message}\n  hint: {hint}"),
+            None => errln!("error: {message}"),
         }
         if json {
             outln!("{}", serde_json::json!({ "error": message, "hint": hint }));

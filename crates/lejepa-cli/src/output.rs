@@ -20,9 +20,10 @@ pub(crate) fn out(text: Arguments<'_>) {
     }
 }
 
-/// Prints to stderr; there is nowhere to say that it failed.
+/// Prints to stderr; there is nowhere to say that it failed. It is one write, which what other processes print
+/// to the same place (`mpirun`) cannot come into the middle of.
 pub(crate) fn err(text: Arguments<'_>) {
-    let _ = std::io::stderr().lock().write_fmt(text);
+    let _ = std::io::stderr().lock().write_all(text.to_string().as_bytes());
 }
 
 /// Whether all that [`out`] was given has gone where it should.
