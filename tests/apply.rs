@@ -451,10 +451,11 @@ fn windows_of_recordings_are_embedded_like_files_of_their_own() {
     let read = |file: &str| lejepa_train::NamedEmbeddings::read(&d.path().join(file)).unwrap();
     let (table, matrix) = (read("w.csv"), read("w.npy"));
     assert_eq!(table, read("w.parquet"));
-    let spans = [[0.0, 5.0], [2.5, 7.5], [5.0, 10.0], [0.0, 2.0]];
-    assert_eq!(table.spans, spans);
+    let places: Vec<_> = table.places.iter().map(|c| (c.name.as_str(), &c.values[..])).collect();
+    let (starts, ends) = ([0.0, 2.5, 5.0, 0.0], [5.0, 7.5, 10.0, 2.0]);
+    assert_eq!(places, [("start", &starts[..]), ("end", &ends[..])]);
     assert!(table.names[..3].iter().all(|name| name.ends_with("day.wav")), "{:?}", table.names);
-    assert!(matrix.names[1].ends_with("day.wav[2.5-7.5 s]"), "{:?}", matrix.names);
+    assert!(matrix.names[1].ends_with("day.wav[start 2.5, end 7.5]"), "{:?}", matrix.names);
     let of_folder = [Some("calls".to_string())];
     assert!(table.labels.is_empty() || table.labels[0].words[..1] == of_folder);
     // The same samples, so the same vector but for the order of sums.

@@ -93,7 +93,7 @@ impl Modality for Scale {
     fn open(config: &Config, _: Source) -> Result<Box<dyn Dataset<Item = Vec<f32>>>> {
         let ids = (0..config.count).map(|i| Some((i % CLASSES) as u32)).collect();
         let classes = (0..CLASSES).map(|c| format!("class-{c}")).collect();
-        let labels = [Labels { name: "class".into(), classes, ids }];
+        let labels = [Labels::classes("class", classes, ids)];
         Ok(Box::new(Data { count: config.count, labels }))
     }
     fn sampler(config: &Config) -> Result<Box<dyn ViewSampler<Sample = Vec<f32>>>> {

@@ -45,9 +45,10 @@ fn main() -> Result<(), Failure> {
     let resolved = RunDir::open(Path::new(&run))?.config(&registry)?;
     let prepared = Prepared::new(&resolved, &mut Silent)?;
     let set = prepared.plan.probes.first().ok_or("no labels")?;
+    let class = |i| set.labels.class(i).unwrap_or(0);
     let device = Device::flex().autodiff();
     let model = resolved.model(&device)?;
-    let head = LinearConfig::new(model.dim(), set.classes.len()).init(&device);
+    let head = LinearConfig::new(model.dim(), set.labels.names().len()).init(&device);
     let mut net = Classifier { model, head };
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_weight_decay(WEIGHT_DECAY).init();
     let loss = CrossEntropyLossConfig::new().init(&device);
@@ -67,16 +68,16 @@ fn main() -> Result<(), Failure> {
         let members = &order[at..at + batch];
         let views = members
             .par_iter()
-            .map(|&(i, _)| {
+            .map(|&i| {
                 source.checked_views(i, &[], &mut seed.rng(Purpose::Views, &[step, i as u64]))
             })
             .collect::<lejepa_core::Result<Vec<_>>>()?;
-        let samples = members.iter().map(|&(i, _)| i).collect();
+        let samples = members.to_vec();
         let views = Batch::new(source.spec().clone(), samples, views)?;
         let embeddings = net.model.embed_batch(&views, &device)?.swap_remove(0);
         let [views, n, dim] = embeddings.dims();
         let rows = embeddings.reshape([views * n, dim]);
-        let labels: Vec<i32> = members.iter().map(|&(_, label)| label as i32).collect();
+        let labels: Vec<i32> = members.iter().map(|&i| class(i) as i32).collect();
         let labels = TensorData::new(labels.repeat(views), [views * n]);
         let labels = Tensor::<1, Int>::from_data(labels, &device);
         let gradients = loss.forward(net.head.forward(rows), labels).backward();
@@ -86,18 +87,16 @@ fn main() -> Result<(), Failure> {
         net = optimizer.step(lr.max(1e-6), net, gradients);
         step += 1;
     }
-    let indices: Vec<usize> = set.test.iter().map(|&(i, _)| i).collect();
-    let embedded = embed(&net.model, source, &indices, &device, &mut Silent)?;
+    let embedded = embed(&net.model, source, &set.test, &device, &mut Silent)?;
     let plain = device.clone().without_autodiff();
     let rows = TensorData::new(embedded.values.clone(), [embedded.indices.len(), embedded.dim]);
     let logits = net.valid().head.forward(Tensor::<2>::from_data(rows, &plain));
     let guesses = logits.argmax(1).into_data();
-    let labels: std::collections::HashMap<usize, u32> = set.test.iter().copied().collect();
     let right = embedded
         .indices
         .iter()
         .zip(guesses.iter::<i64>())
-        .filter(|(i, guess)| labels.get(i).is_some_and(|label| i64::from(*label) == *guess))
+        .filter(|(i, guess)| i64::from(class(**i)) == *guess)
         .count();
     println!("{}", right as f64 / embedded.indices.len().max(1) as f64);
     Ok(())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use apply::{EmbedArgs, ProbeArgs};
+pub(crate) use apply::{EmbedArgs, PlanArgs, ProbeArgs};
 
 /// Self-supervised pretraining for any kind of data: one objective, one trainer, one
 /// hyperparameter.
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Score a run's encoder with linear and nearest-neighbour probes
     Probe(ProbeArgs),
+    /// Act in an environment by plans with a run's world model
+    Plan(PlanArgs),
     /// Write a run's encoder as safetensors, config.json and README.md
     Export(ExportArgs),
     /// Embed files with a run or an export, into .npy, .csv or .parquet
@@ -124,6 +126,8 @@ pub(crate) enum ListKind {
     Schedule,
     /// What happens after each step: `--set callbacks.NAME.enabled=true`
     Callback,
+    /// Worlds to plan in: `lejepa plan RUN --environment NAME`
+    Environment,
     /// Settings for kinds of content: `--preset NAME`
     Preset,
 }

@@ -9,11 +9,13 @@ mod list;
 mod manual;
 mod neighbours;
 mod pca;
+mod plan;
 mod plugin;
 mod probe;
 mod report;
 mod resume;
 mod runs;
+mod scores;
 mod show;
 mod sweep;
 mod train;
@@ -77,6 +79,7 @@ pub(crate) fn run(args: &Args, workers: &Workers) -> Result<Value, CliError> {
         Command::Inspect(words) => inspect::run(args, words, &registry),
         Command::Doctor => Ok(doctor::run(args, &registry)),
         Command::Resume(resume) => resume::run(args, resume, &registry, workers),
+        Command::Plan(words) => plan::run(args, words, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),
         Command::Export(words) => export::export_run(args, words, &registry),
         Command::Embed(words) => export::embed(args, words, &registry),

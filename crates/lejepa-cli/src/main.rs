@@ -13,6 +13,8 @@ use lejepa_image as _;
 use lejepa_object_store as _;
 #[cfg(feature = "video")]
 use lejepa_video as _;
+#[cfg(feature = "world")]
+use lejepa_world as _;
 
 fn main() -> ExitCode {
     lejepa_cli::main()

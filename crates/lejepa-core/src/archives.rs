@@ -14,8 +14,8 @@ use rayon::prelude::*;
 
 use crate::blob::{Blob, BlobStore, file_stamp};
 use crate::folders::{self, Layout, Tally};
-use crate::labels::{Labels, Split};
-use crate::listing::{SampleRule, labels};
+use crate::labels::{LabelColumn, Labels, Split};
+use crate::listing::SampleRule;
 use crate::ranges::RangeRead;
 use crate::{Error, Result};
 
@@ -78,8 +78,8 @@ struct Entry {
 #[derive(Default)]
 struct Contents {
     entries: Vec<Entry>,
-    /// Names of the columns of labels.
-    columns: Vec<String>,
+    /// The columns of labels.
+    columns: Vec<LabelColumn>,
     /// Entries that are stored together, if not all are.
     chunks: Vec<Range<usize>>,
     passed_over: Tally,
@@ -150,7 +150,8 @@ impl Archives {
         let contents: Vec<Contents> =
             files.par_iter().map(|file| read(file, rule)).collect::<Result<_>>()?;
         let count = contents.iter().map(|c| c.entries.len()).sum();
-        let mut columns: Vec<String> = contents.iter().flat_map(|c| c.columns.clone()).collect();
+        let mut columns: Vec<LabelColumn> =
+            contents.iter().flat_map(|c| c.columns.clone()).collect();
         columns.sort();
         columns.dedup();
         let mut all = Self {
@@ -220,9 +221,10 @@ impl Archives {
         all.notes.extend(layout.notes);
         all.notes.extend(passed_over.notes("passed over in archives:", root));
         all.labels = match columns.is_empty() {
-            true => labels("class", &layout.words).into_iter().collect(),
+            true => LabelColumn::class().labels(&layout.words).into_iter().collect(),
             false => {
-                columns.iter().zip(&words).filter_map(|(name, words)| labels(name, words)).collect()
+                let columns = columns.iter().zip(&words);
+                columns.filter_map(|(column, words)| column.labels(words)).collect()
             }
         };
         Ok(all)

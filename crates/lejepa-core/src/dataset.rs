@@ -114,7 +114,7 @@ impl<I> Decoded<I> {
 /// let ramps = Ramps([Labels::from_words("direction", &words)]);
 /// let decoded = ramps.item(1, Window::Centre)?;
 /// assert_eq!((decoded.item[2], decoded.bytes), (-2.0, 256));
-/// assert_eq!(ramps.labels()[0].classes, ["down", "up"]);
+/// assert_eq!(ramps.labels()[0].names(), ["down", "up"]);
 /// // Unless said otherwise the trainer makes the split, and items are stored apart from each other.
 /// assert!(!ramps.is_empty() && ramps.split(1).is_none() && ramps.chunks().is_empty());
 /// # Ok::<(), lejepa_core::Error>(())

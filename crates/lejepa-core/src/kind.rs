@@ -6,6 +6,7 @@ use toml::Table;
 use crate::component::{Builds, Component, Kind, Origin, Registration};
 use crate::config;
 use crate::encoder::{BoxedEncoder, BuildContext, EncoderKind};
+use crate::environment::{Environment as EnvironmentTrait, EnvironmentKind};
 use crate::listing::SampleRule;
 use crate::optimizer::{self, OptimizerContext, OptimizerKind, ScheduleKind};
 use crate::pipeline::{Pipeline, SampledPipeline};
@@ -193,4 +194,21 @@ impl<T: ScheduleKind> Builds<T> for Schedule {
 
 fn build_schedule<T: ScheduleKind>(own: &Table) -> Result<Box<dyn optimizer::Schedule>> {
     T::build(&config::parse("schedule", own)?)
+}
+
+/// [`EnvironmentKind`]: worlds to plan in. An entry builds from its section.
+pub struct Environment;
+
+impl Kind for Environment {
+    const WORD: &'static str = "environment";
+    type Build = fn(&Table) -> Result<Box<dyn EnvironmentTrait>>;
+}
+
+impl<T: EnvironmentKind> Builds<T> for Environment {
+    const SCOPE: Option<&'static str> = Some(T::MODALITY);
+    const BUILD: &'static Self::Build = &(build_environment::<T> as Self::Build);
+}
+
+fn build_environment<T: EnvironmentKind>(own: &Table) -> Result<Box<dyn EnvironmentTrait>> {
+    T::build(&config::parse("environment", own)?)
 }

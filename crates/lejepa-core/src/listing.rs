@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::blob::{Blob, BlobStore, file_stamp};
 use crate::folders::{self, Found, Layout};
-use crate::labels::{Labels, Split};
+use crate::labels::{LabelColumn, Labels, Split};
 use crate::manifest::{self, Manifest};
 use crate::{Error, Result};
 
@@ -30,7 +30,7 @@ impl SampleRule {
 }
 
 /// The samples found under a source, in a fixed order, with what their place says about them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Listing {
     /// Files, or folders that are one sample (a folder of video frames).
     pub paths: Vec<PathBuf>,
@@ -70,8 +70,8 @@ impl Listing {
     /// let rule = SampleRule::new(&["png"]);
     /// let listing = Listing::from_folder(root.path(), rule)?;
     /// assert_eq!(listing.paths[1], root.path().join("train/dog/1.png"));
-    /// assert_eq!(listing.labels[0].classes, ["cat", "dog"]);
-    /// assert_eq!(listing.labels[0].ids, [Some(0), Some(1), Some(0)]);
+    /// assert_eq!(listing.labels[0].names(), ["cat", "dog"]);
+    /// assert_eq!([0, 1, 2].map(|i| listing.labels[0].class(i)), [Some(0), Some(1), Some(0)]);
     /// assert_eq!(listing.splits, [Some(Split::Train), Some(Split::Train), Some(Split::Test)]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -94,7 +94,7 @@ impl Listing {
         let Layout { splits, words, mut notes } = Layout::of(&parts);
         notes.extend(recognised.notes("taken for samples by their content:", root));
         notes.extend(passed_over.notes("passed over", root));
-        let labels = labels("class", &words).into_iter().collect();
+        let labels = LabelColumn::class().labels(&words).into_iter().collect();
         (Self { paths, labels, splits, notes, ..Self::default() }, archives)
     }
 
@@ -115,7 +115,7 @@ impl Listing {
     ///
     /// let listing = Listing::from_manifest(&file)?;
     /// assert_eq!(listing.paths[0], folder.path().join("1.wav"));
-    /// assert_eq!(listing.labels[0].classes, ["cat", "dog"]);
+    /// assert_eq!(listing.labels[0].names(), ["cat", "dog"]);
     /// assert_eq!(listing.splits, [Some(Split::Train), Some(Split::Test)]);
     ///
     /// std::fs::write(&file, "path,split\n1.wav,nowhere\n")?;
@@ -180,14 +180,22 @@ impl Listing {
             let note = format!("{again} lines of the manifest name a file again and are left out");
             listing.notes.push(note);
         }
+        if let Some(first) = manifest.missing.first() {
+            let count = manifest.missing.len();
+            let lines = if count == 1 { "line names" } else { "lines name" };
+            let note =
+                format!("{count} {lines} no file that is there and are left out, e.g. {first}");
+            listing.notes.push(note.escape_debug().to_string());
+        }
         if !manifest.unread.is_empty() {
             let names = manifest.unread.join(", ");
-            let note =
-                format!("fields that are not read: {names}; label_NAME is a column of labels");
+            let note = format!(
+                "fields that are not read: {names}; label_NAME is a column of labels, tags_NAME of several, value_NAME of numbers"
+            );
             listing.notes.push(note.escape_debug().to_string());
         }
         let columns = manifest.columns.iter().zip(&words);
-        listing.labels = columns.filter_map(|(name, words)| labels(name, words)).collect();
+        listing.labels = columns.filter_map(|(column, words)| column.labels(words)).collect();
         Ok(listing)
     }
 }
@@ -265,11 +273,6 @@ impl BlobStore for Listing {
     }
 }
 
-/// A column of labels, unless it has one class only: that says nothing that a probe could learn.
-pub(crate) fn labels(name: &str, words: &[Option<String>]) -> Option<Labels> {
-    Some(Labels::from_words(name, words)).filter(|column| column.classes.len() > 1)
-}
-
 /// Whether the path ends in one of these extensions, in any case.
 ///
 /// ```
@@ -305,8 +308,8 @@ mod tests {
         touch(d.path(), &["b/2.png", "a/1.PNG", "a/skip.txt", ".hidden/3.png", "c/deep/4.png"]);
         let l = Listing::from_folder(d.path(), RULE).unwrap();
         assert_eq!(l.paths.len(), 3);
-        assert_eq!(l.labels[0].classes, ["a", "b", "c"]);
-        assert_eq!(l.labels[0].ids, [Some(0), Some(1), Some(2)]);
+        assert_eq!(l.labels[0].names(), ["a", "b", "c"]);
+        assert_eq!([0, 1, 2].map(|i| l.labels[0].class(i)), [Some(0), Some(1), Some(2)]);
         assert!(l.splits.iter().all(Option::is_none));
     }
 
@@ -316,7 +319,7 @@ mod tests {
         touch(d.path(), &["train/a/1.png", "val/b/2.png"]);
         let l = Listing::from_folder(d.path(), RULE).unwrap();
         assert_eq!(l.splits, [Some(Split::Train), Some(Split::Test)]);
-        assert_eq!(l.labels[0].classes, ["a", "b"]);
+        assert_eq!(l.labels[0].names(), ["a", "b"]);
     }
 
     #[test]
@@ -332,7 +335,7 @@ mod tests {
         let a = Listing::from_manifest(&d.path().join("m.csv")).unwrap();
         let b = Listing::from_manifest(&d.path().join("m.jsonl")).unwrap();
         assert_eq!(a, b);
-        assert_eq!(a.labels[0].ids, [Some(0), Some(1)]);
+        assert_eq!([0, 1].map(|i| a.labels[0].class(i)), [Some(0), Some(1)]);
     }
 
     #[test]

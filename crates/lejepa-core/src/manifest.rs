@@ -4,13 +4,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::labels::{LabelColumn, TAG_SEPARATOR};
 use crate::{Error, Result};
+
+mod bare_names;
 
 /// A sample that a manifest names.
 pub(crate) struct Row {
     pub(crate) line: u64,
     pub(crate) path: String,
-    /// A value for each label column.
+    /// A value for each label column; of tags all of them.
     pub(crate) labels: Vec<Option<String>>,
     pub(crate) split: Option<String>,
     /// The part of the file that is the sample.
@@ -20,11 +23,13 @@ pub(crate) struct Row {
 
 /// What a manifest holds.
 pub(crate) struct Manifest {
-    /// Names of the label columns.
-    pub(crate) columns: Vec<String>,
+    /// The label columns.
+    pub(crate) columns: Vec<LabelColumn>,
     pub(crate) rows: Vec<Row>,
     /// Columns that are not read.
     pub(crate) unread: Vec<String>,
+    /// Names without an ending that no file has, of lines that are left out.
+    pub(crate) missing: Vec<String>,
 }
 
 /// Columns by the names that published data sets and annotation programs give them, in lower case, the first that is
@@ -34,6 +39,8 @@ const PATH: &[&str] = &[
     "filename",
     "file_name",
     "slice_file_name",
+    "fname",
+    "ytid",
     "file",
     "audio",
     "begin path",
@@ -90,23 +97,12 @@ fn seconds(file: &Path, line: u64, field: Option<String>) -> Result<Option<f64>>
     field.parse().map(Some).map_err(bad)
 }
 
-/// The name of the label column that a field is, by its name: `label` is the classes, `label_NAME` or `label.NAME`
-/// a column of its own.
-fn column_of(field: &str) -> Option<&str> {
-    let prefix = field.get(..5).filter(|prefix| prefix.eq_ignore_ascii_case("label"))?;
-    match field[prefix.len()..].strip_prefix(['_', '.']) {
-        None if field.len() == prefix.len() => Some("class"),
-        Some(name) if !name.is_empty() => Some(name),
-        _ => None,
-    }
-}
-
 pub(crate) fn error(file: &Path, line: u64, reason: String) -> Error {
     Error::path(
         file,
         // What is quoted from the file may run over lines.
         format!("line {line}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
-        "a manifest has the fields path, and optionally label (or several, label_NAME) and split (train or test)",
+        "a manifest has the fields path, and optionally label (or several, label_NAME), tags, value and split (train or test)",
     )
 }
 
@@ -149,6 +145,8 @@ fn delimiter(text: &str) -> u8 {
 }
 
 fn csv_rows(file: &Path, text: &str) -> Result<Manifest> {
+    let plain = bare_names::without_comments(text);
+    let text = plain.as_deref().unwrap_or(text);
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
         .delimiter(delimiter(text))
@@ -159,16 +157,18 @@ fn csv_rows(file: &Path, text: &str) -> Result<Manifest> {
     let path_at =
         first(PATH).ok_or_else(|| error(file, 1, "the header has no column `path`".into()))?;
     let (split_at, fold_at) = (column("split"), column("fold"));
-    // UrbanSound8K tells where in another recording its files were cut out.
-    let is_cut = header[path_at].eq_ignore_ascii_case("slice_file_name");
+    // UrbanSound8K and AudioSet tell where in another recording their files were cut out.
+    let is_cut =
+        ["slice_file_name", "ytid"].iter().any(|n| header[path_at].eq_ignore_ascii_case(n));
     let of_span = |names: &[&str]| first(names).filter(|_| !is_cut);
     let (start_at, end_at) = (of_span(START), of_span(END));
     // Raven counts from the start of a sequence of files; the offset within the file has a column of its own.
     let begin_at = column(BEGIN).filter(|at| start_at.is_some_and(|start| start != *at));
-    let mut labels: Vec<(usize, &str)> =
-        header.iter().enumerate().filter_map(|(at, field)| Some((at, column_of(field)?))).collect();
+    let of_field = |(at, field)| Some((at, LabelColumn::of_field(field)?));
+    let mut labels: Vec<(usize, LabelColumn)> =
+        header.iter().enumerate().filter_map(of_field).collect();
     if labels.is_empty() {
-        labels.extend(first(LABEL).map(|at| (at, "class")));
+        labels.extend(first(LABEL).map(|at| (at, LabelColumn::class())));
     }
     let known = [Some(path_at), split_at, fold_at, start_at, end_at, begin_at];
     let is_read =
@@ -185,7 +185,7 @@ fn csv_rows(file: &Path, text: &str) -> Result<Manifest> {
         let path = field(Some(path_at))
             .filter(|p| !p.is_empty())
             .ok_or_else(|| error(file, line, "no path".into()))?;
-        let labels = labels.iter().map(|&(at, _)| field(Some(at))).collect();
+        let labels = labels.iter().map(|(at, _)| field(Some(*at))).collect();
         let number = |at| seconds(file, line, field(at));
         let (start, mut end) = (number(start_at)?, number(end_at)?);
         if let (Some(start), Some(begin), Some(end)) = (start, number(begin_at)?, &mut end) {
@@ -195,8 +195,12 @@ fn csv_rows(file: &Path, text: &str) -> Result<Manifest> {
         let fold = field(fold_at).filter(|fold| !fold.is_empty());
         rows.push(Row { line, path, labels, split: field(split_at), span, fold });
     }
-    let columns = labels.into_iter().map(|(_, name)| name.to_string()).collect();
-    Ok(Manifest { columns, rows, unread })
+    let columns = labels.into_iter().map(|(_, column)| column).collect();
+    let mut missing = Vec::new();
+    if ["fname", "ytid"].iter().any(|name| header[path_at].eq_ignore_ascii_case(name)) {
+        missing = bare_names::complete(file, &mut rows);
+    }
+    Ok(Manifest { columns, rows, unread, missing })
 }
 
 /// Annotations beside a recording: a selection table of Raven, or labels of Audacity, which are lines of start, end and
@@ -240,7 +244,12 @@ fn annotations(file: &Path, text: &str) -> Result<Manifest> {
             fold,
         });
     }
-    Ok(Manifest { columns: vec!["class".into()], rows, unread: Vec::new() })
+    Ok(Manifest {
+        columns: vec![LabelColumn::class()],
+        rows,
+        unread: Vec::new(),
+        missing: Vec::new(),
+    })
 }
 
 /// The file beside annotations that they are of: that with the same name up to their own endings.
@@ -275,17 +284,26 @@ struct JsonRow {
     others: serde_json::Map<String, serde_json::Value>,
 }
 
-fn word(value: &serde_json::Value) -> std::result::Result<Option<String>, ()> {
+/// A label in JSON: a word, a number, or a list of words, which are joined. Other values are none.
+pub(crate) fn word_of(value: &serde_json::Value) -> std::result::Result<Option<String>, ()> {
     match value {
         serde_json::Value::Null => Ok(None),
         serde_json::Value::String(s) => Ok(Some(s.clone())),
         v @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => Ok(Some(v.to_string())),
+        serde_json::Value::Array(all) => {
+            let words: Option<Vec<&str>> = all.iter().map(serde_json::Value::as_str).collect();
+            // No tags are another thing than no label.
+            let joined = |words: Vec<&str>| {
+                words.join(&TAG_SEPARATOR.to_string()) + &TAG_SEPARATOR.to_string()
+            };
+            words.map(joined).map(Some).ok_or(())
+        }
         _ => Err(()),
     }
 }
 
 fn jsonl_rows(file: &Path, text: &str) -> Result<Manifest> {
-    let (mut rows, mut columns, mut unread) = (Vec::new(), Vec::<String>::new(), Vec::new());
+    let (mut rows, mut columns, mut unread) = (Vec::new(), Vec::<LabelColumn>::new(), Vec::new());
     for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
         let number = i as u64 + 1;
         let row: JsonRow =
@@ -296,24 +314,25 @@ fn jsonl_rows(file: &Path, text: &str) -> Result<Manifest> {
             match field.as_str() {
                 "start" => span_of[0] = value.as_f64(),
                 "end" => span_of[1] = value.as_f64(),
-                "fold" => fold = word(value).ok().flatten(),
+                "fold" => fold = word_of(value).ok().flatten(),
                 _ => {}
             }
             if ["start", "end", "fold"].contains(&field.as_str()) {
                 continue;
             }
-            let Some(name) = column_of(field) else {
+            let Some(name) = LabelColumn::of_field(field) else {
                 if !unread.contains(field) {
                     unread.push(field.clone());
                 }
                 continue;
             };
-            let value = word(value)
-                .map_err(|()| error(file, number, format!("`{field}` is not a word")))?;
-            match columns.iter().position(|column| column == name) {
+            let value = word_of(value).map_err(|()| {
+                error(file, number, format!("`{field}` is no word and no list of words"))
+            })?;
+            match columns.iter().position(|column| *column == name) {
                 Some(at) => labels[at] = value,
                 None => {
-                    columns.push(name.to_string());
+                    columns.push(name);
                     labels.push(value);
                 }
             }
@@ -323,137 +342,8 @@ fn jsonl_rows(file: &Path, text: &str) -> Result<Manifest> {
     }
     // A column that first appears later has no value before.
     rows.iter_mut().for_each(|row: &mut Row| row.labels.resize(columns.len(), None));
-    Ok(Manifest { columns, rows, unread })
+    Ok(Manifest { columns, rows, unread, missing: Vec::new() })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn separators_and_byte_order_marks_of_other_programs_are_read() {
-        let d = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            ("comma.csv", "path,label\na.png,x; y\n"),
-            ("semicolon.csv", "path;label\na.png;x; y\n"),
-            ("tab.csv", "\u{feff}path\tlabel\na.png\tx; y\n"),
-            ("bom.jsonl", "\u{feff}{\"path\":\"a.png\",\"label\":\"x; y\"}\n"),
-        ] {
-            let file = d.path().join(name);
-            std::fs::write(&file, text).unwrap();
-            let rows = read(&file);
-            if name == "semicolon.csv" {
-                // Three fields in a row of two: said, with the line.
-                assert!(rows.err().is_some_and(|e| e.to_string().contains("line 2")));
-                continue;
-            }
-            let rows = rows.unwrap().rows;
-            assert_eq!(
-                (rows[0].path.as_str(), rows[0].labels[0].as_deref()),
-                ("a.png", Some("x; y"))
-            );
-        }
-    }
-
-    #[test]
-    fn parts_of_files_are_read_from_the_tables_of_annotation_programs() {
-        let d = tempfile::tempdir().unwrap();
-        std::fs::write(d.path().join("dawn.wav"), "").unwrap();
-        let read = |name: &str, text: &str| {
-            let file = d.path().join(name);
-            std::fs::write(&file, text).unwrap();
-            let rows = read(&file)?.rows;
-            Ok::<_, Error>(
-                rows.iter()
-                    .map(|row| {
-                        let span = row.span.clone().unwrap();
-                        let label = row.labels[0].clone().unwrap_or_default();
-                        (row.path.clone(), span.start.as_secs_f64(), span.end.as_secs_f64(), label)
-                    })
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let row =
-            |path: &str, from, to, label: &str| (path.to_string(), from, to, label.to_string());
-        // Audacity, with a spectral selection.
-        let audacity = "0.5\t1.25\trobin\n\\\t1000\t2000\n3\t4\twren, singing\n";
-        let found =
-            [row("dawn.wav", 0.5, 1.25, "robin"), row("dawn.wav", 3.0, 4.0, "wren, singing")];
-        assert_eq!(read("dawn.txt", audacity).unwrap(), found);
-        // Raven, of one recording, and of several with offsets.
-        let raven = "Selection\tView\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tSpecies\n1\tS, 1\t2.5\t3.0\t900\trobin\n";
-        assert_eq!(
-            read("dawn.Table.1.selections.txt", raven).unwrap(),
-            [row("dawn.wav", 2.5, 3.0, "robin")]
-        );
-        let raven = "Begin Time (s)\tEnd Time (s)\tBegin Path\tFile Offset (s)\tAnnotation\n100\t101.5\tb.wav\t40\twren\n";
-        assert_eq!(read("all.txt", raven).unwrap(), [row("b.wav", 40.0, 41.5, "wren")]);
-        let csv = "path,start,end,label\na.wav,1,2.5,x\n";
-        assert_eq!(read("a.csv", csv).unwrap(), [row("a.wav", 1.0, 2.5, "x")]);
-        let json = "{\"path\":\"a.wav\",\"start\":1,\"end\":2.5,\"label\":\"x\"}\n";
-        assert_eq!(read("a.jsonl", json).unwrap(), [row("a.wav", 1.0, 2.5, "x")]);
-        for (name, text, says) in [
-            ("noon.txt", "0\t1\tx\n", "no recording `noon.*`"),
-            ("dawn.txt", "1\t1\tx\n", "line 1: no part of a file"),
-            ("b.csv", "path,start,end\na.wav,2,one\n", "line 2: `one` is no number"),
-            ("b.csv", "path,start,end\na.wav,-1,1\n", "line 2: no part of a file"),
-        ] {
-            let error = read(name, text).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-    }
-
-    #[test]
-    fn published_layouts_are_known() {
-        use crate::Listing;
-        let d = tempfile::tempdir().unwrap();
-        let touch = |name: &str| {
-            let file = d.path().join(name);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, "").unwrap();
-        };
-        touch("esc/audio/1-1-A-0.wav");
-        touch("urban/audio/fold5/7-3.wav");
-        let write = |name: &str, text: &str| {
-            touch(name);
-            std::fs::write(d.path().join(name), text).unwrap();
-            Listing::from_manifest(&d.path().join(name)).unwrap()
-        };
-        let esc = write(
-            "esc/meta/esc50.csv",
-            "filename,fold,target,category,esc10,src_file,take\n1-1-A-0.wav,1,0,dog,True,1,A\n",
-        );
-        assert!(esc.paths[0].is_file(), "{:?}", esc.paths);
-        assert_eq!((esc.folds[0].as_deref(), esc.spans.len()), (Some("1"), 0));
-        let urban = write(
-            "urban/metadata/UrbanSound8K.csv",
-            "slice_file_name,fsID,start,end,salience,fold,classID,class\n7-3.wav,7,1.5,5.5,1,5,3,dog_bark\n",
-        );
-        assert!(urban.paths[0].is_file() && urban.spans.is_empty(), "{:?}", urban.paths);
-        assert_eq!(urban.folds, [Some("5".to_string())]);
-    }
-
-    #[test]
-    fn several_label_columns_are_read_and_others_are_told() {
-        let d = tempfile::tempdir().unwrap();
-        for (name, text) in [
-            ("a.csv", "path,label,Label_speaker,note\na,x,s,n\nb,,t,\n"),
-            (
-                "a.jsonl",
-                "{\"path\":\"a\",\"label\":\"x\",\"note\":[1]}\n{\"path\":\"b\",\"label.speaker\":\"t\"}\n",
-            ),
-        ] {
-            let file = d.path().join(name);
-            std::fs::write(&file, text).unwrap();
-            let manifest = read(&file).unwrap();
-            assert_eq!(manifest.columns, ["class", "speaker"]);
-            assert_eq!(manifest.unread, ["note"]);
-            assert_eq!(manifest.rows[1].labels[1].as_deref(), Some("t"));
-            assert_eq!(manifest.rows[0].labels.len(), 2);
-        }
-        std::fs::write(d.path().join("b.jsonl"), "{\"path\":\"a\",\"label\":[1]}\n").unwrap();
-        assert!(
-            read(&d.path().join("b.jsonl")).is_err_and(|e| e.to_string().contains("not a word"))
-        );
-    }
-}
+mod tests;

@@ -80,6 +80,13 @@ pub trait Prediction: Module + Sync + 'static {
     /// # Errors
     /// Groups or context that it needs and that are not there.
     fn loss(&self, at: &Embedded<'_>) -> Result<Tensor<1>>;
+
+    /// The states that follow from `[n, dim]` by `[n, steps, width]` actions, `[n, steps, dim]`; nothing where the term
+    /// does not tell, or actions have another width.
+    fn roll(&self, state: Tensor<2>, actions: Tensor<3>) -> Option<Tensor<3>> {
+        let _ = (state, actions);
+        None
+    }
 }
 
 /// A [`Prediction`] of any type, itself a burn [`Module`].
@@ -98,12 +105,19 @@ impl BoxedModule<dyn ErasedPrediction> {
     pub fn loss(&self, at: &Embedded<'_>) -> Result<Tensor<1>> {
         self.role().loss(at)
     }
+
+    /// See [`Prediction::roll`].
+    pub fn roll(&self, state: Tensor<2>, actions: Tensor<3>) -> Option<Tensor<3>> {
+        self.role().roll(state, actions)
+    }
 }
 
 /// [`Prediction`] as a trait object.
 pub trait ErasedPrediction {
     #[doc(hidden)]
     fn loss(&self, at: &Embedded<'_>) -> Result<Tensor<1>>;
+    #[doc(hidden)]
+    fn roll(&self, state: Tensor<2>, actions: Tensor<3>) -> Option<Tensor<3>>;
 }
 
 #[derive(Debug, Clone)]
@@ -125,6 +139,9 @@ impl<P: Prediction> Holder for Predicts<P> {
 impl<P: Prediction> ErasedPrediction for Predicts<P> {
     fn loss(&self, at: &Embedded<'_>) -> Result<Tensor<1>> {
         self.0.loss(at)
+    }
+    fn roll(&self, state: Tensor<2>, actions: Tensor<3>) -> Option<Tensor<3>> {
+        self.0.roll(state, actions)
     }
 }
 

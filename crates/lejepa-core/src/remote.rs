@@ -79,7 +79,7 @@ pub type Reached = (Arc<dyn Objects>, String);
 ///     panic!("not the demo")
 /// };
 /// assert_eq!(store.name(1), "memory://host/pets/dog/1.txt");
-/// assert_eq!(store.labels()[0].classes, ["cat", "dog"]);
+/// assert_eq!(store.labels()[0].names(), ["cat", "dog"]);
 /// assert_eq!(store.blob(1)?.read()?[..], *b"dog");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -282,9 +282,12 @@ fn samples<M: Modality>(out: &mut Vec<Violation>) {
         out.push(Violation::new(Rule::Demo, format!("{} samples are too few", data.len())));
     }
     for labels in data.labels() {
-        let fits = labels.ids.iter().flatten().all(|&i| (i as usize) < labels.classes.len());
-        if labels.ids.len() != data.len() || !fits {
-            let what = format!("`{}` labels {} samples", labels.name, labels.ids.len());
+        let is_known = |id: &u32| (*id as usize) < labels.names().len();
+        let fits = (0..labels.len()).all(|item| {
+            labels.class(item).iter().chain(labels.tags(item).unwrap_or_default()).all(is_known)
+        });
+        if labels.len() != data.len() || !fits {
+            let what = format!("`{}` labels {} samples", labels.name, labels.len());
             out.push(Violation::new(Rule::Labels, format!("{what} of {}", data.len())));
         }
     }

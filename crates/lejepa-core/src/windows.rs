@@ -36,10 +36,8 @@ pub struct Windows {
 impl Windows {
     /// These parts: the index of a sample of `store`, and the time within that sample.
     pub fn new(store: Arc<dyn BlobStore>, parts: Vec<(usize, Range<Duration>)>) -> Self {
-        let labels = store.labels().iter().map(|column| {
-            let id = |(index, _): &(usize, _)| column.ids.get(*index).copied().flatten();
-            Labels { ids: parts.iter().map(id).collect(), ..column.clone() }
-        });
+        let of = |column: &Labels| column.select(parts.iter().map(|(index, _)| *index));
+        let labels = store.labels().iter().map(of);
         let labels = labels.collect();
         Self { store, parts, labels }
     }

@@ -8,7 +8,7 @@
 //! | `convnext` | [`ConvNext`]: ConvNeXt V1 and V2, atto to huge; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
-//! [`Predictor`] is a prediction term, [`Projector`] stands between an encoder and the loss.
+//! [`Predictor`] and [`Rollout`] are prediction terms, [`Projector`] stands between an encoder and the loss.
 //!
 //! All are registered for every modality; a binary needs only `use lejepa_nn as _;`.
 //!
@@ -44,6 +44,7 @@ mod published_resnet;
 mod published_vit;
 mod resample;
 mod resnet;
+mod rollout;
 mod vit;
 mod vit_block;
 mod vit_config;
@@ -56,6 +57,7 @@ pub use onnx::with_front_end;
 pub use predictor::{Predictor, PredictorConfig};
 pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};
+pub use rollout::{Rollout, RolloutConfig};
 pub use vit::{Vit, VitKind};
 pub use vit_config::{FeedForward, Pool, PositionKind, VitConfig, VitSize};
 
@@ -63,4 +65,4 @@ use lejepa_core::{kind, register};
 
 register!(kind::Encoder: VitKind, kind::Encoder: ConvNetKind,
     kind::Encoder: ConvNextKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
-    kind::Prediction: Predictor);
+    kind::Prediction: Predictor, kind::Prediction: Rollout);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use lejepa_core::{Arrays, Error};
 
 use crate::model::Model;
@@ -54,6 +55,17 @@ pub(crate) fn initial_weights(
         checkpoint::load_model(&weights, model)
     } else {
         checkpoint::load_weights(&weights, model)
+    }
+}
+
+impl Resolved {
+    /// The model with the weights that `train.init` names; with random ones where it names none.
+    ///
+    /// # Errors
+    /// Weights that cannot be read, or are those of another model.
+    pub fn initial_model(&self, device: &Device, observer: &mut dyn Observer) -> Result<Model> {
+        let (from, model) = (&self.settings().train.init, self.model(device)?);
+        if from.is_empty() { Ok(model) } else { initial_weights(from, self, model, observer) }
     }
 }
 

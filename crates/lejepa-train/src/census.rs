@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lejepa_core::{Facts, Labels, Split, ViewSource};
+use lejepa_core::{Facts, LabelKind, Labels, Split, ViewSource};
 use serde::Serialize;
 
 use crate::skipped::Skipped;
@@ -38,7 +38,7 @@ pub struct Count {
     pub examples: Vec<String>,
 }
 
-/// A class of a label column.
+/// A class or tag of a label column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Class {
@@ -51,15 +51,23 @@ pub struct Class {
 }
 
 /// A label column.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Column {
     /// Its name.
     pub name: String,
+    /// What it holds.
+    pub kind: LabelKind,
     /// Usable samples without a label.
     pub unlabelled: usize,
-    /// Its classes.
+    /// Labelled samples that are trained on.
+    pub train: usize,
+    /// Labelled samples that are held out.
+    pub held_out: usize,
+    /// Its classes or tags.
     pub classes: Vec<Class>,
+    /// The range of its numbers.
+    pub numbers: Option<Spread>,
 }
 
 /// What a data set holds.
@@ -116,17 +124,20 @@ fn spreads(facts: &[(usize, Facts)]) -> Vec<Spread> {
         .into_iter()
         .filter_map(|name| {
             let numbers = facts.iter().flat_map(|(_, facts)| facts.numbers());
-            let mut values: Vec<f64> =
-                numbers.filter(|(n, v)| *n == name && v.is_finite()).map(|(_, v)| *v).collect();
-            values.sort_by(f64::total_cmp);
-            Some(Spread {
-                name: name.into(),
-                least: *values.first()?,
-                median: *values.get(values.len() / 2)?,
-                most: *values.last()?,
-            })
+            let values = numbers.filter(|(n, v)| *n == name && v.is_finite()).map(|(_, v)| *v);
+            spread(name.into(), values.collect())
         })
         .collect()
+}
+
+fn spread(name: String, mut values: Vec<f64>) -> Option<Spread> {
+    values.sort_by(f64::total_cmp);
+    Some(Spread {
+        name,
+        least: *values.first()?,
+        median: *values.get(values.len() / 2)?,
+        most: *values.last()?,
+    })
 }
 
 /// The division of a data set, from which a census is made.
@@ -190,15 +201,24 @@ impl Census {
             lines.push(self.spreads.iter().map(spread).collect::<Vec<_>>().join(", "));
         }
         for column in &self.columns {
-            let sizes = || column.classes.iter().map(|c| c.train + c.held_out);
-            let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
-            let each = if least == most { least.to_string() } else { format!("{least} to {most}") };
             let without = match column.unlabelled {
                 0 => String::new(),
                 n => format!(", {n} samples without a label"),
             };
-            let (name, classes) = (&column.name, column.classes.len());
-            lines.push(format!("label `{name}`: {classes} classes of {each} samples{without}"));
+            let name = &column.name;
+            if let Some(Spread { least, median, most, .. }) = &column.numbers {
+                let [least, median, most] = [*least, *median, *most].map(short);
+                lines.push(format!(
+                    "label `{name}`: numbers {least} to {most} (median {median}){without}"
+                ));
+                continue;
+            }
+            let sizes = || column.classes.iter().map(|c| c.train + c.held_out);
+            let (least, most) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+            let each = if least == most { least.to_string() } else { format!("{least} to {most}") };
+            let what = if column.kind == LabelKind::Tags { "tags" } else { "classes" };
+            let count = column.classes.len();
+            lines.push(format!("label `{name}`: {count} {what} of {each} samples{without}"));
         }
         lines.extend(self.skipped.iter().map(|count| format!("left out: {}", told(count))));
         if let Some(copies) = &self.copies {
@@ -213,10 +233,7 @@ impl Census {
         if let Some(leaked) = &self.leaked {
             warnings.push(format!("{}: probes are too good", told(leaked)));
         }
-        let is_both = |column: &Column| {
-            column.classes.iter().any(|c| c.train > 0)
-                && column.classes.iter().any(|c| c.held_out > 0)
-        };
+        let is_both = |column: &Column| column.train > 0 && column.held_out > 0;
         if self.columns.first().is_some_and(|column| !is_both(column)) {
             warnings.push(self.why_no_probe());
         }
@@ -232,7 +249,8 @@ impl Census {
                 let and = if more > 0 { format!(" and {more} more") } else { String::new() };
                 let named = few.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
                 warnings.push(format!(
-                    "classes of `{}` without a sample to train on or without one held out: {named}{and}",
+                    "{} of `{}` without a sample to train on or without one held out: {named}{and}",
+                    if column.kind == LabelKind::Tags { "tags" } else { "classes" },
                     column.name
                 ));
             }
@@ -247,9 +265,7 @@ impl Census {
                     label column"
                 .into();
         };
-        let held_out: usize = column.classes.iter().map(|c| c.held_out).sum();
-        let train: usize = column.classes.iter().map(|c| c.train).sum();
-        let what = match (train, held_out) {
+        let what = match (column.train, column.held_out) {
             (0, _) => "no sample that is trained on has a label",
             (_, 0) if self.held_out > 0 => "no sample that is held out has a label",
             _ => "the classes are too small to hold a sample out of any",
@@ -260,18 +276,37 @@ impl Census {
 
 fn column(labels: &Labels, division: &Division<'_>) -> Column {
     let class = |name: &String| Class { name: name.clone(), train: 0, held_out: 0 };
-    let mut classes: Vec<Class> = labels.classes.iter().map(class).collect();
-    let mut unlabelled = 0;
-    for (index, &is_usable) in division.usable.iter().enumerate() {
-        let id = labels.ids.get(index).copied().flatten();
-        match id.and_then(|id| classes.get_mut(id as usize)) {
-            _ if !is_usable => {}
-            None => unlabelled += 1,
-            Some(class) if division.splits[index] == Split::Train => class.train += 1,
-            Some(class) => class.held_out += 1,
+    let mut column = Column {
+        name: labels.name.clone(),
+        kind: labels.kind(),
+        unlabelled: 0,
+        train: 0,
+        held_out: 0,
+        classes: labels.names().iter().map(class).collect(),
+        numbers: None,
+    };
+    let mut numbers = Vec::new();
+    let usable = division.usable.iter().enumerate().filter(|(_, usable)| **usable);
+    for (index, _) in usable {
+        if !labels.has(index) {
+            column.unlabelled += 1;
+            continue;
+        }
+        let is_train = division.splits[index] == Split::Train;
+        let count = |train: &mut usize, held_out: &mut usize| {
+            *(if is_train { train } else { held_out }) += 1;
+        };
+        count(&mut column.train, &mut column.held_out);
+        numbers.extend(labels.number(index));
+        let class = labels.class(index);
+        for id in class.iter().chain(labels.tags(index).unwrap_or_default()) {
+            if let Some(class) = column.classes.get_mut(*id as usize) {
+                count(&mut class.train, &mut class.held_out);
+            }
         }
     }
-    Column { name: labels.name.clone(), unlabelled, classes }
+    column.numbers = spread(labels.name.clone(), numbers);
+    column
 }
 
 /// A count in words: `3 samples: cut short, e.g. a.png, b.png, c.png`.

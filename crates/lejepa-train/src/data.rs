@@ -1,8 +1,9 @@
 //! Which samples are pretrained on and which are probed on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lejepa_core::{Error, Facts, Purpose, Seed, SourceKind, Split, ViewSource};
+use lejepa_core::{Error, Facts, LabelKind, Labels, Purpose, Seed, SourceKind, Split, ViewSource};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 
@@ -15,17 +16,15 @@ use crate::skipped::Skipped;
 use crate::{Result, TrainError};
 
 /// One label column, divided for probing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProbeSet {
-    /// Name of the column.
-    pub name: String,
-    /// Class names.
-    pub classes: Vec<String>,
-    /// Index and label of samples that probes are fitted on.
-    pub train: Vec<(usize, u32)>,
-    /// Index and label of samples that probes are scored on.
-    pub test: Vec<(usize, u32)>,
+    /// The column.
+    pub labels: Arc<Labels>,
+    /// Samples that probes are fitted on; each has a label.
+    pub train: Vec<usize>,
+    /// Samples that probes are scored on.
+    pub test: Vec<usize>,
 }
 
 /// The samples of a run, divided.
@@ -60,7 +59,7 @@ impl DataPlan {
     /// let digits = resolved.open(Source::Demo)?;
     /// let config = &resolved.settings().data;
     /// let plan = DataPlan::new(digits.as_ref(), SourceKind::Demo, config, &mut Silent)?;
-    /// assert_eq!(plan.probes[0].classes.len(), 10);
+    /// assert_eq!(plan.probes[0].labels.names().len(), 10);
     /// assert!(plan.skipped.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -120,13 +119,11 @@ impl DataPlan {
             .map(|column| {
                 let of = |split| {
                     (0..source.len())
-                        .filter(|&i| usable[i] && splits[i] == split)
-                        .filter_map(|i| Some((i, column.ids.get(i).copied().flatten()?)))
+                        .filter(|&i| usable[i] && splits[i] == split && column.has(i))
                         .collect::<Vec<_>>()
                 };
                 ProbeSet {
-                    name: column.name.clone(),
-                    classes: column.classes.clone(),
+                    labels: Arc::new(column.clone()),
                     train: of(Split::Train),
                     test: of(Split::Test),
                 }
@@ -159,8 +156,8 @@ pub fn check_fold(source: &dyn ViewSource, config: &DataConfig) -> Result<()> {
 impl DataPlan {
     /// Samples that some probe is scored on, ascending.
     pub fn held_out(&self) -> Vec<usize> {
-        let of = |set: &ProbeSet| set.test.iter().map(|(index, _)| *index).collect::<Vec<_>>();
-        let mut all: Vec<usize> = self.probes.iter().flat_map(of).collect();
+        let mut all: Vec<usize> =
+            self.probes.iter().flat_map(|set| set.test.iter().copied()).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -210,8 +207,8 @@ fn held_out_fold(source: &dyn ViewSource, config: &DataConfig) -> Option<String>
     }
 }
 
-/// The split of every sample: as the data says, or else one of its folds held out, or else a share of each class of the first label
-/// column held out. Which samples those are does not depend on the run's seed, so that runs compare. Copies of
+/// The split of every sample: as the data says, or else one of its folds held out, or else a share of each class of the
+/// first column of classes held out, or else a share of the samples with tags or a number. Which samples those are does not depend on the run's seed, so that runs compare. Copies of
 /// a sample go where it goes.
 fn divide(
     source: &dyn ViewSource,
@@ -229,12 +226,12 @@ fn divide(
         return (0..source.len()).map(of).collect();
     }
     let mut splits = vec![Split::Train; source.len()];
-    let Some(column) = source.labels().first() else { return splits };
-    let mut of_class = vec![Vec::new(); column.classes.len()];
-    for (index, id) in column.ids.iter().enumerate().take(source.len()) {
-        if let (true, Some(members)) =
-            (usable[index], id.and_then(|c| of_class.get_mut(c as usize)))
-        {
+    let classes = source.labels().iter().find(|column| column.kind() == LabelKind::Classes);
+    let Some(column) = classes.or(source.labels().first()) else { return splits };
+    let mut of_class = vec![Vec::new(); column.names().len().max(1)];
+    for index in (0..source.len()).filter(|&index| usable[index] && column.has(index)) {
+        // Tags and numbers are one class.
+        if let Some(members) = of_class.get_mut(column.class(index).unwrap_or(0) as usize) {
             members.push(index);
         }
     }

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use lejepa_core::{BoxedEncoder, ViewSource, ViewSpec};
+use lejepa_core::{BoxedEncoder, View, ViewSource, ViewSpec};
 use rayon::prelude::*;
 
 use crate::Result;
@@ -98,31 +98,48 @@ pub(crate) fn embed_indices(
     let frozen: Vec<BoxedEncoder> = encoders.iter().map(Module::valid).collect();
     let dim = frozen.iter().map(BoxedEncoder::dim).sum();
     let mut out = Embeddings { dim, ..Embeddings::default() };
+    out.skipped = each_chunk(source, indices, observer, |some, rows| {
+        let stream = |s: usize| rows.iter().map(|views| &views[s]).collect();
+        let streams: Vec<Vec<_>> = (0..frozen.len()).map(stream).collect();
+        let embedded = model::embed(&frozen, &streams, &device)?;
+        out.values.extend(embedded.try_into_vec_as::<f32>()?);
+        out.indices.extend(some);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// Gives `take` the evaluation views of a few samples at a time, those of a sample in the order of streams. Samples
+/// that cannot be read are returned.
+pub(crate) fn each_chunk(
+    source: &dyn ViewSource,
+    indices: &[usize],
+    observer: &mut dyn Observer,
+    mut take: impl FnMut(&[usize], &[Vec<View>]) -> Result<()>,
+) -> Result<Vec<Skipped>> {
+    let mut skipped = Vec::new();
     for (i, chunk) in indices.chunks(CHUNK).enumerate() {
         let views: Vec<_> = chunk
             .par_iter()
             .map(|&index| guarded(|| source.checked_eval_views(index), || source.name(index)))
             .collect();
-        let mut rows = Vec::with_capacity(views.len());
+        let (mut some, mut rows) = (Vec::new(), Vec::with_capacity(views.len()));
         for (&index, views) in chunk.iter().zip(views) {
             match views {
                 Ok(views) => {
                     rows.push(views);
-                    out.indices.push(index);
+                    some.push(index);
                 }
-                Err(error) => out.skipped.push(Skipped::new(source, index, error)),
+                Err(error) => skipped.push(Skipped::new(source, index, error)),
             }
         }
         if !rows.is_empty() {
-            let stream = |s: usize| rows.iter().map(|views: &Vec<_>| &views[s]).collect();
-            let streams: Vec<Vec<_>> = (0..frozen.len()).map(stream).collect();
-            let embedded = model::embed(&frozen, &streams, &device)?;
-            out.values.extend(embedded.try_into_vec_as::<f32>()?);
+            take(&some, &rows)?;
         }
         observer.event(Event::Embedding {
             done: (i * CHUNK + chunk.len()).min(indices.len()),
             total: indices.len(),
         });
     }
-    Ok(out)
+    Ok(skipped)
 }

@@ -25,18 +25,22 @@ use burn::module::Module;
 use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use lejepa_core::{
-    BoxedEncoder, Error, Features, Labels, Registry, Source, Table, View, ViewSource, ViewSpec,
-    Wants, Windows,
+    BoxedEncoder, Error, Features, Registry, Source, Table, View, ViewSource, ViewSpec, Wants,
+    Windows,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::config::ProbeConfig;
+use crate::data::ProbeSet;
+use crate::dense::cell_rows;
 use crate::embed::embed_indices;
 use crate::guard::catch_panics;
 use crate::model;
 use crate::named::stream::Parts;
 use crate::named::{NamedEmbeddings, NamedLabels};
 use crate::observe::{Event, Observer};
+use crate::probe::{ProbeResult, members, score};
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
 use crate::skipped::Skipped;
@@ -212,6 +216,7 @@ pub struct Embedder {
     resolved: Resolved,
     encoders: Vec<BoxedEncoder>,
     device: Device,
+    by_cell: bool,
 }
 
 impl Embedder {
@@ -240,7 +245,7 @@ impl Embedder {
             let loaded = catch_panics(|| encoder.load_from(&mut store).map_err(|e| e.to_string()));
             loaded.and_then(|result| result).map_err(|reason| corrupt(&file, reason))?;
         }
-        Ok(Self { resolved, encoders, device })
+        Ok(Self { resolved, encoders, device, by_cell: false })
     }
 
     /// The encoder of one checkpoint of a run.
@@ -256,7 +261,15 @@ impl Embedder {
         let resolved = run.config(registry)?;
         let device = device.clone().without_autodiff();
         let model = checkpoint::load_evaluated(checkpoint, resolved.model(&device)?)?;
-        Ok(Self { resolved, encoders: model.encoders, device })
+        Ok(Self { resolved, encoders: model.encoders, device, by_cell: false })
+    }
+
+    /// Embeds each cell of the encoder's grid instead of whole samples: a row for each patch or time step, with the
+    /// columns `frame`, `row` and `column`.
+    #[must_use]
+    pub fn by_cell(mut self) -> Self {
+        self.by_cell = true;
+        self
     }
 
     /// Width of an embedding.
@@ -344,11 +357,8 @@ impl Embedder {
             }
             parts.write(part, &made)?;
         }
-        let (skipped, rows) = parts.join(count, file)?;
-        match rows {
-            0 => Err(nothing_read(total, &skipped)),
-            rows => Ok(EmbeddedFile { rows, dim: self.dim(), skipped }),
-        }
+        let made = parts.join(count, file)?;
+        if made.rows == 0 { Err(nothing_read(total, &made.skipped)) } else { Ok(made) }
     }
 
     /// What tells whether parts are of this encoder and these samples.
@@ -372,23 +382,39 @@ impl Embedder {
         indices: &[usize],
         observer: &mut dyn Observer,
     ) -> Result<NamedEmbeddings> {
+        if self.by_cell {
+            return cell_rows(&self.encoders, source, indices, &self.device, observer);
+        }
         let out = embed_indices(&self.encoders, source, indices, &self.device, observer)?;
-        let word = |column: &Labels, index: usize| {
-            let id = column.ids.get(index).copied().flatten()?;
-            column.classes.get(id as usize).cloned()
-        };
         let labels = source.labels().iter().map(|column| NamedLabels {
             name: column.name.clone(),
-            words: out.indices.iter().map(|&index| word(column, index)).collect(),
+            words: out.indices.iter().map(|&index| column.text(index)).collect(),
         });
         Ok(NamedEmbeddings {
             dim: out.dim,
             names: out.indices.iter().map(|&i| source.name(i)).collect(),
             labels: labels.collect(),
             values: out.values,
-            spans: Vec::new(),
+            places: Vec::new(),
             skipped: out.skipped,
         })
+    }
+
+    /// Probes the encoder as [`probe`](crate::probe::probe()) does a model; `source` is data that this encoder's
+    /// configuration has opened, in the order of that which `sets` are of.
+    ///
+    /// # Errors
+    /// A device failure.
+    pub fn probe(
+        &self,
+        source: &dyn ViewSource,
+        sets: &[ProbeSet],
+        config: &ProbeConfig,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<ProbeResult>> {
+        let indices = members(sets);
+        let features = embed_indices(&self.encoders, source, &indices, &self.device, observer)?;
+        score(&features, sets, config, &self.device)
     }
 
     /// Embeds one view, such as [`ViewSource::eval_view`] gives, with the encoder of its stream.

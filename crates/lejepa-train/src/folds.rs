@@ -1,7 +1,7 @@
 //! Probes of many divisions of a data set: over its folds, and of a few samples of each class.
 
 use burn::tensor::Device;
-use lejepa_core::{Purpose, Seed};
+use lejepa_core::{LabelKind, Purpose, Seed};
 use rand::seq::SliceRandom;
 
 use crate::Result;
@@ -63,9 +63,8 @@ pub fn cross_validate(
     for set in &prepared.plan.probes {
         for fold in &folds {
             let all = set.train.iter().chain(&set.test).copied();
-            let with = all.filter(|(index, _)| source.fold(*index).is_some());
-            let (test, train) =
-                with.partition(|(index, _)| source.fold(*index) == Some(fold.as_str()));
+            let with = all.filter(|index| source.fold(*index).is_some());
+            let (test, train) = with.partition(|index| source.fold(*index) == Some(fold.as_str()));
             sets.push((fold, ProbeSet { test, train, ..set.clone() }));
         }
     }
@@ -128,7 +127,7 @@ pub struct ShotScores {
 }
 
 /// Probes with so many training samples of each class, five draws of each number, all scored on the held-out samples,
-/// for each column of labels.
+/// for each column of classes.
 ///
 /// # Errors
 /// A device that fails.
@@ -141,16 +140,17 @@ pub fn few_shots(
     observer: &mut dyn Observer,
 ) -> Result<Vec<ShotScores>> {
     let (mut drawn, mut sets) = (Vec::new(), Vec::new());
-    for set in prepared.plan.probes.iter().filter(|set| !set.test.is_empty()) {
+    let is_of_classes = |set: &&ProbeSet| set.labels.kind() == LabelKind::Classes;
+    for set in prepared.plan.probes.iter().filter(is_of_classes) {
         for &shots in shots {
             for draw in 0..DRAWS {
                 let mut rng = Seed(0).rng(Purpose::Probe, &[shots as u64, draw]);
                 let mut order = set.train.clone();
                 order.shuffle(&mut rng);
-                let mut left = vec![shots; set.classes.len()];
-                order.retain(|(_, class)| {
-                    let left = left.get_mut(*class as usize).filter(|left| **left > 0);
-                    left.map(|left| *left -= 1).is_some()
+                let mut left = vec![shots; set.labels.names().len()];
+                order.retain(|index| {
+                    let class = set.labels.class(*index).and_then(|c| left.get_mut(c as usize));
+                    class.filter(|left| **left > 0).map(|left| *left -= 1).is_some()
                 });
                 if !order.is_empty() {
                     drawn.push((shots, draw));

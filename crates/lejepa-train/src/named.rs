@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lejepa_core::Error;
+use serde::{Deserialize, Serialize};
 
 use crate::rundir::write_atomically;
 use crate::skipped::Skipped;
@@ -31,6 +32,32 @@ pub struct NamedLabels {
     pub words: Vec<Option<String>>,
 }
 
+/// A column of numbers that say where in its sample a row is: `start` and `end` of a window in seconds; `frame`, `row` and
+/// `column` of a cell of dense features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct NamedNumbers {
+    /// What they are.
+    pub name: String,
+    /// One for each row.
+    pub values: Vec<f64>,
+}
+
+impl NamedNumbers {
+    pub(crate) fn new(name: &str, values: Vec<f64>) -> Self {
+        Self { name: name.into(), values }
+    }
+}
+
+impl NamedLabels {
+    pub(crate) fn new(name: &str, words: Vec<Option<String>>) -> Self {
+        Self { name: name.into(), words }
+    }
+}
+
+/// Names of [`NamedNumbers`].
+const PLACES: [&str; 5] = ["start", "end", "frame", "row", "column"];
+
 /// Embeddings with the names of their samples.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -41,8 +68,8 @@ pub struct NamedEmbeddings {
     pub names: Vec<String>,
     /// Row-major values, `names.len() · dim`.
     pub values: Vec<f32>,
-    /// Start and end of each row's window in seconds, where samples were cut into windows; else empty.
-    pub spans: Vec<[f64; 2]>,
+    /// Where in its sample each row is, where a sample has several rows.
+    pub places: Vec<NamedNumbers>,
     /// Classes of the samples, for each column of labels.
     pub labels: Vec<NamedLabels>,
     /// Samples that could not be read.
@@ -52,8 +79,8 @@ pub struct NamedEmbeddings {
 impl NamedEmbeddings {
     /// Writes `.npy` (a float matrix, with the names in a second file, one per line), `.csv` (the column `path`, then
     /// `label_NAME` for each column of labels, then one column per dimension) or, with the feature `parquet`, `.parquet`
-    /// (the columns `path`, `embedding`, a list of floats, and one of words for each column of labels). Windows have the
-    /// columns `start` and `end` after the path, and in names of `.npy` files their times.
+    /// (the columns `path`, `embedding`, a list of floats, and one of words for each column of labels). Where in its sample
+    /// a row is stands in columns after the path, and in the names of `.npy` files.
     ///
     /// # Errors
     /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
@@ -103,16 +130,23 @@ impl NamedEmbeddings {
     fn lines_of_names(&self) -> String {
         let line = |(at, name): (usize, &String)| {
             let name = name.replace('\n', "\\n").replace('\r', "\\r");
-            let span = self.spans.get(at).map(|[start, end]| format!("[{start}-{end} s]"));
-            name + &span.unwrap_or_default() + "\n"
+            let place = |column: &NamedNumbers| {
+                let value = column.values.get(at).copied().unwrap_or_default();
+                format!("{} {value}", column.name)
+            };
+            let places: Vec<String> = self.places.iter().map(place).collect();
+            match places.is_empty() {
+                true => name + "\n",
+                false => format!("{name}[{}]\n", places.join(", ")),
+            }
         };
         self.names.iter().enumerate().map(line).collect()
     }
 
     fn csv_header(&self) -> String {
         let mut text = "path".to_string();
-        if !self.spans.is_empty() {
-            text.push_str(",start,end");
+        for place in &self.places {
+            text.push_str(&format!(",{}", place.name));
         }
         for labels in &self.labels {
             text.push_str(&format!(",{}", quoted(&format!("label_{}", labels.name))));
@@ -128,8 +162,8 @@ impl NamedEmbeddings {
         let rows = self.names.iter().zip(self.values.chunks_exact(self.dim.max(1)));
         for (at, (name, row)) in rows.enumerate() {
             text.push_str(&quoted(name));
-            if let Some([start, end]) = self.spans.get(at) {
-                text.push_str(&format!(",{start},{end}"));
+            for place in &self.places {
+                text.push_str(&format!(",{}", place.values.get(at).copied().unwrap_or_default()));
             }
             for labels in &self.labels {
                 let word = labels.words.get(at).and_then(Option::as_deref);
@@ -174,7 +208,7 @@ mod tests {
             dim: 2,
             names: vec!["a.png".into(), "b \"x\".png".into()],
             values: vec![1.0, -0.5, 0.25, 3.0],
-            spans: Vec::new(),
+            places: Vec::new(),
             labels: vec![NamedLabels { name: "kind".into(), words: vec![None, Some("x".into())] }],
             skipped: vec![],
         };

@@ -9,7 +9,7 @@ use lejepa_core::{Error, Facts, Source, ViewSource, Windows};
 
 use crate::export::{EmbeddedFile, Embedder};
 use crate::guard::guarded;
-use crate::named::NamedEmbeddings;
+use crate::named::{NamedEmbeddings, NamedNumbers};
 use crate::observe::{Event, Observer};
 use crate::{Result, TrainError};
 
@@ -81,10 +81,14 @@ pub(crate) fn name_windows(
 ) {
     let known: HashMap<String, usize> =
         indices.iter().map(|&index| (source.name(index), index)).collect();
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
     for name in &mut made.names {
         let part = known.get(name).and_then(|&index| windows.parts().get(index));
         let Some((of, part)) = part else { continue };
-        made.spans.push([part.start.as_secs_f64(), part.end.as_secs_f64()]);
+        starts.push(part.start.as_secs_f64());
+        ends.push(part.end.as_secs_f64());
         *name = whole.name(*of);
     }
+    let column = |name: &str, values| NamedNumbers { name: name.into(), values };
+    made.places.splice(0..0, [column("start", starts), column("end", ends)]);
 }

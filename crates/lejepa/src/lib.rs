@@ -43,6 +43,8 @@ pub use lejepa_audio as audio;
 pub use lejepa_image as image;
 #[cfg(feature = "video")]
 pub use lejepa_video as video;
+#[cfg(feature = "world")]
+pub use lejepa_world as world;
 
 /// What most programs import.
 pub mod prelude {

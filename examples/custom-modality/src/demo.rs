@@ -27,7 +27,7 @@ impl Dataset for Demo {
     type Item = Series;
 
     fn len(&self) -> usize {
-        self.labels[0].ids.len()
+        self.labels[0].len()
     }
 
     fn name(&self, index: usize) -> String {

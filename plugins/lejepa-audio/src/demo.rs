@@ -42,7 +42,7 @@ impl Demo {
     pub(crate) fn new(rate: usize) -> Self {
         let ids = (0..ITEMS).map(|i| u32::try_from(i % SOUNDS.len()).ok()).collect();
         let classes = SOUNDS.map(str::to_string).to_vec();
-        Self { rate, labels: [Labels { name: "sound".into(), classes, ids }] }
+        Self { rate, labels: [Labels::classes("sound", classes, ids)] }
     }
 }
 
@@ -232,11 +232,11 @@ mod tests {
     fn labels_are_balanced_and_split_apart() {
         let demo = Demo::new(16000);
         let [labels] = demo.labels() else { panic!("one column") };
-        assert_eq!((labels.name.as_str(), labels.classes.len()), ("sound", 10));
+        assert_eq!((labels.name.as_str(), labels.names().len()), ("sound", 10));
         for class in 0..10 {
             let of = |split| {
                 (0..ITEMS)
-                    .filter(|&i| labels.ids[i] == Some(class) && demo.split(i) == Some(split))
+                    .filter(|&i| labels.class(i) == Some(class) && demo.split(i) == Some(split))
                     .count()
             };
             assert_eq!((of(Split::Train), of(Split::Test)), (80, 20));

@@ -188,7 +188,7 @@ mod tests {
         let config = AudioConfig { whole_seconds: 2.0, ..AudioConfig::default() };
         let set = AudioModality::open(&config, source).unwrap();
         assert_eq!(set.len(), 3);
-        assert_eq!(set.labels()[0].classes, ["a", "b"]);
+        assert_eq!(set.labels()[0].names(), ["a", "b"]);
         for (index, is_whole) in [(0, false), (1, true)] {
             let decoded = set.item(index, Window::Centre).unwrap();
             assert_eq!(decoded.item.samples().len(), 32000);

@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(include_str!("optdigits.csv").lines().count(), 1797);
         assert!(digits().iter().all(|d| d.label <= 9 && d.pixels.iter().all(|&p| p <= 16)));
         let demo = Demo::new();
-        assert_eq!(demo.labels()[0].classes.len(), 10);
+        assert_eq!(demo.labels()[0].names().len(), 10);
         assert_eq!(demo.item(0, Window::Centre).unwrap().item.width(), 8);
         assert!(demo.item(1797, Window::Centre).is_err());
     }

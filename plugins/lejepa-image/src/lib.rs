@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(pipeline.spec().shape(), [1, 16, 16]);
         let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();
         assert_eq!(source.len(), 1797);
-        assert_eq!(source.labels()[0].classes.len(), 10);
+        assert_eq!(source.labels()[0].names().len(), 10);
         source.checked_views(3, &[], &mut Seed(0).rng(Purpose::Views, &[0])).unwrap();
     }
 

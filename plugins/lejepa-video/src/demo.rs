@@ -74,16 +74,12 @@ impl Demo {
         let digits: Vec<_> = (0..CLIPS).map(pick).collect();
         let motions = (0..CLIPS).map(|i| u32::try_from(i % MOTIONS.len()).ok()).collect();
         let labels = [
-            Labels {
-                name: "motion".into(),
-                classes: MOTIONS.map(str::to_string).to_vec(),
-                ids: motions,
-            },
-            Labels {
-                name: "digit".into(),
-                classes: (0..10).map(|d| d.to_string()).collect(),
-                ids: digits.iter().map(|d| Some(u32::from(d.label))).collect(),
-            },
+            Labels::classes("motion", MOTIONS.map(str::to_string).to_vec(), motions),
+            Labels::classes(
+                "digit",
+                (0..10).map(|d| d.to_string()).collect(),
+                digits.iter().map(|d| Some(u32::from(d.label))).collect(),
+            ),
         ];
         Self { labels, digits }
     }
@@ -234,13 +230,16 @@ mod tests {
         for class in 0..8 {
             let of = |split| {
                 (0..CLIPS)
-                    .filter(|&i| motion.ids[i] == Some(class) && demo.split(i) == Some(split))
+                    .filter(|&i| motion.class(i) == Some(class) && demo.split(i) == Some(split))
                     .count()
             };
             assert_eq!((of(Split::Train), of(Split::Test)), (80, 20));
         }
         for class in 0..10 {
-            assert!(digit.ids.iter().filter(|&&id| id == Some(class)).count() > 40, "{class}");
+            assert!(
+                (0..digit.len()).filter(|&i| digit.class(i) == Some(class)).count() > 40,
+                "{class}"
+            );
         }
         let shown = |split| {
             (0..CLIPS).filter(move |&i| split_of(i) == split).map(|i| std::ptr::from_ref(pick(i)))

@@ -68,7 +68,7 @@ mod tests {
         write_frames(&d.path().join("down/clip"), &[("1.png", 10), ("2.png", 20)]);
         let set = open(d.path(), &VideoConfig::default());
         assert_eq!(set.len(), 3);
-        assert_eq!(set.labels()[0].classes, ["down", "up"]);
+        assert_eq!(set.labels()[0].names(), ["down", "up"]);
         assert!(set.name(0).ends_with("clip"));
         assert_eq!(set.item(0, Window::Centre).unwrap().item.frames().len(), 2);
         assert_eq!(set.item(1, Window::Centre).unwrap().item.frames().len(), 5);

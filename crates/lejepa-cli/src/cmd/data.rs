@@ -52,7 +52,7 @@ fn print(modality: &str, source: &str, notes: &[String], census: &Census) {
     for line in census.lines() {
         outln!("          {line}");
     }
-    for column in &census.columns {
+    for column in census.columns.iter().filter(|column| !column.classes.is_empty()) {
         let width = column.classes.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
         let width = width.clamp(5, 40);
         outln!("\n{:<width$}   train  held out", column.name);

@@ -47,7 +47,10 @@ pub(super) fn embed(
     NamedEmbeddings::check(&words.output)?;
     let device = words.device.as_deref().unwrap_or("auto");
     let (device, _) = crate::device::open(crate::device::choose(device)?)?;
-    let embedder = Embedder::open(&words.model, registry, &device)?;
+    let mut embedder = Embedder::open(&words.model, registry, &device)?;
+    if words.dense {
+        embedder = embedder.by_cell();
+    }
     let mut console = Console::new(args.quiet);
     let made = match words.window {
         Some(window) => {

@@ -24,9 +24,10 @@ pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
         ListKind::Optimizer => registry.all::<kind::Optimizer>().collect(),
         ListKind::Schedule => registry.all::<kind::Schedule>().collect(),
         ListKind::Callback => registry.all::<Callbacks>().collect(),
+        ListKind::Environment => registry.all::<kind::Environment>().collect(),
         ListKind::Preset => Vec::new(),
     };
-    let scoped = matches!(kind, ListKind::Views | ListKind::Encoder);
+    let scoped = matches!(kind, ListKind::Views | ListKind::Encoder | ListKind::Environment);
     let mut all = Vec::new();
     for row in rows {
         let (meta, origin) = (row.meta(), row.origin());
@@ -131,6 +132,7 @@ fn plural(kind: ListKind) -> &'static str {
         ListKind::Optimizer => "optimizers",
         ListKind::Schedule => "schedules",
         ListKind::Callback => "callbacks",
+        ListKind::Environment => "environments",
         ListKind::Preset => "presets",
     }
 }

@@ -34,10 +34,11 @@ const CRATES: [(&str, &str); 5] = [
 ];
 
 /// Names that are taken by the official plugins, by Rust, or by keys and sections of the configuration.
-const RESERVED: [&str; 24] = [
+const RESERVED: [&str; 25] = [
     "image",
     "audio",
     "video",
+    "world",
     "test",
     "self",
     "crate",

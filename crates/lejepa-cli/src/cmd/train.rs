@@ -7,10 +7,10 @@ use std::sync::atomic::AtomicBool;
 use lejepa_core::{Choice, Registry};
 use lejepa_train::data::check_fold;
 use lejepa_train::judge::{Judgement, judge};
-use lejepa_train::probe::Scores;
-use lejepa_train::{Fitted, Outcome, ProbeComparison, Resolved, RunDir, Start, Trainer};
+use lejepa_train::{Fitted, Outcome, Resolved, RunDir, Start, Trainer};
 use serde_json::{Value, json};
 
+use super::scores::{More, print_probes, probes_json};
 use crate::args::{Args, TrainArgs};
 use crate::console::Console;
 use crate::error::CliError;
@@ -123,34 +123,6 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>, CliError> {
     Ok(stop)
 }
 
-/// Scores as a table.
-pub(super) fn print_probes(probes: &[ProbeComparison]) {
-    for p in probes {
-        let t = &p.trained;
-        outln!(
-            "\nprobe of `{}`: {} classes, fitted on {}, scored on {}, guessing gives {:.1} %",
-            t.name,
-            t.classes,
-            t.train,
-            t.test,
-            t.chance * 100.0
-        );
-        outln!("               linear  (95 % interval)     k-NN  (95 % interval)");
-        let mut rows = vec![("trained", &t.scores)];
-        rows.extend(p.initial.as_ref().map(|scores| ("initial", scores)));
-        rows.extend([("untrained", &p.untrained), ("raw features", &p.raw)]);
-        for (name, s) in rows {
-            let cell = |value: f64, [low, high]: [f64; 2]| {
-                let (value, low, high) = (value * 100.0, low * 100.0, high * 100.0);
-                format!("{value:>5.1} %  ({low:>5.1} to {high:>5.1})")
-            };
-            let (linear, knn) = (cell(s.linear, s.linear_interval), cell(s.knn, s.knn_interval));
-            outln!("  {name:<12} {linear}  {knn}");
-        }
-        outln!("  {}", p.verdict());
-    }
-}
-
 fn print_outcome(outcome: &Outcome, judged: &Judgement) {
     let m = &outcome.last;
     outln!(
@@ -169,34 +141,9 @@ fn print_outcome(outcome: &Outcome, judged: &Judgement) {
     for warning in &outcome.warnings {
         outln!("warning: {warning}");
     }
-    print_probes(&outcome.probes);
+    print_probes(&outcome.probes, &More::new());
     outln!("\nverdict: {}; {}", judged.verdict, judged.advice[0]);
     outln!("run folder: {}", outcome.run.display());
-}
-
-/// Accuracies of the first label column at the top, all columns under `columns`.
-pub(super) fn probes_json(probes: &[ProbeComparison]) -> Value {
-    let Some(first) = probes.first() else { return Value::Null };
-    let row = |of: fn(&Scores) -> (f64, [f64; 2]), p: &ProbeComparison| {
-        let (trained, interval) = of(&p.trained.scores);
-        json!({
-            "trained": trained, "interval": interval,
-            "initial": p.initial.as_ref().map(|scores| of(scores).0),
-            "untrained": of(&p.untrained).0, "raw": of(&p.raw).0,
-        })
-    };
-    let scores = |p: &ProbeComparison| {
-        json!({
-            "linear": row(|s| (s.linear, s.linear_interval), p),
-            "knn": row(|s| (s.knn, s.knn_interval), p),
-            "verdict": p.verdict(),
-            "label": p.trained.name, "classes": p.trained.classes, "chance": p.trained.chance,
-            "fitted_on": p.trained.train, "scored_on": p.trained.test,
-        })
-    };
-    let mut out = scores(first);
-    out["columns"] = probes.iter().map(scores).collect();
-    out
 }
 
 fn outcome_json(outcome: &Outcome) -> Value {
@@ -212,6 +159,6 @@ fn outcome_json(outcome: &Outcome) -> Value {
         },
         "skipped": skipped,
         "warnings": outcome.warnings,
-        "probe": probes_json(&outcome.probes),
+        "probe": probes_json(&outcome.probes, &More::new()),
     })
 }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{Contents, Entry};
 use crate::blob::Blob;
+use crate::labels::{LabelColumn, LabelKind, TAG_SEPARATOR};
 use crate::listing::{SampleRule, has_extension};
 use crate::ranges::{self, RangeRead, RangeReader};
 use crate::{Error, Result};
@@ -135,22 +136,37 @@ pub(super) fn read(file: &Path, source: Arc<dyn RangeRead>, rule: SampleRule) ->
     for index in 0..schema.num_columns() {
         let column = schema.column(index);
         let name = column_name(&column);
+        // A list is a group whose elements are the column.
+        let name = match flat(index) {
+            true => name.as_str(),
+            false => name.split('.').next().unwrap_or_default(),
+        };
         let classes = names.iter().find(|(feature, _)| *feature == name).map(|(_, names)| names);
-        let is_label = name == "label" || name.starts_with("label_") || classes.is_some();
-        if !flat(index) || index == bytes || Some(index) == path || !is_label {
+        let kind = if flat(index) { LabelKind::Classes } else { LabelKind::Tags };
+        let of_class = || classes.is_some().then(|| LabelColumn { name: name.into(), kind });
+        let Some(found) = LabelColumn::of_field(name).or_else(of_class) else { continue };
+        if index == bytes || Some(index) == path || column.max_rep_level() > 1 {
             continue;
         }
-        let words = guarded(|| table.words(index)).map_err(say)?;
+        let words = guarded(|| table.words(index, found.kind)).map_err(say)?;
         let Some(words) = words else { continue };
-        let word = |word: Option<String>| match classes {
-            Some(names) => names.get(word?.parse::<usize>().ok()?).cloned(),
-            None => word.filter(|word| !word.is_empty()),
+        let named = |id: &str| match classes {
+            Some(names) => names.get(id.parse::<usize>().ok()?).cloned(),
+            None => Some(id.to_string()),
         };
-        let name = match name.as_str() {
-            "label" => "class",
-            name => name.strip_prefix("label_").unwrap_or(name),
-        };
-        contents.columns.push(name.to_string());
+        let word =
+            |word: Option<String>| {
+                let word = word.filter(|word| !word.is_empty())?;
+                if !word.ends_with(TAG_SEPARATOR) {
+                    return named(&word);
+                }
+                let parts: Option<Vec<String>> =
+                    word.split_terminator(TAG_SEPARATOR).skip(1).map(named).collect();
+                Some(parts?.iter().fold(TAG_SEPARATOR.to_string(), |all, part| {
+                    format!("{all}{part}{TAG_SEPARATOR}")
+                }))
+            };
+        contents.columns.push(found);
         columns.push(words.into_iter().map(word).collect::<Vec<_>>());
     }
     contents.entries = (0..rows)
@@ -171,6 +187,8 @@ fn class_names(all: &[parquet::file::metadata::KeyValue]) -> Vec<(String, Vec<St
     let Some(Ok(meta)) = text.map(serde_json::from_str::<Value>) else { return Vec::new() };
     let Some(features) = meta["info"]["features"].as_object() else { return Vec::new() };
     let names = |(feature, meta): (&String, &Value)| {
+        // A list has its elements' type within.
+        let meta = meta.get("feature").unwrap_or(meta);
         let names = meta["names"].as_array()?;
         let names = names.iter().map(|name| name.as_str().map(String::from));
         Some((feature.clone(), names.collect::<Option<Vec<_>>>()?))
@@ -198,43 +216,68 @@ impl Table {
         Ok(values.pop())
     }
 
-    /// All values of a column of numbers or text as words; `None` for other types.
-    fn words(&self, column: usize) -> ParquetResult<Option<Vec<Option<String>>>> {
-        let mut words = Vec::new();
+    /// All values of a column of numbers or text as words, the elements of a list after and between separators; `None`
+    /// for other types. Negative classes are none.
+    fn words(&self, column: usize, kind: LabelKind) -> ParquetResult<Option<Vec<Option<String>>>> {
+        let is_number = kind == LabelKind::Numbers;
+        let mut words: Vec<Option<String>> = Vec::new();
         for group in 0..self.reader.num_row_groups() {
             let group = self.reader.get_row_group(group)?;
             let rows = group.metadata().num_rows();
-            let max = group.metadata().column(column).column_descr().max_def_level();
+            let described = group.metadata().column(column).column_descr();
+            let (max, is_list) = (described.max_def_level(), described.max_rep_level() > 0);
             let rows = usize::try_from(rows).unwrap_or(0);
             let before = words.len();
             /// Values with the nulls between them.
             macro_rules! all {
                 ($reader:expr, $word:expr) => {{
-                    let (mut values, mut levels) = (Vec::new(), Vec::new());
+                    let (mut values, mut defined, mut repeated) =
+                        (Vec::new(), Vec::new(), Vec::new());
                     while words.len() < before + rows {
-                        let nullable = (max > 0).then_some(&mut levels);
-                        let (records, ..) =
-                            $reader.read_records(BATCH, nullable, None, &mut values)?;
+                        let (records, ..) = $reader.read_records(
+                            BATCH,
+                            (max > 0).then_some(&mut defined),
+                            is_list.then_some(&mut repeated),
+                            &mut values,
+                        )?;
                         if records == 0 {
                             break;
                         }
                         let mut present = values.drain(..);
-                        for i in 0..records {
-                            let is_there = max == 0 || levels.get(i) == Some(&max);
-                            let value = if is_there { present.next() } else { None };
-                            words.push(value.and_then($word));
+                        for i in 0..if is_list { repeated.len() } else { records } {
+                            let level = defined.get(i).copied().unwrap_or(max);
+                            let value = if level == max { present.next() } else { None };
+                            let word: Option<String> = value.and_then($word);
+                            if !is_list {
+                                words.push(word);
+                                continue;
+                            }
+                            if repeated[i] == 0 {
+                                words.push((level > 0).then(|| TAG_SEPARATOR.to_string()));
+                            }
+                            if let (Some(Some(list)), Some(word)) = (words.last_mut(), word) {
+                                list.push_str(&word);
+                                list.push(TAG_SEPARATOR);
+                            }
                         }
                         drop(present);
-                        levels.clear();
+                        defined.clear();
+                        repeated.clear();
                     }
                 }};
             }
             match group.get_column_reader(column)? {
                 ColumnReader::Int64ColumnReader(mut reader) => {
-                    all!(reader, |n: i64| (n >= 0).then(|| n.to_string()));
+                    all!(reader, |n: i64| (n >= 0 || is_number).then(|| n.to_string()));
                 }
                 ColumnReader::Int32ColumnReader(mut reader) => {
-                    all!(reader, |n: i32| (n >= 0).then(|| n.to_string()));
+                    all!(reader, |n: i32| (n >= 0 || is_number).then(|| n.to_string()));
+                }
+                ColumnReader::FloatColumnReader(mut reader) => {
+                    all!(reader, |v: f32| is_number.then(|| v.to_string()));
+                }
+                ColumnReader::DoubleColumnReader(mut reader) => {
+                    all!(reader, |v: f64| is_number.then(|| v.to_string()));
                 }
                 ColumnReader::BoolColumnReader(mut reader) => {
                     all!(reader, |b: bool| Some(b.to_string()));

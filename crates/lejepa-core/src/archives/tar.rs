@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Contents, Entry};
+use crate::labels::LabelColumn;
 use crate::listing::{SampleRule, has_extension};
+use crate::manifest::word_of;
 use crate::ranges::{RangeRead, RangeReader};
 use crate::{Error, Result};
 
@@ -19,7 +21,7 @@ struct Group {
     key: String,
     sample: Option<Entry>,
     /// What `.cls` says, and the labels of `.json`.
-    labels: Vec<(String, String)>,
+    labels: Vec<(LabelColumn, String)>,
 }
 
 pub(super) fn read(file: &Path, opened: Arc<dyn RangeRead>, rule: SampleRule) -> Result<Contents> {
@@ -67,7 +69,7 @@ pub(super) fn read(file: &Path, opened: Arc<dyn RangeRead>, rule: SampleRule) ->
                 let mut text = String::new();
                 if entry.read_to_string(&mut text).is_ok() {
                     match kind {
-                        "cls" => group.labels.push(("class".into(), text.trim().to_string())),
+                        "cls" => group.labels.push((LabelColumn::class(), text.trim().to_string())),
                         _ => group.labels.extend(labels_of(&text)),
                     }
                 }
@@ -93,30 +95,25 @@ pub(super) fn read(file: &Path, opened: Arc<dyn RangeRead>, rule: SampleRule) ->
     Ok(contents)
 }
 
-/// `label` and `label_NAME` of a JSON object.
-fn labels_of(text: &str) -> Vec<(String, String)> {
+/// Labels in a JSON object.
+fn labels_of(text: &str) -> Vec<(LabelColumn, String)> {
     let Ok(serde_json::Value::Object(all)) = serde_json::from_str(text) else { return Vec::new() };
     let label = |(key, value): (String, serde_json::Value)| {
-        let name = match key.as_str() {
-            "label" | "class" | "cls" => "class".to_string(),
-            _ => key.strip_prefix("label_")?.to_string(),
+        let column = match key.as_str() {
+            "class" | "cls" => LabelColumn::class(),
+            _ => LabelColumn::of_field(&key)?,
         };
-        let word = match value {
-            serde_json::Value::String(word) => word,
-            serde_json::Value::Number(number) => number.to_string(),
-            _ => return None,
-        };
-        Some((name, word))
+        Some((column, word_of(&value).ok().flatten()?))
     };
     all.into_iter().filter_map(label).collect()
 }
 
 fn finish(contents: &mut Contents, group: Group) {
     let Some(mut sample) = group.sample else { return };
-    for (name, word) in group.labels {
-        let known = contents.columns.iter().position(|column| *column == name);
+    for (column, word) in group.labels {
+        let known = contents.columns.iter().position(|known| *known == column);
         let at = known.unwrap_or_else(|| {
-            contents.columns.push(name);
+            contents.columns.push(column);
             contents.columns.len() - 1
         });
         sample.words.resize(sample.words.len().max(at + 1), None);

@@ -35,7 +35,9 @@ fn refusal(path: &Path) -> String {
 
 fn words(store: &dyn BlobStore, column: usize) -> Vec<Option<&str>> {
     let labels = &store.labels()[column];
-    labels.ids.iter().map(|id| id.map(|id| labels.classes[id as usize].as_str())).collect()
+    (0..store.len())
+        .map(|i| labels.class(i).map(|id| labels.names()[id as usize].as_str()))
+        .collect()
 }
 
 #[test]
@@ -130,7 +132,7 @@ fn damaged_shards_give_what_comes_before_and_others_are_refused() {
 #[cfg(feature = "parquet")]
 mod tables {
     use super::*;
-    use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
     use parquet::file::metadata::KeyValue;
     use parquet::file::properties::WriterProperties;
     use parquet::file::writer::SerializedFileWriter;
@@ -140,13 +142,16 @@ mod tables {
         optional group image { optional binary bytes; optional binary path (UTF8); }
         optional int64 label;
         required binary caption (UTF8);
+        optional group heard (LIST) { repeated group list { optional int64 element; } }
+        optional double value_age;
     }";
 
     /// Groups of five rows; the bytes of row 7 and the label of row 8 are null.
     fn table(path: &Path, rows: usize) {
         let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
         let features = r#"{"info": {"features": {"image": {"_type": "Image"},
-            "label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}"#;
+            "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
+            "heard": {"_type": "Sequence", "feature": {"names": ["rain", "wind", "bird"], "_type": "ClassLabel"}}}}}"#;
         let properties = WriterProperties::builder()
             .set_compression(parquet::basic::Compression::SNAPPY)
             .set_dictionary_enabled(false)
@@ -186,6 +191,30 @@ mod tables {
                 rows.iter().map(|row| text(format!("row {row}"))).collect();
             column.typed::<ByteArrayType>().write_batch(&captions, None, None).unwrap();
             column.close().unwrap();
+            // Of three rows one has two tags, one has none, and one has no list.
+            let mut column = group.next_column().unwrap().unwrap();
+            let (mut tags, mut defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
+            for row in &rows {
+                match row % 3 {
+                    0 => {
+                        tags.extend([2i64, (row % 2) as i64]);
+                        defined.extend([3i16, 3]);
+                        repeated.extend([0i16, 1]);
+                    }
+                    not => {
+                        defined.push(if not == 1 { 1 } else { 0 });
+                        repeated.push(0);
+                    }
+                }
+            }
+            let typed = column.typed::<Int64Type>();
+            typed.write_batch(&tags, Some(&defined), Some(&repeated)).unwrap();
+            column.close().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let ages: Vec<f64> = rows.iter().map(|&row| -0.5 * row as f64).collect();
+            let typed = column.typed::<DoubleType>();
+            typed.write_batch(&ages, Some(&vec![1; rows.len()]), None).unwrap();
+            column.close().unwrap();
             group.close().unwrap();
         }
         writer.close().unwrap();
@@ -202,8 +231,17 @@ mod tables {
         // Files in the order of their names: the tests come first.
         assert_eq!((store.split(0), store.split(4)), (Some(Split::Test), Some(Split::Train)));
         assert_eq!(store.chunks(), [0..4, 4..9, 9..14, 14..19, 19..24, 24..27]);
-        assert_eq!(store.labels()[0].name, "class");
-        let words = words(store.as_ref(), 0);
+        let [age, class, heard] = store.labels() else { panic!("three columns of labels") };
+        let names = [&age.name, &class.name, &heard.name].map(String::as_str);
+        assert_eq!(names, ["age", "class", "heard"]);
+        let texts: Vec<_> = (4..11).map(|item| heard.text(item)).collect();
+        let (even, odd) = (Some("bird;rain".to_string()), Some("bird;wind".to_string()));
+        assert_eq!(
+            texts,
+            [even.clone(), Some(String::new()), None, odd, Some(String::new()), None, even]
+        );
+        assert_eq!((age.number(5), age.number(26)), (Some(-0.5), Some(-11.0)));
+        let words = words(store.as_ref(), 1);
         assert_eq!(words[..4], [Some("cat"), Some("dog"), Some("cat"), Some("dog")]);
         assert_eq!(words[4 + 8], None);
         let check = |index: usize| {

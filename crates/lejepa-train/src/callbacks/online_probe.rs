@@ -1,7 +1,7 @@
 //! A linear and a k-NN probe that learn while the encoder does.
 
 use lejepa_core::config::{Docs, field_docs};
-use lejepa_core::{Component, Error};
+use lejepa_core::{Component, Error, LabelKind};
 use lejepa_kernels::{Matrix, Precision, product};
 use serde::{Deserialize, Serialize};
 
@@ -97,11 +97,13 @@ impl CallbackKind for OnlineProbe {
     }
 
     fn build(config: OnlineProbeConfig, at: &CallbackContext<'_>) -> Result<Box<dyn Callback>> {
-        let column = at.labels().first();
+        let column = at.labels().iter().find(|column| column.kind() == LabelKind::Classes);
         Ok(Box::new(Self {
             config,
-            labels: column.map_or_else(Vec::new, |column| column.ids.clone()),
-            classes: column.map_or(0, |column| column.classes.len()),
+            labels: column.map_or_else(Vec::new, |column| {
+                (0..column.len()).map(|index| column.class(index)).collect()
+            }),
+            classes: column.map_or(0, |column| column.names().len()),
             state: State::default(),
         }))
     }

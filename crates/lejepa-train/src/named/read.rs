@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{NamedEmbeddings, NamedLabels};
+use super::{NamedEmbeddings, NamedLabels, NamedNumbers, PLACES};
 use crate::{Result, TrainError};
 
 impl NamedEmbeddings {
@@ -73,8 +73,8 @@ fn npy(bytes: &[u8], names: Option<String>) -> Result<NamedEmbeddings, String> {
         return Err(format!("{rows} rows, but {} names in the .paths.txt beside it", names.len()));
     }
     let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
-    let (labels, skipped, spans) = (Vec::new(), Vec::new(), Vec::new());
-    Ok(NamedEmbeddings { dim: *dim, names, values, spans, labels, skipped })
+    let (labels, skipped, places) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(NamedEmbeddings { dim: *dim, names, values, places, labels, skipped })
 }
 
 fn csv(text: &str) -> Result<NamedEmbeddings, String> {
@@ -88,7 +88,8 @@ fn csv(text: &str) -> Result<NamedEmbeddings, String> {
             .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     };
     let columns: Vec<usize> = (0..header.len()).filter(is_value).collect();
-    let has_spans = header.get(1) == Some("start") && header.get(2) == Some("end");
+    let places: Vec<usize> =
+        (1..header.len()).filter(|at| PLACES.contains(&&header[*at])).collect();
     if header.get(0) != Some("path") || columns.is_empty() {
         return Err("no file of embeddings: its columns are not path, e0, e1, ...".into());
     }
@@ -96,7 +97,10 @@ fn csv(text: &str) -> Result<NamedEmbeddings, String> {
         dim: columns.len(),
         names: Vec::new(),
         values: Vec::new(),
-        spans: Vec::new(),
+        places: places
+            .iter()
+            .map(|at| NamedNumbers { name: header[*at].to_string(), values: Vec::new() })
+            .collect(),
         labels: labels
             .iter()
             .map(|at| NamedLabels {
@@ -109,9 +113,9 @@ fn csv(text: &str) -> Result<NamedEmbeddings, String> {
     for record in reader.records() {
         let record = record.map_err(|e| e.to_string())?;
         out.names.push(record[0].to_string());
-        if has_spans {
-            let time = |at: usize| record[at].parse::<f64>().map_err(|_| "a window without times");
-            out.spans.push([time(1)?, time(2)?]);
+        for (column, at) in out.places.iter_mut().zip(&places) {
+            let value = record[*at].parse();
+            column.values.push(value.map_err(|_| format!("a row without {}", column.name))?);
         }
         for (column, at) in out.labels.iter_mut().zip(&labels) {
             column.words.push(Some(record[*at].to_string()).filter(|word| !word.is_empty()));

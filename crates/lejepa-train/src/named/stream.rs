@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{NamedEmbeddings, NamedLabels};
+use super::{NamedEmbeddings, NamedLabels, NamedNumbers};
+use crate::export::EmbeddedFile;
 use crate::rundir::write_atomically;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
@@ -17,7 +18,7 @@ use crate::{Result, TrainError};
 struct Header {
     dim: usize,
     names: Vec<String>,
-    spans: Vec<[f64; 2]>,
+    places: Vec<NamedNumbers>,
     labels: Vec<(String, Vec<Option<String>>)>,
     skipped: Vec<Skipped>,
 }
@@ -55,7 +56,7 @@ impl Parts {
         let header = Header {
             dim: made.dim,
             names: made.names.clone(),
-            spans: made.spans.clone(),
+            places: made.places.clone(),
             labels,
             skipped: made.skipped.clone(),
         };
@@ -81,7 +82,7 @@ impl Parts {
                 dim: header.dim,
                 names: header.names,
                 values: values.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                spans: header.spans,
+                places: header.places,
                 labels: header
                     .labels
                     .into_iter()
@@ -95,9 +96,9 @@ impl Parts {
         parse().ok_or(TrainError::Corrupt { path, reason })
     }
 
-    /// All parts as one file, and then no parts. Returns what was skipped, and the number of rows.
-    pub(crate) fn join(self, parts: usize, file: &Path) -> Result<(Vec<Skipped>, usize)> {
-        let (mut skipped, mut rows) = (Vec::new(), 0);
+    /// All parts as one file, and then no parts. Returns what was skipped, the number of rows and their width.
+    pub(crate) fn join(self, parts: usize, file: &Path) -> Result<EmbeddedFile> {
+        let (mut skipped, mut rows, mut dim) = (Vec::new(), 0, 0);
         let mut writer: Option<Writer> = None;
         for part in 0..parts {
             let made = self.read(part)?;
@@ -106,6 +107,7 @@ impl Parts {
             if made.names.is_empty() {
                 continue;
             }
+            dim = made.dim;
             match &mut writer {
                 Some(writer) => writer.push(&made)?,
                 none => none.insert(Writer::create(file, &made)?).push(&made)?,
@@ -115,7 +117,7 @@ impl Parts {
             writer.finish()?;
         }
         fs::remove_dir_all(&self.folder).map_err(TrainError::io("remove", &self.folder))?;
-        Ok((skipped, rows))
+        Ok(EmbeddedFile { rows, dim, skipped })
     }
 }
 
@@ -219,9 +221,12 @@ mod tests {
             dim: 3,
             names: (0..rows).map(name).collect(),
             values: (0..3 * rows).map(|v| (3 * start + v) as f32 * 0.5).collect(),
-            spans: (0..rows)
-                .map(|i| [(start + i) as f64 * 2.5, (start + i) as f64 * 2.5 + 5.0])
-                .collect(),
+            places: [("start", 0.0), ("end", 5.0)]
+                .map(|(name, after)| {
+                    let time = |i| (start + i) as f64 * 2.5 + after;
+                    NamedNumbers::new(name, (0..rows).map(time).collect())
+                })
+                .to_vec(),
             labels: vec![NamedLabels {
                 name: "kind".into(),
                 words: (0..rows).map(|i| (i % 2 == 0).then(|| "even, \"x\"".to_string())).collect(),
@@ -252,7 +257,8 @@ mod tests {
             let again = Parts::open(&file, "b").unwrap();
             assert!(again.has(0));
             again.write(1, &part(5, 4)).unwrap();
-            assert_eq!(again.join(2, &file).unwrap().1, 9);
+            let joined = again.join(2, &file).unwrap();
+            assert_eq!((joined.rows, joined.dim), (9, 3));
             let mut all = part(0, 9);
             all.labels[0].words =
                 [part(0, 5), part(5, 4)].iter().flat_map(|p| p.labels[0].words.clone()).collect();
@@ -261,9 +267,12 @@ mod tests {
             let want = match ending {
                 "npy" => NamedEmbeddings {
                     labels: Vec::new(),
-                    spans: Vec::new(),
+                    places: Vec::new(),
                     names: (0..9)
-                        .map(|i| format!("{i}.png[{}-{} s]", 2.5 * i as f64, 2.5 * i as f64 + 5.0))
+                        .map(|i| {
+                            let time = 2.5 * i as f64;
+                            format!("{i}.png[start {time}, end {}]", time + 5.0)
+                        })
                         .collect(),
                     ..all.clone()
                 },

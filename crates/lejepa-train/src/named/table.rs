@@ -13,7 +13,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::record::Field;
 use parquet::schema::types::{Type, TypePtr};
 
-use super::{NamedEmbeddings, NamedLabels};
+use super::{NamedEmbeddings, NamedLabels, NamedNumbers, PLACES};
 use crate::{Result, TrainError};
 
 /// Rows of a group, which readers take into memory together.
@@ -30,7 +30,7 @@ fn words(name: &str) -> ParquetResult<TypePtr> {
     Ok(Arc::new(column.build()?))
 }
 
-fn seconds(name: &str) -> ParquetResult<TypePtr> {
+fn numbers(name: &str) -> ParquetResult<TypePtr> {
     let column =
         Type::primitive_type_builder(name, Physical::DOUBLE).with_repetition(Repetition::REQUIRED);
     Ok(Arc::new(column.build()?))
@@ -67,13 +67,14 @@ fn opened<W: Write + Send>(
     first: &NamedEmbeddings,
 ) -> ParquetResult<SerializedFileWriter<W>> {
     let mut fields = vec![words("path")?];
-    if !first.spans.is_empty() {
-        fields.extend([seconds("start")?, seconds("end")?]);
+    for place in &first.places {
+        fields.push(numbers(&place.name)?);
     }
     fields.push(list()?);
     for labels in &first.labels {
         // Readers take the first of two columns of one name.
-        let taken = ["path", "start", "end", "embedding"].contains(&labels.name.as_str());
+        let name = labels.name.as_str();
+        let taken = ["path", "embedding"].contains(&name) || PLACES.contains(&name);
         fields.push(words(&if taken {
             format!("label_{}", labels.name)
         } else {
@@ -97,13 +98,11 @@ fn append<W: Write + Send>(
         let mut group = writer.next_row_group()?;
         let names = all.names[rows.clone()].iter().map(|name| Some(name.as_str()));
         write_words(&mut group, names)?;
-        if !all.spans.is_empty() {
-            for at in 0..2 {
-                let times: Vec<f64> = all.spans[rows.clone()].iter().map(|span| span[at]).collect();
-                if let Some(mut column) = group.next_column()? {
-                    column.typed::<DoubleType>().write_batch(&times, None, None)?;
-                    column.close()?;
-                }
+        for place in &all.places {
+            if let Some(mut column) = group.next_column()? {
+                let values = &place.values[rows.clone()];
+                column.typed::<DoubleType>().write_batch(values, None, None)?;
+                column.close()?;
             }
         }
         if let Some(mut column) = group.next_column()? {
@@ -172,7 +171,7 @@ pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, 
         dim: 0,
         names: Vec::new(),
         values: Vec::new(),
-        spans: Vec::new(),
+        places: Vec::new(),
         labels: Vec::new(),
         skipped: Vec::new(),
     };
@@ -180,12 +179,13 @@ pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, 
         let row = row.map_err(one_line)?;
         let is_first = out.names.is_empty();
         let (mut name, mut embedding, mut labels) = (None, None, Vec::new());
-        let mut span = [None; 2];
+        let mut places = Vec::new();
         for (column, field) in row.get_column_iter() {
             match (column.as_str(), field) {
                 ("path", Field::Str(path)) => name = Some(path.clone()),
-                ("start", Field::Double(time)) => span[0] = Some(*time),
-                ("end", Field::Double(time)) => span[1] = Some(*time),
+                (name, Field::Double(value)) if PLACES.contains(&name) => {
+                    places.push((name.to_string(), *value));
+                }
                 ("embedding", Field::ListInternal(list)) => {
                     let values = list.elements().iter().map(|v| match v {
                         Field::Float(v) => Some(*v),
@@ -206,13 +206,17 @@ pub(super) fn read(file: std::fs::File) -> std::result::Result<NamedEmbeddings, 
             let column =
                 |(name, _): &(String, _)| NamedLabels { name: name.clone(), words: Vec::new() };
             out.labels = labels.iter().map(column).collect();
+            let place =
+                |(name, _): &(String, _)| NamedNumbers { name: name.clone(), values: Vec::new() };
+            out.places = places.iter().map(place).collect();
         }
-        if embedding.len() != out.dim || labels.len() != out.labels.len() {
+        let counts = (embedding.len(), labels.len(), places.len());
+        if counts != (out.dim, out.labels.len(), out.places.len()) {
             return Err(format!("row {} has another width than the first", out.names.len()));
         }
         out.names.push(name);
-        if let [Some(start), Some(end)] = span {
-            out.spans.push([start, end]);
+        for (column, (_, value)) in out.places.iter_mut().zip(places) {
+            column.values.push(value);
         }
         out.values.extend(embedding);
         for (column, (_, word)) in out.labels.iter_mut().zip(labels) {

@@ -196,12 +196,12 @@ fn curves(out: &mut String, runs: &[Told]) {
 
 /// The class of a sample in words.
 fn class(samples: &Samples, class: Option<u32>) -> &str {
-    let classes = samples.labels.as_ref().map(|labels| &labels.classes);
+    let classes = samples.labels.as_ref().map(|labels| labels.names());
     class.and_then(|class| classes?.get(class as usize)).map_or("", String::as_str)
 }
 
 fn map(out: &mut String, samples: &Samples) {
-    let classes = samples.labels.as_ref().map_or(1, |labels| labels.classes.len());
+    let classes = samples.labels.as_ref().map_or(1, |labels| labels.names().len());
     let mut points = String::new();
     for i in 0..samples.len() {
         let colour =
@@ -238,7 +238,7 @@ fn map(out: &mut String, samples: &Samples) {
     };
     let mut legend = String::new();
     if let Some(labels) = &samples.labels {
-        for (i, name) in labels.classes.iter().enumerate().take(MAX_CLASSES) {
+        for (i, name) in labels.names().iter().enumerate().take(MAX_CLASSES) {
             let key = dot(&of_class(i, classes));
             let _ = write!(legend, "<span class=key>{key}{}</span>", escape(name));
         }
@@ -299,10 +299,10 @@ fn neighbours(out: &mut String, samples: &Samples) {
 }
 
 fn confusion(out: &mut String, samples: &Samples) {
-    let Some(labels) = samples.labels.as_ref().filter(|l| l.classes.len() <= MAX_CLASSES) else {
+    let Some(labels) = samples.labels.as_ref().filter(|l| l.names().len() <= MAX_CLASSES) else {
         return;
     };
-    let count = labels.classes.len();
+    let count = labels.names().len();
     let mut table = vec![vec![0usize; count]; count];
     let (mut right, mut all) = (0, 0);
     for (i, truth) in samples.classes.iter().enumerate() {
@@ -323,11 +323,11 @@ fn confusion(out: &mut String, samples: &Samples) {
          columns votes.<div class=scroll><table class=confusion><thead><tr><th>",
         100.0 * right as f64 / all as f64
     );
-    for name in &labels.classes {
+    for name in labels.names() {
         let _ = write!(body, "<th>{}", escape(name));
     }
     body.push_str("<tbody>");
-    for (name, row) in labels.classes.iter().zip(&table) {
+    for (name, row) in labels.names().iter().zip(&table) {
         let sum = row.iter().sum::<usize>().max(1);
         let _ = write!(body, "<tr><th>{}", escape(name));
         for cell in row {

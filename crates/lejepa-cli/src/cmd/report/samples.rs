@@ -1,7 +1,7 @@
 //! What the page shows of the data: views, embeddings and what follows from them.
 
 use image::{ImageFormat, RgbImage};
-use lejepa_core::{Labels, Registry, Seed, Wants};
+use lejepa_core::{LabelKind, Labels, Registry, Seed, Wants};
 use lejepa_train::label_free::Rows;
 use lejepa_train::{Embedder, RunDir, checkpoint, principal_components};
 
@@ -51,7 +51,7 @@ impl Samples {
     /// The class that most of the nearest neighbours of a sample have.
     pub(super) fn vote(&self, sample: usize) -> Option<u32> {
         let labels = self.labels.as_ref()?;
-        let mut votes = vec![0; labels.classes.len()];
+        let mut votes = vec![0; labels.names().len()];
         for &other in &self.neighbours[sample] {
             if let Some(vote) = self.classes[other as usize].and_then(|c| votes.get_mut(c as usize))
             {
@@ -77,7 +77,7 @@ pub(super) fn of(
     let place = words.data.as_ref().unwrap_or(&resolved.settings().data.source);
     let source = embedder.source(place)?;
     let is_upwards = resolved.modality().build().draws_upwards;
-    let labels = source.labels().first().cloned();
+    let labels = source.labels().iter().find(|c| c.kind() == LabelKind::Classes).cloned();
     let mut made = Samples {
         names: Vec::new(),
         thumbs: Vec::new(),
@@ -101,7 +101,7 @@ pub(super) fn of(
         let frames = sheet::frames(view, is_upwards);
         made.names.push(source.name(index));
         made.thumbs.push(frames.get(frames.len() / 2).map_or_else(String::new, thumb));
-        made.classes.push(made.labels.as_ref().and_then(|l| l.ids.get(index).copied().flatten()));
+        made.classes.push(made.labels.as_ref().and_then(|labels| labels.class(index)));
         indices.push(index);
     }
     let model = checkpoint::load_evaluated(&newest, resolved.model(&device)?)?;

@@ -1,0 +1,108 @@
+//! Worlds that actions change, for LeJEPA: the modality `world`.
+//!
+//! An episode is a sequence of frames with the action that was taken at each: a folder of images
+//! (`episode/0001.png`, `episode/0002.png`, ...) with `actions.csv`. A sample is a frame of an episode with
+//! those around it; a view is one frame, and the views of a sample are consecutive frames, with their actions as
+//! context. With the prediction term `rollout` what is trained is a world model, and `lejepa plan` acts by it.
+//!
+//! | Item | Purpose |
+//! |---|---|
+//! | [`WorldModality`] | the plugin |
+//! | [`WorldConfig`] | the `[world]` section |
+//! | [`Episode`], [`Moment`] | frames and actions |
+//! | [`TwoRooms`] | the built-in world, which is also an [`Environment`](lejepa_core::Environment) to plan in |
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
+mod config;
+mod demo;
+mod episode;
+mod files;
+mod sampler;
+mod two_rooms;
+
+use std::path::Path;
+
+use lejepa_core::config::{Docs, field_docs, recipe};
+use lejepa_core::{
+    Component, Dataset, Error, Modality, Result, Source, SourceKind, Table, ViewSampler, kind,
+    register,
+};
+
+pub use config::WorldConfig;
+pub use episode::{Episode, Moment};
+pub use two_rooms::{RoomsWorld, TwoRooms};
+
+/// Worlds that actions change.
+pub struct WorldModality;
+
+register!(kind::Modality: WorldModality, kind::Environment: RoomsWorld);
+
+impl Component for WorldModality {
+    const NAME: &'static str = "world";
+    const ABOUT: &'static str = "worlds that actions change: folders of frames with actions.csv";
+    type Config = WorldConfig;
+
+    fn docs() -> Docs {
+        field_docs(include_str!("config.rs"), "WorldConfig")
+    }
+}
+
+impl Modality for WorldModality {
+    /// Of episodes, which are folders.
+    const EXTENSIONS: &'static [&'static str] = &[];
+
+    type Sample = Moment;
+
+    fn open(config: &WorldConfig, source: Source) -> Result<Box<dyn Dataset<Item = Moment>>> {
+        Ok(match source {
+            Source::Demo => Box::new(demo::Demo::new()),
+            Source::Blobs(store) => Box::new(files::Episodes::open(store, config)?),
+            other => {
+                return Err(Error::Data {
+                    reason: format!("episodes cannot be read from {other:?}"),
+                    hint: "use the built-in world, or folders of frames with an actions.csv".into(),
+                });
+            }
+        })
+    }
+
+    fn sampler(config: &WorldConfig) -> Result<Box<dyn ViewSampler<Sample = Moment>>> {
+        Ok(Box::new(sampler::WorldSampler::new(config)?))
+    }
+
+    fn recipe(_: SourceKind) -> Table {
+        recipe(RECIPE)
+    }
+
+    fn is_sample_dir(path: &Path) -> bool {
+        path.join(files::ACTIONS).is_file()
+    }
+}
+
+/// Chosen on the built-in world.
+const RECIPE: &str = "
+[encoder]
+name = 'mlp'
+width = 256
+depth = 2
+
+[projector]
+hidden = 128
+output = 8
+layers = 3
+
+[prediction]
+name = 'rollout'
+
+[objective]
+lambda = 0.2
+slices = 64
+reduction = 'pooled'
+
+[train]
+steps = 600
+batch = 48
+lr = 0.002
+";
