@@ -87,6 +87,7 @@ const RECIPE: &str = "
 name = 'mlp'
 width = 256
 depth = 2
+grid = [16, 16]
 
 [projector]
 hidden = 128
