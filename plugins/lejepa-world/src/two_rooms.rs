@@ -207,7 +207,7 @@ mod tests {
                 // At times into whatever is there.
                 let before = world.now;
                 let straight = [1.0 - 2.0 * (episode % 2) as f32, 0.3];
-                let action = match left > 30 && episode % 3 == 0 {
+                let action = match left > 30 && episode.is_multiple_of(3) {
                     true => straight.to_vec(),
                     false => world.expert().unwrap(),
                 };
