@@ -1,7 +1,7 @@
 //! Planning with a world model: actions whose imagined end is nearest to a goal.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use lejepa_core::{Environment, Error, Purpose, Seed, View, ViewRng};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
@@ -216,6 +216,11 @@ pub fn act(
         nows.push(task.now);
         goals.push(task.goal);
     }
+    // Goals stay where they are: embedded once.
+    let aims = match policy {
+        Policy::Planner(planner) if !goals.is_empty() => Some(planner.states(&goals)?),
+        _ => None,
+    };
     let mut plans = vec![Vec::new(); environments.len()];
     let mut taken = vec![0usize; environments.len()];
     let mut rng = seed.rng(Purpose::Probe, &[u64::MAX, 1]);
@@ -228,9 +233,14 @@ pub fn act(
         }
         let chosen: Vec<Vec<f32>> = match policy {
             Policy::Planner(planner) => {
-                let of =
-                    |views: &[View]| active.iter().map(|&at| views[at].clone()).collect::<Vec<_>>();
-                let (states, aims) = (planner.states(&of(&nows))?, planner.states(&of(&goals))?);
+                let seen: Vec<View> = active.iter().map(|&at| nows[at].clone()).collect();
+                let states = planner.states(&seen)?;
+                let rows: Vec<i32> = active.iter().map(|&at| at as i32).collect();
+                let rows = Tensor::<1, Int>::from_data(
+                    TensorData::new(rows, [active.len()]),
+                    &planner.device,
+                );
+                let Some(aims) = aims.clone().map(|aims| aims.select(0, rows)) else { break };
                 let mut some: Vec<Vec<f32>> =
                     active.iter().map(|&at| std::mem::take(&mut plans[at])).collect();
                 let chosen = planner.plan(&states, &aims, &mut some, &mut rng)?;

@@ -25,6 +25,8 @@ pub(crate) struct Episodes {
     /// The first frame of each episode, and the number of frames.
     starts: Vec<usize>,
     labels: Vec<Labels>,
+    /// Whether the store says the split of some episode.
+    has_splits: bool,
     config: WorldConfig,
     /// Episodes that some sample holds.
     alive: Mutex<HashMap<usize, Weak<Episode>>>,
@@ -112,8 +114,9 @@ impl Episodes {
             let of = |(episode, table): (usize, &Actions)| std::iter::repeat_n(episode, table.rows);
             column.select(tables.iter().enumerate().flat_map(of))
         }));
+        let has_splits = (0..store.len()).any(|episode| store.split(episode).is_some());
         let (config, alive) = (config.clone(), Mutex::default());
-        Ok(Self { store, tables, starts, labels, config, alive })
+        Ok(Self { store, tables, starts, labels, has_splits, config, alive })
     }
 
     /// The episode of a frame, and the frame's place in it.
@@ -193,8 +196,7 @@ impl Dataset for Episodes {
 
     fn split(&self, index: usize) -> Option<Split> {
         let (episode, _) = self.place(index)?;
-        let is_said = (0..self.store.len()).any(|episode| self.store.split(episode).is_some());
-        match is_said {
+        match self.has_splits {
             true => self.store.split(episode),
             // Frames of one episode are alike: it is held out as a whole.
             false if episode % HELD_OUT == HELD_OUT - 1 => Some(Split::Test),
