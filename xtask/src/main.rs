@@ -88,9 +88,11 @@ fn test(more: &[String]) -> Result<(), String> {
     if let Err(reason) = &python {
         eprintln!("note: TensorBoard's own reader is not tried on the event files: {reason}");
     }
-    // The Python module, which no test depends on.
-    let libraries = ["build", "--release", "--workspace", "--lib", "--features", &features];
-    run(&mut cargo(&libraries))?;
+    // All at once, so that nothing is compiled a second time for other features; the Python module and
+    // the programs of the examples are no dependency of a test.
+    let targets = ["--lib", "--bins", "--tests", "--examples"];
+    let mut build = cargo(&["build", "--release", "--workspace", "--features", &features]);
+    run(build.args(targets))?;
     let nextest = succeeds(&mut cargo(&["nextest", "--version"]));
     let mut command =
         if nextest { cargo(&["nextest", "run"]) } else { cargo(&["test", "--all-targets"]) };
@@ -101,13 +103,13 @@ fn test(more: &[String]) -> Result<(), String> {
     run(&mut command)?;
     // Examples in the documentation, which nextest does not run.
     run(cargo(&["test", "--release", "--workspace", "--doc"]).args(["--features", &features]))?;
-    // Built with the whole workspace, so that nothing is compiled a second time for fewer features.
-    let examples = ["build", "--release", "--workspace", "--examples", "--features", &features];
-    run(&mut cargo(&examples))?;
     for example in example_names()? {
         run_program(&mut Command::new(target().join("release/examples").join(example)))?;
     }
-    custom_modality()
+    let output = target().join("custom-modality-run");
+    let mut train = Command::new(target().join("release/accelerometer"));
+    train.args(["train", "--modality", "accelerometer", "--device", "cpu", "--overwrite"]);
+    run_program(train.arg("--output").arg(output))
 }
 
 /// The Python package. Of the features only FFmpeg, so that it runs wherever those libraries are.
@@ -164,26 +166,6 @@ fn example_names() -> Result<Vec<String>, String> {
     let mut names: Vec<String> = entries.filter_map(name).collect();
     names.sort();
     Ok(names)
-}
-
-/// The example outside the workspace, as a user would build it: its tests, and a training.
-fn custom_modality() -> Result<(), String> {
-    let folder = root().join("examples/custom-modality");
-    // The versions of the workspace, so that what is compiled already is used again.
-    let lock = folder.join("Cargo.lock");
-    std::fs::copy(root().join("Cargo.lock"), &lock)
-        .map_err(|e| format!("{}: {e}", lock.display()))?;
-    let there = |words: &[&str]| {
-        let mut command = cargo(words);
-        command.current_dir(&folder).env("CARGO_TARGET_DIR", target());
-        command
-    };
-    run(&mut there(&["test", "--release"]))?;
-    let output = target().join("custom-modality-run");
-    let output = output.to_string_lossy();
-    let words =
-        ["--modality", "accelerometer", "--device", "cpu", "--overwrite", "--output", &output];
-    run(there(&["run", "--release", "--", "train"]).args(words))
 }
 
 fn run_program(command: &mut Command) -> Result<(), String> {

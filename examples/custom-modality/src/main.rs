@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 // Cargo links only dependencies that code names, and only linked crates are registered.
 use lejepa_image as _;
+
 use accelerometer as _;
 
 fn main() -> ExitCode {

@@ -24,6 +24,16 @@ const FILES: [(&str, &str); 10] = [
     ("Cargo.lock", ""),
 ];
 
+/// What a manifest has that is the root of a workspace of its own. A member takes its workspace's profiles.
+const WORKSPACE: &str = "\n[workspace]\n";
+const PROFILE: &str = "
+# Debug information takes most of the build time.
+[profile.release]
+debug = false
+codegen-units = 16
+incremental = false
+";
+
 /// Crates that the template depends on, and their folders in a checkout.
 const CRATES: [(&str, &str); 5] = [
     ("lejepa-cli", "crates"),
@@ -92,8 +102,10 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
             .ok()
             .and_then(|exe| exe.ancestors().find(|p| is_checkout(p)).map(Path::to_path_buf)),
     };
+    let workspace = workspace_above(&folder);
     for (file, text) in FILES {
         let text = match (file, &checkout) {
+            ("Cargo.lock", _) if workspace.is_some() => continue,
             // Versions that are known to work together.
             ("Cargo.lock", Some(root)) => {
                 match std::fs::read_to_string(resolve(&folder, root).join("Cargo.lock")) {
@@ -102,7 +114,7 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
                 }
             }
             ("Cargo.lock", None) => continue,
-            _ => fill(text, name, checkout.as_deref()),
+            _ => fill(text, name, checkout.as_deref(), workspace.is_some()),
         };
         let path = folder.join(file);
         let parent = path.parent().unwrap_or(&folder);
@@ -114,6 +126,9 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
             "made {}\n  cd {0}\n  cargo test --release\n  cargo run --release -- train --modality {name}",
             folder.display()
         );
+        if let Some(root) = workspace {
+            outln!("  it belongs to the workspace {}: add it to `members`", root.display());
+        }
     }
     Ok(json!({ "plugin": name, "folder": folder.display().to_string() }))
 }
@@ -133,11 +148,22 @@ fn resolve(folder: &Path, path: &Path) -> PathBuf {
     out
 }
 
+/// The manifest of the workspace that cargo takes a crate in `folder` to belong to.
+fn workspace_above(folder: &Path) -> Option<PathBuf> {
+    let folder = std::path::absolute(folder).ok()?;
+    let manifests = folder.ancestors().skip(1).map(|above| above.join("Cargo.toml"));
+    let is_root = |manifest: &PathBuf| {
+        std::fs::read_to_string(manifest)
+            .is_ok_and(|text| text.lines().any(|line| line.trim() == "[workspace]"))
+    };
+    manifests.into_iter().find(is_root)
+}
+
 fn is_checkout(path: &Path) -> bool {
     path.join("crates/lejepa-core/Cargo.toml").is_file()
 }
 
-fn fill(text: &str, name: &str, checkout: Option<&Path>) -> String {
+fn fill(text: &str, name: &str, checkout: Option<&Path>, member: bool) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
         letters
@@ -149,7 +175,9 @@ fn fill(text: &str, name: &str, checkout: Option<&Path>) -> String {
         .replace("{{name}}", name)
         .replace("{{ident}}", &name.replace('-', "_"))
         .replace("{{type}}", &name.split('-').map(capital).collect::<String>())
-        .replace("{{title}}", &title);
+        .replace("{{title}}", &title)
+        .replace("{{workspace}}", if member { "" } else { WORKSPACE })
+        .replace("{{profile}}", if member { "" } else { PROFILE });
     for (krate, folder) in CRATES {
         let version = env!("CARGO_PKG_VERSION");
         let dependency = match checkout {
@@ -175,11 +203,11 @@ mod tests {
     #[test]
     fn no_placeholder_is_left() {
         for (file, text) in FILES {
-            for checkout in [None, Some(Path::new("/some/where"))] {
-                let filled = fill(text, "my-sensor", checkout);
+            for (checkout, member) in [(None, false), (Some(Path::new("/some/where")), true)] {
+                let filled = fill(text, "my-sensor", checkout, member);
                 assert!(!filled.contains("{{") && !filled.contains("}}}"), "{file}: {filled}");
             }
         }
-        assert!(fill("{{type}} {{ident}}", "my-sensor", None) == "MySensor my_sensor");
+        assert!(fill("{{type}} {{ident}}", "my-sensor", None, false) == "MySensor my_sensor");
     }
 }
