@@ -85,8 +85,9 @@ def sounds():
     return decode, cut
 
 
-def clips(read):
-    """Two views of eight frames of 112 pixels and four of four frames of 56. Only frames that are seen are asked for."""
+def clips(read, window=None):
+    """Two views of eight frames of 112 pixels and four of four frames of 56, of the whole file or of `window` frames of
+    it. Only frames that are seen are asked for."""
     from torchvision.transforms import v2
     from torchvision.transforms.v2 import functional as T
 
@@ -96,8 +97,10 @@ def clips(read):
         return [min(start + i * stride, total - 1) for i in range(count)]
 
     def decode(path):
-        length, get = read(path)
-        plans = [(indices(length, n), size) for n, size in [(8, 112)] * 2 + [(4, 56)] * 4]
+        total, get = read(path)
+        length = min(window or total, total)
+        first = random.randint(0, total - length)
+        plans = [([first + i for i in indices(length, n)], size) for n, size in [(8, 112)] * 2 + [(4, 56)] * 4]
         wanted = sorted({i for plan, _ in plans for i in plan})
         return plans, {i: at for at, i in enumerate(wanted)}, get(wanted)
 
@@ -155,6 +158,8 @@ decode, cut = {
     "torchaudio": sounds,
     "decord": lambda: clips(by_decord),
     "torchcodec": lambda: clips(by_torchcodec),
+    "decord-films": lambda: clips(by_decord, 16),
+    "torchcodec-films": lambda: clips(by_torchcodec, 16),
 }[peer]()
 files = sorted(str(path) for path in pathlib.Path(folder).iterdir())
 decoding = total = 0.0

@@ -1,6 +1,6 @@
 //! The work of `cargo xtask bench views`: views of files, on one core.
 //!
-//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|clips FOLDER` answers each line on stdin by the milliseconds of one
+//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|clips|films FOLDER` answers each line on stdin by the milliseconds of one
 //! pass over all of them; at its end come the peak memory in MiB and the share of decoding.
 
 use std::error::Error;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
 use lejepa_audio::{AudioConfig, AudioModality};
-use lejepa_core::{Modality, Purpose, Seed, Source, Window};
+use lejepa_core::{Modality, Purpose, Seed, Source, ViewRng, Window};
 use lejepa_image::{ImageConfig, ImageModality};
 use lejepa_video::{VideoConfig, VideoModality};
 
@@ -25,10 +25,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", folder] => make(Path::new(folder)),
-        ["pictures", folder] => serve::<ImageModality>(&pictures(), folder),
-        ["sounds", folder] => serve::<AudioModality>(&AudioConfig::default(), folder),
-        ["clips", folder] => serve::<VideoModality>(&clips(), folder),
-        _ => Err("usage: time_views make|pictures|sounds|clips FOLDER".into()),
+        ["pictures", folder] => serve::<ImageModality>(&pictures(), folder, centre),
+        ["sounds", folder] => serve::<AudioModality>(&AudioConfig::default(), folder, centre),
+        ["clips", folder] => serve::<VideoModality>(&clips(), folder, centre),
+        ["films", folder] => {
+            serve::<VideoModality>(&VideoConfig { max_frames: 16, ..clips() }, folder, random)
+        }
+        _ => Err("usage: time_views make|pictures|sounds|clips|films FOLDER".into()),
     }
 }
 
@@ -43,6 +46,17 @@ fn pictures() -> ImageConfig {
         local_scale: [0.05, 0.3],
         ..ImageConfig::default()
     }
+}
+
+/// Which part of a long file.
+type Part = fn(&mut ViewRng) -> Window<'_>;
+
+fn centre(_: &mut ViewRng) -> Window<'_> {
+    Window::Centre
+}
+
+fn random(rng: &mut ViewRng) -> Window<'_> {
+    Window::Random(rng)
 }
 
 /// Eight frames of 112 pixels, cut from frames of 128, as is usual for clips of people in action.
@@ -69,7 +83,7 @@ fn make(folder: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn serve<M: Modality>(config: &M::Config, folder: &str) -> Result<(), Box<dyn Error>> {
+fn serve<M: Modality>(config: &M::Config, folder: &str, part: Part) -> Result<(), Box<dyn Error>> {
     let sampler = M::sampler(config)?;
     let items = M::open(config, Source::resolve(folder, M::rule())?)?;
     let expected = sampler.spec().views();
@@ -78,10 +92,10 @@ fn serve<M: Modality>(config: &M::Config, folder: &str) -> Result<(), Box<dyn Er
         line?;
         let start = Instant::now();
         for index in 0..items.len() {
-            let began = Instant::now();
-            let item = items.item(index, Window::Centre)?.item;
-            decoding += began.elapsed();
             let mut rng = Seed(0).rng(Purpose::Views, &[pass, index as u64]);
+            let began = Instant::now();
+            let item = items.item(index, part(&mut rng))?.item;
+            decoding += began.elapsed();
             let views = sampler.views(&item, &mut rng)?;
             assert_eq!(views.iter().count(), expected);
         }

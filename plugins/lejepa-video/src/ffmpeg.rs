@@ -135,6 +135,8 @@ struct Video {
     decoder: FrameDecoder,
     stream: usize,
     draining: bool,
+    /// Time stamp before which frames need not be given.
+    from: i64,
     orientation: Orientation,
     /// Width and height of the frames as they are shown, before they are scaled down.
     shown: (u32, u32),
@@ -165,7 +167,16 @@ impl Video {
         let decoder = FrameDecoder::new(&stream, (w, h)).map_err(|e| reason(&e))?;
         let shown = orientation.size(width, height);
         let time_base = ratio(stream.time_base());
-        Ok(Self { reader, decoder, stream: index, draining: false, orientation, shown, time_base })
+        Ok(Self {
+            reader,
+            decoder,
+            stream: index,
+            draining: false,
+            from: i64::MIN,
+            orientation,
+            shown,
+            time_base,
+        })
     }
 
     fn timing(&self) -> Timing {
@@ -203,7 +214,7 @@ impl Video {
                 Err(e) => return Err(words(e)),
             }
             let sent = match self.reader.read(self.stream) {
-                Ok(packet) => self.decoder.send(packet),
+                Ok(packet) => self.decoder.send(packet, self.from),
                 Err(Error::ReadExhausted) => {
                     self.draining = true;
                     self.decoder.end()
@@ -274,6 +285,7 @@ impl Video {
             }
             self.decoder.flush();
             self.draining = false;
+            self.from = (target / self.time_base) as i64;
             let frame = self.next()?;
             let on_time =
                 frame.as_ref().is_some_and(|f| self.time(f).is_none_or(|t| t <= target + gap));
@@ -285,6 +297,7 @@ impl Video {
         }
         // Seeking is impossible or always comes out late: decode from the start.
         let mut video = Self::open(path, limits)?;
+        video.from = self.from;
         let first = video.next()?;
         let first = video.skip_to(first, target)?;
         video.fill(&mut builder, limits, first)?;

@@ -3,7 +3,9 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use video_rs::Packet;
+use video_rs::ffmpeg::codec::Id;
 use video_rs::ffmpeg::codec::context::Context;
+use video_rs::ffmpeg::codec::discard::Discard;
 use video_rs::ffmpeg::format::stream::Stream;
 use video_rs::ffmpeg::software::scaling;
 use video_rs::ffmpeg::util::color;
@@ -39,8 +41,20 @@ impl FrameDecoder {
         self.kept
     }
 
-    pub(crate) fn send(&mut self, packet: Packet) -> Result<(), Error> {
-        self.decoder.send_packet(&packet.into_inner())
+    /// Takes the next packet. Of H.264, a frame with a time stamp before `from`, in units of the stream, is left out if
+    /// no other frame refers to it. Of other formats all are decoded: in HEVC such a frame may be referred to by
+    /// higher temporal sub-layers.
+    pub(crate) fn send(&mut self, packet: Packet, from: i64) -> Result<(), Error> {
+        let packet = packet.into_inner();
+        if self.decoder.id() == Id::H264 {
+            let is_early = packet.pts().is_some_and(|time| time < from);
+            self.decoder.skip_frame(if is_early {
+                Discard::NonReference
+            } else {
+                Discard::Default
+            });
+        }
+        self.decoder.send_packet(&packet)
     }
 
     /// No more packets come.

@@ -16,7 +16,7 @@ struct Kind {
     peers: &'static [(&'static str, &'static str)],
 }
 
-const KINDS: [Kind; 3] = [
+const KINDS: [Kind; 4] = [
     Kind {
         name: "pictures",
         files: 64,
@@ -24,6 +24,12 @@ const KINDS: [Kind; 3] = [
     },
     Kind { name: "sounds", files: 32, peers: &[("torchaudio", "torchaudio")] },
     Kind { name: "clips", files: 16, peers: &[("decord", "decord"), ("torchcodec", "torchcodec")] },
+    // A random stretch of sixteen frames of a minute.
+    Kind {
+        name: "films",
+        files: 8,
+        peers: &[("decord", "decord-films"), ("torchcodec", "torchcodec-films")],
+    },
 ];
 
 const KEYS: [&str; 7] =
@@ -99,9 +105,14 @@ fn make(kind: &Kind, worker: &Path, folder: &Path) -> Result<(), String> {
             command.arg(format!("aevalsrc='{tone}+0.05*(random(0)-0.5)':s=44100:d=10"));
             folder.join(format!("{i:03}.flac"))
         } else {
-            // Sixty frames of something that moves, with a keyframe each second or two.
-            command.arg(format!("testsrc2=s=320x240:r=25:d=2.4,rotate=t*{},noise=alls=12", i % 5));
-            command.args(["-c:v", "libx264", "-g", "48", "-pix_fmt", "yuv420p", "-threads", "1"]);
+            // Something that moves: sixty frames with a keyframe each second or two, or a minute with x264's own
+            // distance of keyframes, ten seconds.
+            let (seconds, distance) =
+                if kind.name == "films" { (60.0, "250") } else { (2.4, "48") };
+            let scene =
+                format!("testsrc2=s=320x240:r=25:d={seconds},rotate=t*{},noise=alls=12", i % 5);
+            command.arg(scene).args(["-c:v", "libx264", "-g", distance, "-pix_fmt", "yuv420p"]);
+            command.args(["-threads", "1"]);
             folder.join(format!("{i:03}.mp4"))
         };
         run(command.arg(file))?;
