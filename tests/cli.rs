@@ -235,12 +235,13 @@ fn statistics_are_listed_chosen_and_strict() {
     }
 }
 
-/// The example is what `new-plugin` writes inside a workspace, so that neither grows stale.
+/// The example is what `new-plugin` writes for a member of a workspace, so that neither grows stale.
 #[test]
 fn the_example_is_what_new_plugin_writes() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/custom-modality");
     let d = tempfile::tempdir().unwrap();
-    std::fs::write(d.path().join("Cargo.toml"), "[workspace]\n").unwrap();
+    std::fs::write(d.path().join("Cargo.toml"), "[workspace]\nmembers = [\"examples/*\"]\n")
+        .unwrap();
     // At the same depth below a checkout as the example.
     let fake = d.path().join("crates/lejepa-core");
     std::fs::create_dir_all(&fake).unwrap();
@@ -265,14 +266,17 @@ fn the_example_is_what_new_plugin_writes() {
         assert_eq!(read(&made), read(&example), "{file}: make the example anew");
     }
     refused(d.path(), &words, 2, "already exists", "hint");
-    // Outside, it is the root of its own, with a profile.
+    // Where the workspace does not list it, and where there is none, it is the root of its own, with a profile.
     let alone = tempfile::tempdir().unwrap();
-    let out = lejepa(alone.path(), &["new-plugin", "accelerometer"]);
-    assert!(out.status.success(), "{}", stderr(&out));
-    let manifest = std::fs::read_to_string(alone.path().join("accelerometer/Cargo.toml")).unwrap();
-    let sections: Vec<&str> = manifest.lines().filter(|line| line.starts_with('[')).collect();
-    let expected = ["package", "workspace", "dependencies", "dev-dependencies", "profile.release"];
-    assert_eq!(sections, expected.map(|name| format!("[{name}]")), "{manifest}");
+    for folder in [d.path(), alone.path()] {
+        let out = lejepa(folder, &["new-plugin", "accelerometer"]);
+        assert!(out.status.success(), "{}", stderr(&out));
+        let manifest = std::fs::read_to_string(folder.join("accelerometer/Cargo.toml")).unwrap();
+        let sections: Vec<&str> = manifest.lines().filter(|line| line.starts_with('[')).collect();
+        let expected =
+            ["package", "workspace", "dependencies", "dev-dependencies", "profile.release"];
+        assert_eq!(sections, expected.map(|name| format!("[{name}]")), "{manifest}");
+    }
     for name in ["My-Sensor", "a--b", "9x", "image", "", "über"] {
         refused(d.path(), &["new-plugin", name], 2, "is no name for a plugin", "my-sensor");
     }

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional as F
 
 torch.set_num_threads(1)
-peer, folder = sys.argv[1:]
+peer, folder = sys.argv[1:3]
+part = [int(frames) for frames in sys.argv[3:]]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -156,10 +157,8 @@ decode, cut = {
     "pillow": lambda: pictures(False),
     "tensor": lambda: pictures(True),
     "torchaudio": sounds,
-    "decord": lambda: clips(by_decord),
-    "torchcodec": lambda: clips(by_torchcodec),
-    "decord-films": lambda: clips(by_decord, 16),
-    "torchcodec-films": lambda: clips(by_torchcodec, 16),
+    "decord": lambda: clips(by_decord, *part),
+    "torchcodec": lambda: clips(by_torchcodec, *part),
 }[peer]()
 files = sorted(str(path) for path in pathlib.Path(folder).iterdir())
 decoding = total = 0.0

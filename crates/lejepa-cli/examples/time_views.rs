@@ -1,6 +1,6 @@
 //! The work of `cargo xtask bench views`: views of files, on one core.
 //!
-//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|clips|films FOLDER` answers each line on stdin by the milliseconds of one
+//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|clips FOLDER`, or `films FOLDER FRAMES` for random parts of clips, answers each line on stdin by the milliseconds of one
 //! pass over all of them; at its end come the peak memory in MiB and the share of decoding.
 
 use std::error::Error;
@@ -28,10 +28,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["pictures", folder] => serve::<ImageModality>(&pictures(), folder, centre),
         ["sounds", folder] => serve::<AudioModality>(&AudioConfig::default(), folder, centre),
         ["clips", folder] => serve::<VideoModality>(&clips(), folder, centre),
-        ["films", folder] => {
-            serve::<VideoModality>(&VideoConfig { max_frames: 16, ..clips() }, folder, random)
+        ["films", folder, frames] => {
+            let config = VideoConfig { max_frames: frames.parse()?, ..clips() };
+            serve::<VideoModality>(&config, folder, random)
         }
-        _ => Err("usage: time_views make|pictures|sounds|clips|films FOLDER".into()),
+        _ => {
+            Err("usage: time_views make|pictures|sounds|clips FOLDER, or films FOLDER FRAMES"
+                .into())
+        }
     }
 }
 

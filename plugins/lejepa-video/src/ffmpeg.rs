@@ -135,8 +135,6 @@ struct Video {
     decoder: FrameDecoder,
     stream: usize,
     draining: bool,
-    /// Time stamp before which frames need not be given.
-    from: i64,
     orientation: Orientation,
     /// Width and height of the frames as they are shown, before they are scaled down.
     shown: (u32, u32),
@@ -167,16 +165,7 @@ impl Video {
         let decoder = FrameDecoder::new(&stream, (w, h)).map_err(|e| reason(&e))?;
         let shown = orientation.size(width, height);
         let time_base = ratio(stream.time_base());
-        Ok(Self {
-            reader,
-            decoder,
-            stream: index,
-            draining: false,
-            from: i64::MIN,
-            orientation,
-            shown,
-            time_base,
-        })
+        Ok(Self { reader, decoder, stream: index, draining: false, orientation, shown, time_base })
     }
 
     fn timing(&self) -> Timing {
@@ -214,7 +203,7 @@ impl Video {
                 Err(e) => return Err(words(e)),
             }
             let sent = match self.reader.read(self.stream) {
-                Ok(packet) => self.decoder.send(packet, self.from),
+                Ok(packet) => self.decoder.send(packet),
                 Err(Error::ReadExhausted) => {
                     self.draining = true;
                     self.decoder.end()
@@ -276,6 +265,8 @@ impl Video {
         gap: f64,
     ) -> Result<ClipBuilder, String> {
         let mut builder = limits.builder();
+        let wanted = (target / self.time_base).floor() as i64;
+        self.decoder.want_from(wanted);
         for back in BACK {
             let to = ((target - back) * 1e6) as i64;
             // The range ends at the target, so that FFmpeg looks for a keyframe backwards. The seek
@@ -285,7 +276,6 @@ impl Video {
             }
             self.decoder.flush();
             self.draining = false;
-            self.from = (target / self.time_base) as i64;
             let frame = self.next()?;
             let on_time =
                 frame.as_ref().is_some_and(|f| self.time(f).is_none_or(|t| t <= target + gap));
@@ -297,7 +287,7 @@ impl Video {
         }
         // Seeking is impossible or always comes out late: decode from the start.
         let mut video = Self::open(path, limits)?;
-        video.from = self.from;
+        video.decoder.want_from(wanted);
         let first = video.next()?;
         let first = video.skip_to(first, target)?;
         video.fill(&mut builder, limits, first)?;

@@ -84,19 +84,20 @@ fn a_segment_is_exactly_what_decoding_from_the_start_gives() {
 fn early_frames_that_nothing_refers_to_are_left_out() {
     let d = tempfile::tempdir().unwrap();
     let path = video(d.path(), "a.mp4", 100, 100);
-    let frames = |from: i64| {
+    let frames_from = |timestamp: i64| {
         let mut video = Video::open(&path, LIMITS).unwrap();
-        video.from = from;
+        video.decoder.want_from(timestamp);
         let mut frames = Vec::new();
         while let Some(frame) = video.next().unwrap() {
             frames.push((frame.timestamp().unwrap(), video.decoder.rgb(&frame).unwrap()));
         }
         frames
     };
-    let all = frames(i64::MIN);
+    let all = frames_from(i64::MIN);
     assert_eq!(all.len(), 100);
-    let from = all[60].0;
-    let (early, late): (Vec<_>, Vec<_>) = frames(from).into_iter().partition(|(t, _)| *t < from);
+    let wanted = all[60].0;
+    let (early, late): (Vec<_>, Vec<_>) =
+        frames_from(wanted).into_iter().partition(|(t, _)| *t < wanted);
     assert!(late == all[60..], "frames that are wanted change");
     // Those that are left are as they were: what they refer to is decoded.
     assert!((1..55).contains(&early.len()), "{} of 60", early.len());

@@ -22,6 +22,8 @@ pub(crate) struct FrameDecoder {
     resizer: Resizer,
     /// For formats that are not converted here.
     scaler: Option<scaling::Context>,
+    /// The first time stamp, in units of the stream, whose frame is wanted.
+    first_wanted: i64,
 }
 
 impl FrameDecoder {
@@ -33,7 +35,14 @@ impl FrameDecoder {
         if given.0 == 0 || given.1 == 0 || given.2 == Pixel::None {
             return Err(video_rs::Error::MissingCodecParameters);
         }
-        Ok(Self { decoder, given, kept, resizer: Resizer::new(), scaler: None })
+        Ok(Self {
+            decoder,
+            given,
+            kept,
+            resizer: Resizer::new(),
+            scaler: None,
+            first_wanted: i64::MIN,
+        })
     }
 
     /// Width and height that are kept.
@@ -41,13 +50,17 @@ impl FrameDecoder {
         self.kept
     }
 
-    /// Takes the next packet. Of H.264, a frame with a time stamp before `from`, in units of the stream, is left out if
-    /// no other frame refers to it. Of other formats all are decoded: in HEVC such a frame may be referred to by
-    /// higher temporal sub-layers.
-    pub(crate) fn send(&mut self, packet: Packet, from: i64) -> Result<(), Error> {
+    /// Frames before this time stamp, in units of the stream, need not be given. Those of H.264 that no other frame
+    /// refers to are left out. Of other formats all are decoded: in HEVC such a frame may be referred to by higher
+    /// temporal sub-layers.
+    pub(crate) fn want_from(&mut self, timestamp: i64) {
+        self.first_wanted = timestamp;
+    }
+
+    pub(crate) fn send(&mut self, packet: Packet) -> Result<(), Error> {
         let packet = packet.into_inner();
         if self.decoder.id() == Id::H264 {
-            let is_early = packet.pts().is_some_and(|time| time < from);
+            let is_early = packet.pts().is_some_and(|time| time < self.first_wanted);
             self.decoder.skip_frame(if is_early {
                 Discard::NonReference
             } else {

@@ -14,22 +14,22 @@ struct Kind {
     files: u32,
     /// The Python package of each peer, and what `views.py` calls it.
     peers: &'static [(&'static str, &'static str)],
+    /// Frames of the random part that is taken; none for the whole file.
+    part: Option<&'static str>,
 }
+
+const VIDEO_PEERS: &[(&str, &str)] = &[("decord", "decord"), ("torchcodec", "torchcodec")];
 
 const KINDS: [Kind; 4] = [
     Kind {
         name: "pictures",
         files: 64,
         peers: &[("torchvision", "pillow"), ("torchvision", "tensor")],
+        part: None,
     },
-    Kind { name: "sounds", files: 32, peers: &[("torchaudio", "torchaudio")] },
-    Kind { name: "clips", files: 16, peers: &[("decord", "decord"), ("torchcodec", "torchcodec")] },
-    // A random stretch of sixteen frames of a minute.
-    Kind {
-        name: "films",
-        files: 8,
-        peers: &[("decord", "decord-films"), ("torchcodec", "torchcodec-films")],
-    },
+    Kind { name: "sounds", files: 32, peers: &[("torchaudio", "torchaudio")], part: None },
+    Kind { name: "clips", files: 16, peers: VIDEO_PEERS, part: None },
+    Kind { name: "films", files: 8, peers: VIDEO_PEERS, part: Some("16") },
 ];
 
 const KEYS: [&str; 7] =
@@ -57,11 +57,14 @@ fn compare(kind: &Kind, worker: &Path) -> Result<Vec<Value>, String> {
     std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     make(kind, worker, &folder)?;
     let mut names = vec!["ours"];
-    let mut sides = vec![Side::start(Command::new(worker).arg(kind.name).arg(&folder))?];
+    let mut sides =
+        vec![Side::start(Command::new(worker).arg(kind.name).arg(&folder).args(kind.part))?];
     let script = crate::root().join("xtask/bench/views.py");
     for (package, peer) in kind.peers {
         let start = |python: PathBuf| {
-            let mut side = Side::start(Command::new(python).arg(&script).arg(peer).arg(&folder))?;
+            let mut command = Command::new(python);
+            command.arg(&script).arg(peer).arg(&folder).args(kind.part);
+            let mut side = Side::start(&mut command)?;
             // The first pass reads the files.
             side.time().map(|_| side)
         };
@@ -105,10 +108,9 @@ fn make(kind: &Kind, worker: &Path, folder: &Path) -> Result<(), String> {
             command.arg(format!("aevalsrc='{tone}+0.05*(random(0)-0.5)':s=44100:d=10"));
             folder.join(format!("{i:03}.flac"))
         } else {
-            // Something that moves: sixty frames with a keyframe each second or two, or a minute with x264's own
-            // distance of keyframes, ten seconds.
-            let (seconds, distance) =
-                if kind.name == "films" { (60.0, "250") } else { (2.4, "48") };
+            // Something that moves: sixty frames with a keyframe each second or two, or, to take parts of, a minute
+            // with one each ten seconds, as x264 does.
+            let (seconds, distance) = if kind.part.is_some() { (60.0, "250") } else { (2.4, "48") };
             let scene =
                 format!("testsrc2=s=320x240:r=25:d={seconds},rotate=t*{},noise=alls=12", i % 5);
             command.arg(scene).args(["-c:v", "libx264", "-g", distance, "-pix_fmt", "yuv420p"]);

@@ -24,7 +24,7 @@ const FILES: [(&str, &str); 10] = [
     ("Cargo.lock", ""),
 ];
 
-/// What a manifest has that is the root of a workspace of its own. A member takes its workspace's profiles.
+/// Sections of a manifest that is no member of a workspace; a member takes the profiles of its workspace.
 const WORKSPACE: &str = "\n[workspace]\n";
 const PROFILE: &str = "
 # Debug information takes most of the build time.
@@ -102,10 +102,10 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
             .ok()
             .and_then(|exe| exe.ancestors().find(|p| is_checkout(p)).map(Path::to_path_buf)),
     };
-    let workspace = workspace_above(&folder);
+    let is_member = is_member(&folder);
     for (file, text) in FILES {
         let text = match (file, &checkout) {
-            ("Cargo.lock", _) if workspace.is_some() => continue,
+            ("Cargo.lock", _) if is_member => continue,
             // Versions that are known to work together.
             ("Cargo.lock", Some(root)) => {
                 match std::fs::read_to_string(resolve(&folder, root).join("Cargo.lock")) {
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
                 }
             }
             ("Cargo.lock", None) => continue,
-            _ => fill(text, name, checkout.as_deref(), workspace.is_some()),
+            _ => fill(text, name, checkout.as_deref(), is_member),
         };
         let path = folder.join(file);
         let parent = path.parent().unwrap_or(&folder);
@@ -126,9 +126,6 @@ pub(super) fn run(args: &Args, options: &PluginArgs) -> Result<Value, CliError> 
             "made {}\n  cd {0}\n  cargo test --release\n  cargo run --release -- train --modality {name}",
             folder.display()
         );
-        if let Some(root) = workspace {
-            outln!("  it belongs to the workspace {}: add it to `members`", root.display());
-        }
     }
     Ok(json!({ "plugin": name, "folder": folder.display().to_string() }))
 }
@@ -148,22 +145,30 @@ fn resolve(folder: &Path, path: &Path) -> PathBuf {
     out
 }
 
-/// The manifest of the workspace that cargo takes a crate in `folder` to belong to.
-fn workspace_above(folder: &Path) -> Option<PathBuf> {
-    let folder = std::path::absolute(folder).ok()?;
-    let manifests = folder.ancestors().skip(1).map(|above| above.join("Cargo.toml"));
-    let is_root = |manifest: &PathBuf| {
-        std::fs::read_to_string(manifest)
-            .is_ok_and(|text| text.lines().any(|line| line.trim() == "[workspace]"))
-    };
-    manifests.into_iter().find(is_root)
+/// Whether the nearest workspace further up lists `folder` under `members`. Cargo refuses a crate that says otherwise
+/// than its workspace, and takes one that is not listed only as the root of its own.
+fn is_member(folder: &Path) -> bool {
+    let folder = resolve(folder, Path::new(""));
+    let workspace = folder.ancestors().skip(1).find_map(|root| {
+        let manifest = std::fs::read_to_string(root.join("Cargo.toml")).ok()?;
+        let manifest: toml::Table = manifest.parse().ok()?;
+        let members = manifest.get("workspace")?.get("members").and_then(|m| m.as_array());
+        Some((root, members.cloned().unwrap_or_default()))
+    });
+    let Some((root, members)) = workspace else { return false };
+    let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
+    members.iter().filter_map(|member| member.as_str()).any(|member| {
+        let pattern = glob::Pattern::escape(&root.to_string_lossy()) + "/" + member;
+        glob::Pattern::new(&pattern)
+            .is_ok_and(|pattern| pattern.matches_path_with(&folder, options))
+    })
 }
 
 fn is_checkout(path: &Path) -> bool {
     path.join("crates/lejepa-core/Cargo.toml").is_file()
 }
 
-fn fill(text: &str, name: &str, checkout: Option<&Path>, member: bool) -> String {
+fn fill(text: &str, name: &str, checkout: Option<&Path>, is_member: bool) -> String {
     let capital = |word: &str| {
         let mut letters = word.chars();
         letters
@@ -176,8 +181,8 @@ fn fill(text: &str, name: &str, checkout: Option<&Path>, member: bool) -> String
         .replace("{{ident}}", &name.replace('-', "_"))
         .replace("{{type}}", &name.split('-').map(capital).collect::<String>())
         .replace("{{title}}", &title)
-        .replace("{{workspace}}", if member { "" } else { WORKSPACE })
-        .replace("{{profile}}", if member { "" } else { PROFILE });
+        .replace("{{workspace}}", if is_member { "" } else { WORKSPACE })
+        .replace("{{profile}}", if is_member { "" } else { PROFILE });
     for (krate, folder) in CRATES {
         let version = env!("CARGO_PKG_VERSION");
         let dependency = match checkout {
@@ -203,8 +208,8 @@ mod tests {
     #[test]
     fn no_placeholder_is_left() {
         for (file, text) in FILES {
-            for (checkout, member) in [(None, false), (Some(Path::new("/some/where")), true)] {
-                let filled = fill(text, "my-sensor", checkout, member);
+            for (checkout, is_member) in [(None, false), (Some(Path::new("/some/where")), true)] {
+                let filled = fill(text, "my-sensor", checkout, is_member);
                 assert!(!filled.contains("{{") && !filled.contains("}}}"), "{file}: {filled}");
             }
         }
