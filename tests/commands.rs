@@ -1,0 +1,149 @@
+//! Every command on a run of every modality, the example's own among them.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{small, stderr, stdout};
+
+/// A training of a modality, and what is done with it.
+struct Bench<'a> {
+    program: PathBuf,
+    dir: &'a Path,
+    modality: &'a str,
+}
+
+impl Bench<'_> {
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(&self.program).current_dir(self.dir).args(words).output().unwrap()
+    }
+
+    /// A command that must succeed, without a panic or a warning that tells of one.
+    #[track_caller]
+    fn works(&self, words: &str) -> String {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let out = self.run(&words);
+        let said = stderr(&out);
+        assert!(out.status.success(), "{} {words:?}: {said}", self.modality);
+        assert!(!said.contains("panicked"), "{} {words:?}: {said}", self.modality);
+        stdout(&out)
+    }
+
+    /// A command that this run has nothing for: wrong use, and a sentence that says so.
+    #[track_caller]
+    fn is_refused(&self, words: &str, reason: &str) {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let out = self.run(&words);
+        assert_eq!(out.status.code(), Some(2), "{} {words:?}", self.modality);
+        let said = stderr(&out);
+        assert!(said.contains(reason) && !said.contains("panicked"), "{words:?}: {said}");
+    }
+
+    #[track_caller]
+    fn is_there(&self, file: &str) {
+        let size = std::fs::metadata(self.dir.join(file)).map_or(0, |m| m.len());
+        assert!(size > 0, "{}: {file}", self.modality);
+    }
+
+    /// Everything that is told by words alone, from a training to a map; `dense` where the
+    /// encoder has dense features, `graph` where it has an ONNX graph.
+    fn everything(&self, train: &[&str], dense: bool, graph: bool) {
+        let modality = self.modality;
+        let out = self.run(&[train, &["-o", "r", "--device", "cpu"]].concat());
+        assert!(out.status.success(), "{modality}: {}", stderr(&out));
+        self.works("resume r --steps 8");
+        assert!(self.works(&format!("data demo --modality {modality}")).contains("samples"));
+        assert!(self.works(&format!("config show --modality {modality}")).contains("[objective]"));
+        self.works(&format!("views --modality {modality} --samples 1"));
+        assert!(self.works("runs .").contains('r'));
+        assert!(!self.works("judge r").is_empty());
+        self.works("report r --samples 20");
+        self.is_there("r/report.html");
+        let table = self.works("probe r --classes");
+        for row in ["trained", "untrained", "raw"] {
+            assert!(table.contains(row), "{modality}: {table}");
+        }
+        self.works("export r");
+        self.is_there("r/export/model.safetensors");
+        self.works("embed r --data demo -o e.parquet");
+        self.works("embed r/export --data demo -o e.npy");
+        self.is_there("e.parquet");
+        let names = std::fs::read_to_string(self.dir.join("e.paths.txt")).unwrap();
+        let name = names.lines().next().unwrap();
+        let near = self.run(&["neighbours", name, "--index", "e.npy"]);
+        assert!(near.status.success(), "{modality}: {}", stderr(&near));
+        // The query itself is no neighbour of itself.
+        assert_eq!(
+            stdout(&near).lines().filter(|l| l.contains("0.") || l.contains("1.")).count(),
+            5
+        );
+        assert!(self.works("inspect r r/export e.parquet e.npy").lines().count() >= 4);
+        if dense {
+            self.works("pca r --samples 1");
+            self.works("embed r --data demo --dense -o d.parquet");
+        } else {
+            self.is_refused("pca r --samples 1", "dense features");
+            self.is_refused("embed r --data demo --dense -o d.parquet", "dense features");
+        }
+        if graph {
+            self.works("export r --format onnx -o onnx");
+        } else {
+            self.is_refused("export r --format onnx -o onnx", "ONNX");
+        }
+        if modality == "world" {
+            assert!(self.works("plan r --episodes 1").contains("random"));
+        } else {
+            self.is_refused("plan r --episodes 1", "environment");
+        }
+        let sweep = ["sweep", "--grid", "objective.lambda=0.05,0.2"];
+        let out = self.run(&[&sweep, &train[1..], &["--device", "cpu"]].concat());
+        assert!(out.status.success(), "{modality}: {}", stderr(&out));
+    }
+}
+
+fn short(modality: &str) -> [&str; 7] {
+    ["train", "--modality", modality, "--steps", "4", "--batch", "16"]
+}
+
+/// A test for each, so that they run side by side.
+fn every_command_works(modality: &str) {
+    let d = tempfile::tempdir().unwrap();
+    let program = env!("CARGO_BIN_EXE_lejepa").into();
+    let perceptron = modality == "world";
+    let bench = Bench { program, dir: d.path(), modality };
+    bench.everything(&small(&short(modality)), !perceptron, !perceptron);
+}
+
+#[test]
+fn every_command_works_on_a_run_of_images() {
+    every_command_works("image");
+}
+
+#[test]
+fn every_command_works_on_a_run_of_sounds() {
+    every_command_works("audio");
+}
+
+#[test]
+fn every_command_works_on_a_run_of_clips() {
+    every_command_works("video");
+}
+
+#[test]
+fn every_command_works_on_a_run_of_a_world() {
+    every_command_works("world");
+}
+
+/// The example's program lies beside this one when the whole workspace is built.
+#[test]
+fn every_command_works_on_a_run_of_the_examples_modality() {
+    let program = Path::new(env!("CARGO_BIN_EXE_lejepa")).with_file_name("accelerometer");
+    if !program.is_file() {
+        eprintln!("the example is not built: use `--workspace`");
+        return;
+    }
+    let d = tempfile::tempdir().unwrap();
+    let bench = Bench { program, dir: d.path(), modality: "accelerometer" };
+    bench.everything(&short("accelerometer"), false, false);
+}
