@@ -12,7 +12,7 @@ use lejepa_core::ViewSampler as _;
 use lejepa_audio as _;
 use lejepa_image as _;
 use lejepa_nn as _;
-use lejepa_train::{Embedder, RunDir, Silent};
+use lejepa_train::{Embedder, NamedEmbeddings, RunDir, Silent};
 use lejepa_video as _;
 use serde_json::Value;
 
@@ -117,6 +117,54 @@ fn what_cannot_be_exported_or_embedded_is_reported() {
     std::fs::write(d.path().join("r/export/config.json"), "{}").unwrap();
     refused(&["embed", "r/export", "--data", "demo", "--output", "x.csv"], 1, "config.json");
     assert!(!d.path().join("x.csv").exists());
+}
+
+/// A folder as data sets of the Hugging Face hub are: tables by split, and a card that names them.
+#[test]
+fn embeddings_are_a_data_set_of_a_hub() {
+    let d = tempfile::tempdir().unwrap();
+    train(d.path());
+    pictures(&d.path().join("p"));
+    let rows: String = (0..6)
+        .map(|i| {
+            let split = if i < 4 { "train" } else { "test" };
+            format!("\"{i}, \"\"x\"\".png\",{},{split}\n", ["odd", "even"][(i + 1) % 2])
+        })
+        .collect();
+    std::fs::write(d.path().join("p/manifest.csv"), format!("path,label,split\n{rows}")).unwrap();
+    let made = json(d.path(), &["embed", "r", "--data", "p", "--output", "set"]);
+    assert_eq!((&made["samples"], &made["dim"]), (&6.into(), &12.into()));
+    let mut files: Vec<String> = std::fs::read_dir(d.path().join("set/data"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]);
+    let card = std::fs::read_to_string(d.path().join("set/README.md")).unwrap();
+    for words in
+        ["path: data/train-*", "path: data/test-*", "4 rows of `train`", "2 rows of `test`"]
+    {
+        assert!(card.contains(words), "{words}: {card}");
+    }
+    // The same rows as in one table, those of tests first.
+    json(d.path(), &["embed", "r", "--data", "p", "--output", "one.parquet"]);
+    let read = |name: &str| NamedEmbeddings::read(&d.path().join(name)).unwrap();
+    let (set, one) = (read("set"), read("one.parquet"));
+    let order = [4, 5, 0, 1, 2, 3];
+    assert_eq!(set.names, order.map(|i| one.names[i].clone()));
+    assert_eq!(set.labels[0].words, order.map(|i| one.labels[0].words[i].clone()));
+    let rows: Vec<&[f32]> = one.values.chunks(12).collect();
+    assert_eq!(set.values, order.map(|i| rows[i]).concat());
+    // It is an index, and told for what it is.
+    let near = json(d.path(), &["neighbours", &set.names[0], "--index", "set", "--top", "2"]);
+    assert_eq!(near["queries"][0]["neighbours"].as_array().map(Vec::len), Some(2), "{near}");
+    assert!(stdout(&run(d.path(), &["inspect", "set"])).contains("embeddings"));
+    // Nothing that is there is written over, and nothing is left beside it.
+    let again = run(d.path(), &["embed", "r", "--data", "p", "--output", "set"]);
+    assert_eq!(again.status.code(), Some(2), "{}", stderr(&again));
+    let left: Vec<_> =
+        std::fs::read_dir(d.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("set.")), "{left:?}");
 }
 
 /// What the Python in an export's `README.md` prints; `None` where these packages are not there.

@@ -40,7 +40,7 @@ fn the_binary_links_exactly_the_official_plugins() {
         let rows = value[command].as_array().unwrap().clone();
         rows.iter().map(|r| r["name"].as_str().unwrap().to_string()).collect()
     };
-    assert_eq!(names("modalities"), ["audio", "image", "video", "world"]);
+    assert_eq!(names("modalities"), ["audio", "film", "image", "video", "world"]);
     assert_eq!(names("encoders"), ["convnet", "convnext", "mlp", "resnet", "vit"]);
     let text = stdout(&lejepa(d.path(), &["modalities"]));
     assert!(text.contains("lejepa-audio 0.1.0"), "{text}");
@@ -117,7 +117,7 @@ fn unknown_words_name_the_nearest() {
         dir,
         &["train", "--modality", "adio"],
         2,
-        "audio, image, video",
+        "audio, film, image, video",
         "did you mean `audio`",
     );
     refused(

@@ -1,6 +1,7 @@
 //! Project chores: what a fresh machine needs, and the commands that CI runs too.
 
 mod bench;
+mod commands;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ const HELP: &str = "Usage: ./x COMMAND
           train on each corpus as a new user would, and score it; a bench that was stopped goes on
   data NAME...
           make or fetch corpora into .data; `data --list` names them
+  commands
+          run what docs/commands.md shows, and put what it prints into the page
   fuzz [--minutes 10] [FORMAT]...
           damaged files against the decoders: no panic, no read above 5 s, no more than 1 GiB; needs ffmpeg
   help    this text
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Some("miri") => miri(&words[1..]),
         Some("bench") => bench::bench(&words[1..]),
         Some("data") => data(&words[1..]),
+        Some("commands") => commands(),
         Some("fuzz") => fuzz(&words[1..]),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
@@ -126,6 +130,32 @@ fn wheel() -> Result<(), String> {
     run_program(command.args(["--compatibility", "linux"]).arg("--interpreter").arg(&python))?;
     eprintln!("pip install {}/*.whl", folder.display());
     Ok(())
+}
+
+/// The page of commands, with what they print today. They use sounds that `data` makes.
+fn commands() -> Result<(), String> {
+    let page = root().join("docs/commands.md");
+    let folder = target().join("commands");
+    if !corpus("environment")? {
+        return Err("the page needs the corpus `environment`".into());
+    }
+    let features = setup::features(&setup::found());
+    let words = ["build", "--release", "--workspace", "--bin", "lejepa", "--features", &features];
+    run(&mut cargo(&words))?;
+    let at = |what: &Path| {
+        let what = what.display().to_string();
+        move |e: std::io::Error| format!("{what}: {e}")
+    };
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(at(&folder))?;
+    }
+    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
+    let sounds = root().join(".data/environment");
+    std::os::unix::fs::symlink(&sounds, folder.join("sounds")).map_err(at(&sounds))?;
+    let shown = std::fs::read_to_string(&page).map_err(at(&page))?;
+    let programs = target().join("release");
+    let now = commands::replay(&shown, &folder, &programs)?;
+    std::fs::write(&page, now).map_err(at(&page))
 }
 
 /// Damaged files of each format in a process of its own, so that an abort is found too.

@@ -376,7 +376,7 @@ pub(crate) struct NeighboursArgs {
     /// Files to look for neighbours of
     #[arg(required = true, value_name = "FILE")]
     pub(crate) queries: Vec<PathBuf>,
-    /// Embeddings to look among: a .npy, .csv or .parquet of `lejepa embed`
+    /// Embeddings to look among: a .npy, .csv, .parquet or folder of `lejepa embed`
     #[arg(long, value_name = "FILE")]
     pub(crate) index: PathBuf,
     /// The run or export that made the index; needed for files that are not in it

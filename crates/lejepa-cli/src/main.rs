@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 #[cfg(feature = "audio")]
 use lejepa_audio as _;
+#[cfg(feature = "film")]
+use lejepa_film as _;
 #[cfg(feature = "image")]
 use lejepa_image as _;
 #[cfg(feature = "object-store")]

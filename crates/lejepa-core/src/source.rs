@@ -64,7 +64,8 @@ impl Source {
     }
 
     /// Resolves what a user wrote: `demo`, a folder, a manifest (`.csv`, `.jsonl`), an archive of samples
-    /// (`.tar`, `.parquet`), or the URL of one of these in a store that a [`Scheme`](crate::Scheme) reads. A folder of
+    /// (`.tar`, `.parquet`), or the URL of one of these in a store that a [`Scheme`](crate::Scheme) reads. A folder with a
+    /// manifest directly in it (`manifest.csv`, `metadata.csv` or either as `.jsonl`) is what that lists; a folder of
     /// archives without loose samples is all of them.
     ///
     /// # Errors
@@ -107,7 +108,10 @@ impl Source {
             )
         })?;
         let (listing, archives) = if meta.is_dir() {
-            Listing::with_archives(path, rule)?
+            match listed_within(path)? {
+                Some(listing) => (listing, Vec::new()),
+                None => Listing::with_archives(path, rule)?,
+            }
         } else if archives::is_archive(path) {
             (Listing::default(), vec![path.to_path_buf()])
         } else {
@@ -124,9 +128,61 @@ impl Source {
     }
 }
 
+/// Names of manifests that are read without being named. A file called `metadata` may be about anything else.
+const WITHIN: [(&str, bool); 4] = [
+    ("manifest.csv", true),
+    ("manifest.jsonl", true),
+    ("metadata.csv", false),
+    ("metadata.jsonl", false),
+];
+
+/// What a manifest directly in a folder lists.
+fn listed_within(folder: &Path) -> Result<Option<Listing>> {
+    for (name, is_certain) in WITHIN {
+        let file = folder.join(name);
+        if !file.is_file() {
+            continue;
+        }
+        match Listing::from_manifest(&file) {
+            Ok(mut listing) => {
+                listing.notes.insert(0, format!("samples are those of {name} in the folder"));
+                return Ok(Some(listing));
+            }
+            Err(error) if is_certain => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manifest_in_a_folder_says_what_is_in_it() {
+        let d = tempfile::tempdir().unwrap();
+        for name in ["a.png", "b.png", "c.png"] {
+            std::fs::write(d.path().join(name), name).unwrap();
+        }
+        let folder = d.path().to_str().unwrap();
+        let open = || match Source::resolve(folder, RULE).unwrap() {
+            Source::Blobs(store) => store,
+            Source::Demo => unreachable!("a folder"),
+        };
+        // Of something else.
+        std::fs::write(d.path().join("metadata.csv"), "station,height\nnorth,12\n").unwrap();
+        assert_eq!(open().len(), 3);
+        // As hubs lay out folders of files.
+        std::fs::write(d.path().join("metadata.csv"), "file_name,label\na.png,x\nb.png,y\n")
+            .unwrap();
+        let store = open();
+        assert_eq!((store.len(), store.labels().len()), (2, 1));
+        assert!(store.notes()[0].contains("metadata.csv"), "{:?}", store.notes());
+        std::fs::write(d.path().join("manifest.csv"), "path,label\na.png,x\na.png,y\n").unwrap();
+        let reason = Source::resolve(folder, RULE).unwrap_err().to_string();
+        assert!(reason.contains("another label"), "{reason}");
+    }
 
     const RULE: SampleRule = SampleRule::new(&["png"]);
 

@@ -26,25 +26,21 @@ use burn::store::{ModuleSnapshot, SafetensorsStore};
 use burn::tensor::Device;
 use lejepa_core::{
     BoxedEncoder, Error, Features, Registry, Source, Table, View, ViewSource, ViewSpec, Wants,
-    Windows,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::config::ProbeConfig;
 use crate::data::ProbeSet;
 use crate::dense::cell_rows;
 use crate::embed::embed_indices;
+use crate::embed_files::nothing_read;
 use crate::guard::catch_panics;
 use crate::model;
-use crate::named::stream::Parts;
 use crate::named::{NamedEmbeddings, NamedLabels};
-use crate::observe::{Event, Observer};
+use crate::observe::Observer;
 use crate::probe::{ProbeResult, members, score};
 use crate::resolved::Resolved;
 use crate::rundir::{RunDir, write_atomically};
-use crate::skipped::Skipped;
-use crate::windows::name_windows;
 use crate::{Result, TrainError, checkpoint};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -152,47 +148,6 @@ fn readme(manifest: &ExportManifest, resolved: &Resolved, run: &RunDir) -> Strin
         step = manifest.step,
         view = manifest.view,
     )
-}
-
-/// Samples that are embedded between two writes.
-const PART: usize = 4096;
-
-/// What [`Embedder::embed_to`] wrote.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct EmbeddedFile {
-    /// Rows of the file.
-    pub rows: usize,
-    /// Width of an embedding.
-    pub dim: usize,
-    /// Samples that could not be read.
-    pub skipped: Vec<Skipped>,
-}
-
-/// Progress of a part as that of the whole.
-struct Shifted<'a> {
-    observer: &'a mut dyn Observer,
-    start: usize,
-    total: usize,
-}
-
-impl Observer for Shifted<'_> {
-    fn event(&mut self, event: Event<'_>) {
-        self.observer.event(match event {
-            Event::Embedding { done, .. } => {
-                Event::Embedding { done: self.start + done, total: self.total }
-            }
-            other => other,
-        });
-    }
-}
-
-fn nothing_read(total: usize, skipped: &[Skipped]) -> TrainError {
-    let why = skipped.first().map_or(String::new(), |s| format!(": {}", s.reason));
-    TrainError::Core(Error::Data {
-        reason: format!("none of the {total} samples can be read{why}"),
-        hint: "check data.source, and that it is of the kind the encoder was trained on".into(),
-    })
 }
 
 /// A frozen encoder with everything needed to feed it.
@@ -317,66 +272,7 @@ impl Embedder {
         }
     }
 
-    /// Embeds every sample into a file, as [`Embedder::embed`] and [`NamedEmbeddings::write`] do, in memory that does
-    /// not grow with their number. An interrupted call leaves `FILE.parts` behind, from which the same call goes on.
-    ///
-    /// # Errors
-    /// As those two.
-    pub fn embed_to(
-        &self,
-        source: &str,
-        file: &Path,
-        observer: &mut dyn Observer,
-    ) -> Result<EmbeddedFile> {
-        NamedEmbeddings::check(file)?;
-        self.embed_parts_to(self.source(source)?.as_ref(), None, file, observer)
-    }
-
-    /// Into a file by parts. Of windows, what they are windows of.
-    pub(crate) fn embed_parts_to(
-        &self,
-        source: &dyn ViewSource,
-        windows: Option<(&Windows, &dyn ViewSource)>,
-        file: &Path,
-        observer: &mut dyn Observer,
-    ) -> Result<EmbeddedFile> {
-        let total = source.len();
-        let parts = Parts::open(file, &self.fingerprint(source)?)?;
-        let count = total.div_ceil(PART);
-        let before = (0..count).filter(|part| parts.has(*part)).count();
-        if before > 0 {
-            observer.event(Event::Note(&format!("{before} of {count} parts were embedded before")));
-        }
-        for part in (0..count).filter(|part| !parts.has(*part)).collect::<Vec<_>>() {
-            let start = part * PART;
-            let indices: Vec<usize> = (start..total.min(start + PART)).collect();
-            let mut shifted = Shifted { observer, start, total };
-            let mut made = self.embed_part(source, &indices, &mut shifted)?;
-            if let Some((windows, whole)) = windows {
-                name_windows(&mut made, &indices, source, windows, whole);
-            }
-            parts.write(part, &made)?;
-        }
-        let made = parts.join(count, file)?;
-        if made.rows == 0 { Err(nothing_read(total, &made.skipped)) } else { Ok(made) }
-    }
-
-    /// What tells whether parts are of this encoder and these samples.
-    fn fingerprint(&self, source: &dyn ViewSource) -> Result<String> {
-        let mut hash = Sha256::new();
-        hash.update(self.resolved.to_toml()?);
-        for index in 0..source.len() {
-            hash.update(source.name(index));
-        }
-        let first = (0..source.len()).find_map(|index| {
-            let made = self.embed_part(source, &[index], &mut crate::Silent).ok()?;
-            (!made.values.is_empty()).then_some(made.values)
-        });
-        first.iter().flatten().for_each(|v| hash.update(v.to_le_bytes()));
-        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    fn embed_part(
+    pub(crate) fn embed_part(
         &self,
         source: &dyn ViewSource,
         indices: &[usize],

@@ -9,17 +9,40 @@ use crate::rundir::write_atomically;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
 
+pub(crate) mod hub;
 mod read;
 pub(crate) mod stream;
 #[cfg(feature = "parquet")]
 mod table;
 
-/// Endings of files.
-const ENDINGS: &[&str] = &[
-    "npy",
-    "csv",
+/// What embeddings are written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// A matrix of NumPy, with the names in a file of lines.
+    Npy,
+    /// A table of words.
+    Csv,
+    /// A table of lists.
     #[cfg(feature = "parquet")]
-    "parquet",
+    Parquet,
+    /// A folder of such tables, one for each split, with a card, as model hubs lay data sets out. Needs the feature
+    /// `parquet`.
+    Folder,
+}
+
+impl Format {
+    fn is_file(self) -> bool {
+        ENDINGS.iter().any(|(_, format)| *format == self)
+    }
+}
+
+/// Formats by the endings of files.
+const ENDINGS: &[(&str, Format)] = &[
+    ("npy", Format::Npy),
+    ("csv", Format::Csv),
+    #[cfg(feature = "parquet")]
+    ("parquet", Format::Parquet),
 ];
 
 /// A column of labels.
@@ -86,29 +109,43 @@ impl NamedEmbeddings {
     /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending; [`TrainError::Io`].
     pub fn write(&self, file: &Path) -> Result<()> {
         match Self::check(file)? {
-            "csv" => {
+            Format::Csv => {
                 return write_atomically(file, (self.csv_header() + &self.csv_rows()).as_bytes());
             }
             #[cfg(feature = "parquet")]
-            "parquet" => return write_atomically(file, &table::parquet(self, file)?),
-            _ => {}
+            Format::Parquet => return write_atomically(file, &table::parquet(self, file)?),
+            Format::Folder => {
+                let hint = "give a file: what is in memory has no splits";
+                return Err(Error::path(file, "a folder of embeddings", hint).into());
+            }
+            Format::Npy => {}
         }
         write_atomically(file, &self.npy())?;
         write_atomically(&file.with_extension("paths.txt"), self.lines_of_names().as_bytes())
     }
 
-    /// Refuses a file that [`NamedEmbeddings::write`] could not make, before the work is done; or its ending.
+    /// Refuses a file that could not be made, before the work is done; or its format, by its ending. What has none is a
+    /// folder.
     ///
     /// # Errors
-    /// As [`NamedEmbeddings::write`].
-    pub fn check(file: &Path) -> Result<&'static str> {
+    /// [`TrainError::OutputExists`]; [`TrainError::Core`] for another ending, and a folder that is not there.
+    pub fn check(file: &Path) -> Result<Format> {
         let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-        let Some(ending) = ENDINGS.iter().copied().find(|known| *known == ending) else {
-            let reason = format!("the output ends in none of .{}", ENDINGS.join(", ."));
+        let format = ENDINGS.iter().find(|(known, _)| *known == ending).map(|(_, format)| *format);
+        #[cfg(feature = "parquet")]
+        let format = format.or_else(|| file.extension().is_none().then_some(Format::Folder));
+        let Some(format) = format else {
+            let known: Vec<&str> = ENDINGS.iter().map(|(known, _)| *known).collect();
+            let reason = format!("the output ends in none of .{}", known.join(", ."));
             let hint = "give the file one of these endings";
             return Err(TrainError::Core(Error::path(file, &reason, hint)));
         };
-        if file.exists() || ending == "npy" && file.with_extension("paths.txt").exists() {
+        let is_there = match std::fs::read_dir(file) {
+            Ok(mut entries) => format.is_file() || entries.next().is_some(),
+            Err(_) => file.exists(),
+        };
+        let has_names = format == Format::Npy && file.with_extension("paths.txt").exists();
+        if is_there || has_names {
             return Err(TrainError::OutputExists(file.to_path_buf()));
         }
         let folder = file.parent().filter(|p| !p.as_os_str().is_empty());
@@ -116,7 +153,7 @@ impl NamedEmbeddings {
             let hint = "make the folder first, or choose another";
             return Err(TrainError::Core(Error::path(folder, "no such folder", hint)));
         }
-        Ok(ending)
+        Ok(format)
     }
 
     /// NumPy's format, version 1.0.

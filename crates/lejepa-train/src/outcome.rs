@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::comparison::ProbeComparison;
 use crate::observe::StepMetrics;
+use crate::retrieval::Retrieval;
 use crate::skipped::Skipped;
 
 /// Result of a finished run.
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// A row per label column; empty where there are no labels.
     pub probes: Vec<ProbeComparison>,
+    /// How well streams find each other; empty where there is one.
+    pub retrieval: Vec<Retrieval>,
 }
 
 /// Where a run begins.

@@ -30,6 +30,7 @@ use crate::prepared::Prepared;
 use crate::readback::Readback;
 use crate::report::{Meter, describe};
 use crate::resolved::Resolved;
+use crate::retrieval::Retrieval;
 use crate::rundir::RunDir;
 use crate::skipped::Skipped;
 use crate::step::{Learner, Pass};
@@ -431,6 +432,7 @@ impl<'a> Run<'a> {
     pub(crate) fn finish(
         self,
         probes: Vec<ProbeComparison>,
+        retrieval: Vec<Retrieval>,
         unread: Vec<Skipped>,
         observer: &mut dyn Observer,
     ) -> Result<Outcome> {
@@ -453,6 +455,7 @@ impl<'a> Run<'a> {
             skipped,
             warnings: self.warnings,
             probes,
+            retrieval,
         })
     }
 

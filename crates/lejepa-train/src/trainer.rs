@@ -16,6 +16,7 @@ use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
 use crate::report::{run_info, with_status};
 use crate::resolved::Resolved;
+use crate::retrieval::retrieval;
 use crate::run::Run;
 use crate::run::agreement::Shared;
 use crate::rundir::RunDir;
@@ -135,6 +136,9 @@ impl<'a> Trainer<'a> {
         let mut info = with_status(&info, status);
         if let Ok(outcome) = &result {
             info["probes"] = serde_json::to_value(&outcome.probes).unwrap_or_default();
+            if !outcome.retrieval.is_empty() {
+                info["retrieval"] = serde_json::to_value(&outcome.retrieval).unwrap_or_default();
+            }
         }
         let noted = dir.write_info(&info);
         let outcome = result?;
@@ -205,10 +209,12 @@ impl<'a> Trainer<'a> {
         }
         drop(loader);
         observer.event(Event::End);
-        let (probes, unread) = match is_root {
-            true => compare_probes(&prepared, resolved, &run.evaluated()?, device, observer)?,
-            false => (Vec::new(), Vec::new()),
-        };
-        run.finish(probes, unread, observer)
+        if !is_root {
+            return run.finish(Vec::new(), Vec::new(), Vec::new(), observer);
+        }
+        let model = run.evaluated()?;
+        let (probes, unread) = compare_probes(&prepared, resolved, &model, device, observer)?;
+        let retrieval = retrieval(&prepared, resolved, &model, device, observer)?;
+        run.finish(probes, retrieval, unread, observer)
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use lejepa_core::{Error, Facts, Source, ViewSource, Windows};
 
-use crate::export::{EmbeddedFile, Embedder};
+use crate::embed_files::EmbeddedFile;
+use crate::export::Embedder;
 use crate::guard::guarded;
 use crate::named::{NamedEmbeddings, NamedNumbers};
 use crate::observe::{Event, Observer};

@@ -39,6 +39,8 @@ pub use lejepa_train as train;
 
 #[cfg(feature = "audio")]
 pub use lejepa_audio as audio;
+#[cfg(feature = "film")]
+pub use lejepa_film as film;
 #[cfg(feature = "image")]
 pub use lejepa_image as image;
 #[cfg(feature = "video")]

@@ -38,8 +38,8 @@ mod waveform;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Advice, BlobDataset, Codec, Component, Dataset, Error, Modality, Preset, Result, Source,
-    SourceKind, Survey, Table, ViewSampler, kind, register,
+    Advice, Blob, BlobDataset, Codec, Component, Dataset, Decoded, Error, Modality, Preset, Result,
+    Source, SourceKind, Survey, Table, ViewSampler, Window, kind, register,
 };
 
 pub use config::{AudioConfig, Downmix, Short};
@@ -121,6 +121,18 @@ impl Modality for AudioModality {
     }
 }
 
+/// Decodes a recording, or of a long one the segment that `window` chooses, as data sets of this modality do.
+///
+/// # Errors
+/// Why it cannot be decoded, in words.
+pub fn decode(
+    blob: &Blob<'_>,
+    config: &AudioConfig,
+    window: Window<'_>,
+) -> Result<Decoded<Waveform>, String> {
+    decode::decode(blob, decode::Limits::of(config), window)
+}
+
 /// A patch spans 16 mel bands and 16 frames, a quarter of a second at the default rate and hop.
 const FILES: &str = "
 [encoder]
@@ -151,7 +163,7 @@ std = 2.2
 mod tests {
     use super::*;
     use crate::decode::tests::{sine, write_wav};
-    use lejepa_core::{OpenOptions, Registry, Window};
+    use lejepa_core::{OpenOptions, Registry};
 
     #[test]
     fn the_demo_runs_through_the_registry() {

@@ -42,6 +42,19 @@ pub(crate) fn decode(
 }
 
 /// FFmpeg opens paths only, so that videos within other files have to be copied out of them.
+/// How long a file says that it is.
+pub(crate) fn length(path: &Path) -> Result<Duration, String> {
+    start_library()?;
+    let (reader, index) = stream::open(path)?;
+    let whole = reader.input.duration() as f64 / 1e6;
+    let stream = reader.input.stream(index).ok_or("has no video stream")?;
+    let own = stream.duration() as f64 * ratio(stream.time_base());
+    let seconds = [own, whole].into_iter().find(|seconds| seconds.is_finite() && *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "its length is not known".into())
+}
+
 fn temporary_copy(blob: &Blob<'_>) -> std::io::Result<NamedTempFile> {
     let suffix = format!(".{}", blob.extension());
     let mut copy = tempfile::Builder::new().suffix(&suffix).tempfile()?;

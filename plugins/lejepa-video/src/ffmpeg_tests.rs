@@ -80,6 +80,117 @@ fn a_segment_is_exactly_what_decoding_from_the_start_gives() {
     }
 }
 
+/// A video as [`video`] makes it, by another encoder. Frames are shown at `times`, in 25ths of a second. `None` where
+/// FFmpeg was built without the encoder.
+fn encoded(path: &Path, codec: &str, times: &[i64], gop: u32) -> Option<()> {
+    use video_rs::ffmpeg::codec::context::Context;
+    use video_rs::ffmpeg::util::format::Pixel;
+    use video_rs::ffmpeg::{Dictionary, Packet, Rational, codec as codecs, encoder, format};
+
+    start_library().unwrap();
+    let found = encoder::find_by_name(codec)?;
+    let mut output = format::output(path).unwrap();
+    let is_global = output.format().flags().contains(format::Flags::GLOBAL_HEADER);
+    let mut context = Context::new_with_codec(found).encoder().video().unwrap();
+    let base = Rational::new(1, 25);
+    context.set_width(64);
+    context.set_height(48);
+    context.set_format(Pixel::YUV420P);
+    context.set_time_base(base);
+    context.set_frame_rate(Some(base.invert()));
+    context.set_gop(gop);
+    if is_global {
+        context.set_flags(codecs::Flags::GLOBAL_HEADER);
+    }
+    let mut options = Dictionary::new();
+    options.set("x265-params", "log-level=none");
+    options.set("cpu-used", "8");
+    let mut encoder = context.open_with(options).unwrap();
+    let mut stream = output.add_stream(found).unwrap();
+    stream.set_parameters(&encoder);
+    stream.set_time_base(base);
+    output.write_header().unwrap();
+    let written = output.stream(0).unwrap().time_base();
+    for (i, time) in times.iter().map(Some).chain([None]).enumerate() {
+        match time {
+            Some(time) => {
+                let mut frame = frame::Video::new(Pixel::YUV420P, 64, 48);
+                frame.data_mut(0).fill(20 + 2 * i as u8);
+                (1..3).for_each(|plane| frame.data_mut(plane).fill(128));
+                // A bar that moves, so that frames refer to each other.
+                let stride = frame.stride(0);
+                for row in 0..48 {
+                    let at = row * stride + i % 56;
+                    frame.data_mut(0)[at..at + 8].fill(250);
+                }
+                frame.set_pts(Some(*time));
+                encoder.send_frame(&frame).unwrap();
+            }
+            None => encoder.send_eof().unwrap(),
+        }
+        let mut packet = Packet::empty();
+        while encoder.receive_packet(&mut packet).is_ok() {
+            packet.set_stream(0);
+            packet.set_duration(1);
+            packet.rescale_ts(base, written);
+            packet.write_interleaved(&mut output).unwrap();
+        }
+    }
+    output.write_trailer().unwrap();
+    Some(())
+}
+
+/// Codecs and containers of the field, with frames at even and at uneven times.
+#[test]
+fn segments_of_every_codec_are_exactly_what_decoding_from_the_start_gives() {
+    let d = tempfile::tempdir().unwrap();
+    let even: Vec<i64> = (0..100).collect();
+    // One or two intervals.
+    let uneven: Vec<i64> = (0..100).map(|i| i + i / 3 + i / 7).collect();
+    let mut tried = Vec::new();
+    for (name, codec, times) in [
+        ("h264.mp4", "libx264", &uneven),
+        ("h264.mkv", "libx264", &uneven),
+        ("h264.ts", "libx264", &even),
+        ("hevc.mp4", "libx265", &even),
+        ("hevc-uneven.mkv", "libx265", &uneven),
+        ("vp9.webm", "libvpx-vp9", &even),
+        ("vp9-uneven.webm", "libvpx-vp9", &uneven),
+        ("av1.mkv", "libaom-av1", &even),
+        ("av1-uneven.mp4", "libaom-av1", &uneven),
+        ("mpeg4.avi", "mpeg4", &even),
+        ("mpeg4-uneven.mp4", "mpeg4", &uneven),
+    ] {
+        let path = d.path().join(name);
+        if encoded(&path, codec, times, 24).is_none() {
+            eprintln!("{codec} is not in this FFmpeg");
+            continue;
+        }
+        tried.push(codec);
+        let all =
+            decode_file(&path, Limits { max_frames: 1000, ..LIMITS }, Window::Centre).unwrap();
+        let all = all.item.frames();
+        assert_eq!(all.len(), 100, "{name}");
+        // By index.
+        for i in 0..12 {
+            let stream = || Seed(7).rng(Purpose::Views, &[i]);
+            let part = decode_file(&path, LIMITS, Window::Random(&mut stream())).unwrap().item;
+            let at = all.windows(16).position(|w| w == part.frames());
+            let at = at.unwrap_or_else(|| panic!("{name}: frames that are not in the whole"));
+            let want = Window::Random(&mut stream()).start(100, 16);
+            assert!(at.abs_diff(want) <= 1, "{name}: {at} is not {want}");
+        }
+        // In time.
+        for start in [10, 47, 71] {
+            let [from, to] =
+                [start, start + 12].map(|i| Duration::from_millis(40 * times[i] as u64));
+            let part = super::decode_file(&path, Some(from..to), LIMITS, Window::Centre).unwrap();
+            assert!(part.item.frames() == &all[start..start + 12], "{name}: from frame {start}");
+        }
+    }
+    assert!(tried.contains(&"mpeg4"), "FFmpeg's own encoder");
+}
+
 #[test]
 fn early_frames_that_nothing_refers_to_are_left_out() {
     let d = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Packets to frames, and the frames that are wanted to RGB at the size that is kept.
 
-use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::images::{CroppedImage, Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use video_rs::Packet;
 use video_rs::ffmpeg::codec::Id;
@@ -136,16 +136,13 @@ impl FrameDecoder {
         }
         let source =
             ImageRef::new(long, height, bytes, PixelType::U8).map_err(|e| e.to_string())?;
+        // The decoder's padding must not be seen: with a crop by options the last columns would have a share of it.
+        let source = CroppedImage::new(&source, 0, 0, width, height).map_err(|e| e.to_string())?;
         let mut target = Image::new(self.kept.0, self.kept.1, PixelType::U8);
         // Means over areas, as far as it is scaled down.
         let is_smaller = self.kept.0 <= width && self.kept.1 <= height;
         let filter = if is_smaller { FilterType::Box } else { FilterType::Bilinear };
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
-            0.0,
-            0.0,
-            width.into(),
-            height.into(),
-        );
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
         self.resizer.resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
         Ok(target.into_vec())
     }

@@ -39,12 +39,13 @@ use std::path::Path;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Advice, Codec, Component, Dataset, Error, Modality, Preset, Result, Source, SourceKind, Survey,
-    Table, ViewSampler, kind, register,
+    Advice, Blob, Codec, Component, Dataset, Decoded, Error, Modality, Preset, Result, Source,
+    SourceKind, Survey, Table, ViewSampler, Window, kind, register,
 };
 
 pub use clip::Clip;
 pub use config::VideoConfig;
+pub use decode::length;
 pub use demo::MOTIONS;
 pub use sampler::VideoSampler;
 
@@ -112,6 +113,18 @@ impl Modality for VideoModality {
     fn is_sample_dir(path: &Path) -> bool {
         frames::is_frame_folder(path)
     }
+}
+
+/// Decodes a video, or of a long one the segment that `window` chooses, as data sets of this modality do.
+///
+/// # Errors
+/// Why it cannot be decoded, in words.
+pub fn decode(
+    blob: &Blob<'_>,
+    config: &VideoConfig,
+    window: Window<'_>,
+) -> Result<Decoded<Clip>, String> {
+    decode::decode(blob, limits::Limits::of(config), window)
 }
 
 /// A patch spans 2 frames and 8×8 pixels.

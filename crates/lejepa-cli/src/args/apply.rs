@@ -45,8 +45,9 @@ pub(crate) struct EmbedArgs {
     /// A folder, a manifest, or `demo`
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: String,
-    /// The file to make: .npy (with the paths in a .paths.txt), .csv or .parquet (with the labels)
-    #[arg(long, short, value_name = "FILE")]
+    /// The file to make: .npy (with the paths in a .paths.txt), .csv or .parquet (with the labels); a name
+    /// without an ending is a folder as data sets of the Hugging Face hub are
+    #[arg(long, short, value_name = "FILE|DIR")]
     pub(crate) output: PathBuf,
     /// Embed windows of so many seconds of recordings and films, with their start and end
     #[arg(long, value_name = "SECONDS")]

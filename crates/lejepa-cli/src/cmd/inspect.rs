@@ -66,6 +66,9 @@ fn look(file: &Path, modality: Option<&str>, registry: &Registry) -> Result<Foun
         if file.join("config.json").is_file() {
             return exported(&file.join("config.json"));
         }
+        if let Ok(embeddings) = NamedEmbeddings::read(file) {
+            return Ok(rows(&embeddings));
+        }
     }
     if name.ends_with(".safetensors") {
         return tensors(file);
@@ -73,16 +76,20 @@ fn look(file: &Path, modality: Option<&str>, registry: &Registry) -> Result<Foun
     if [".npy", ".csv", ".parquet"].iter().any(|end| name.ends_with(end))
         && let Ok(embeddings) = NamedEmbeddings::read(file)
     {
-        let columns: Vec<&str> = embeddings.labels.iter().map(|c| c.name.as_str()).collect();
-        let found = Found::new("embeddings")
-            .fact("rows", embeddings.names.len())
-            .fact("dimensions", embeddings.dim);
-        return Ok(match columns.is_empty() {
-            true => found,
-            false => found.fact("labels", columns.join(", ")),
-        });
+        return Ok(rows(&embeddings));
     }
     sample(file, modality, registry)
+}
+
+fn rows(embeddings: &NamedEmbeddings) -> Found {
+    let columns: Vec<&str> = embeddings.labels.iter().map(|c| c.name.as_str()).collect();
+    let found = Found::new("embeddings")
+        .fact("rows", embeddings.names.len())
+        .fact("dimensions", embeddings.dim);
+    match columns.is_empty() {
+        true => found,
+        false => found.fact("labels", columns.join(", ")),
+    }
 }
 
 fn run_folder(run: &RunDir) -> Result<Found, CliError> {

@@ -44,7 +44,8 @@ const CRATES: [(&str, &str); 5] = [
 ];
 
 /// Names that are taken by the official plugins, by Rust, or by keys and sections of the configuration.
-const RESERVED: [&str; 25] = [
+const RESERVED: [&str; 26] = [
+    "film",
     "image",
     "audio",
     "video",

@@ -7,12 +7,12 @@ use lejepa_core::{LabelKind, Registry, Value as Setting};
 use lejepa_train::probe::{ProbeKind, ProbeResult, attentive, probe};
 use lejepa_train::{
     Embedder, Model, Prepared, ProbeComparison, Request, Resolved, RunDir, checkpoint,
-    compare_probes, cross_validate, few_shots, probe_layers,
+    compare_probes, cross_validate, few_shots, probe_layers, retrieval,
 };
 use serde_json::{Value, json};
 
 use self::divided::{columns, mean_json, print_folds, print_shots};
-use super::scores::{More, print_probes, probes_json};
+use super::scores::{More, print_probes, print_retrieval, probes_json};
 use crate::args::{Args, ProbeArgs};
 use crate::console::Console;
 use crate::error::CliError;
@@ -85,6 +85,12 @@ impl Job<'_> {
             print_probes(&probes, &more);
         }
         out["probe"] = probes_json(&probes, &more);
+        let (device, console) = (&self.device, &mut self.console);
+        let found = retrieval(&prepared, resolved, &self.model, device, console)?;
+        if !self.args.json {
+            print_retrieval(&found);
+        }
+        out["retrieval"] = json!(found);
         if self.words.attentive {
             let (device, console) = (&self.device, &mut self.console);
             let all = attentive(&prepared, resolved, &self.model, device, console)?;

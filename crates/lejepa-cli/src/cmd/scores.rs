@@ -2,6 +2,7 @@
 
 use lejepa_core::LabelKind;
 use lejepa_train::ProbeComparison;
+use lejepa_train::Retrieval;
 use lejepa_train::probe::{ProbeResult, Scores};
 use serde_json::{Value, json};
 
@@ -51,6 +52,23 @@ pub(super) fn print_probes(probes: &[ProbeComparison], more: &More) {
         }
         outln!("  {}", p.verdict());
     }
+}
+
+/// How well streams find each other.
+pub(super) fn print_retrieval(found: &[Retrieval]) {
+    let Some(first) = found.first() else { return };
+    outln!("\nretrieval among {} held-out samples", first.samples);
+    outln!("  {:18}  {:>9}  {:>9}  {:>9}  median rank", "", "R@1", "R@5", "R@10");
+    let row = |name: &str, recall: [f64; 3], median: f64| {
+        let [one, five, ten] = recall.map(|share| 100.0 * share);
+        outln!("  {name:18}  {one:>7.1} %  {five:>7.1} %  {ten:>7.1} %  {median:>11.1}");
+    };
+    for r in found {
+        outln!("  {} by {}", r.of, r.by);
+        row("  trained", r.trained.recall, r.trained.median);
+        row("  untrained", r.untrained.recall, r.untrained.median);
+    }
+    row("guessing", first.chance(), (first.samples + 1) as f64 / 2.0);
 }
 
 /// Scores of the first label column at the top, all columns under `columns`.

@@ -10,7 +10,7 @@ use lejepa_train::judge::{Judgement, judge};
 use lejepa_train::{Fitted, Outcome, Resolved, RunDir, Start, Trainer};
 use serde_json::{Value, json};
 
-use super::scores::{More, print_probes, probes_json};
+use super::scores::{More, print_probes, print_retrieval, probes_json};
 use crate::args::{Args, TrainArgs};
 use crate::console::Console;
 use crate::error::CliError;
@@ -142,6 +142,7 @@ fn print_outcome(outcome: &Outcome, judged: &Judgement) {
         outln!("warning: {warning}");
     }
     print_probes(&outcome.probes, &More::new());
+    print_retrieval(&outcome.retrieval);
     outln!("\nverdict: {}; {}", judged.verdict, judged.advice[0]);
     outln!("run folder: {}", outcome.run.display());
 }
@@ -160,5 +161,6 @@ fn outcome_json(outcome: &Outcome) -> Value {
         "skipped": skipped,
         "warnings": outcome.warnings,
         "probe": probes_json(&outcome.probes, &More::new()),
+        "retrieval": outcome.retrieval,
     })
 }

@@ -6,14 +6,17 @@ use super::{NamedEmbeddings, NamedLabels, NamedNumbers, PLACES};
 use crate::{Result, TrainError};
 
 impl NamedEmbeddings {
-    /// Reads what [`NamedEmbeddings::write`] wrote. Of a `.npy` the names are those of the `.paths.txt` beside it, or
-    /// else numbers.
+    /// Reads what [`NamedEmbeddings::write`] wrote, or a folder of tables. Of a `.npy` the names are those of the
+    /// `.paths.txt` beside it, or else numbers.
     ///
     /// # Errors
     /// [`TrainError::Io`]; [`TrainError::Corrupt`] for anything else.
     pub fn read(file: &Path) -> Result<Self> {
         let corrupt = |reason: String| TrainError::Corrupt { path: file.to_path_buf(), reason };
         let ending = file.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        if file.is_dir() {
+            return folder(file);
+        }
         match ending.as_str() {
             "npy" => {
                 let bytes = std::fs::read(file).map_err(TrainError::io("read", file))?;
@@ -35,6 +38,42 @@ impl NamedEmbeddings {
             )),
         }
     }
+}
+
+/// The rows of another table below those of the first, if they have the same columns.
+fn append(all: &mut NamedEmbeddings, more: NamedEmbeddings) -> Result<(), String> {
+    fn columns(of: &NamedEmbeddings) -> (usize, Vec<&str>) {
+        let labels = of.labels.iter().map(|column| column.name.as_str());
+        (of.dim, of.places.iter().map(|column| column.name.as_str()).chain(labels).collect())
+    }
+    if columns(all) != columns(&more) {
+        return Err("its columns are not those of the tables beside it".into());
+    }
+    all.names.extend(more.names);
+    all.values.extend(more.values);
+    for (column, more) in all.places.iter_mut().zip(more.places) {
+        column.values.extend(more.values);
+    }
+    for (column, more) in all.labels.iter_mut().zip(more.labels) {
+        column.words.extend(more.words);
+    }
+    Ok(())
+}
+
+/// All tables of a folder.
+fn folder(folder: &Path) -> Result<NamedEmbeddings> {
+    let mut all: Option<NamedEmbeddings> = None;
+    for file in super::hub::shards(folder) {
+        let one = NamedEmbeddings::read(&file)?;
+        match &mut all {
+            Some(all) => {
+                append(all, one).map_err(|reason| TrainError::Corrupt { path: file, reason })?;
+            }
+            none => *none = Some(one),
+        }
+    }
+    let reason = "no folder of embeddings: it has no data/*.parquet".to_string();
+    all.ok_or(TrainError::Corrupt { path: folder.to_path_buf(), reason })
 }
 
 /// A matrix of 32-bit floats in row-major order.

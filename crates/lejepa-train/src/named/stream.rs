@@ -3,12 +3,13 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{NamedEmbeddings, NamedLabels, NamedNumbers};
-use crate::export::EmbeddedFile;
+use super::{Format, NamedEmbeddings, NamedLabels, NamedNumbers};
+use crate::embed_files::EmbeddedFile;
 use crate::rundir::write_atomically;
 use crate::skipped::Skipped;
 use crate::{Result, TrainError};
@@ -96,11 +97,11 @@ impl Parts {
         parse().ok_or(TrainError::Corrupt { path, reason })
     }
 
-    /// All parts as one file, and then no parts. Returns what was skipped, the number of rows and their width.
-    pub(crate) fn join(self, parts: usize, file: &Path) -> Result<EmbeddedFile> {
+    /// Parts as one file, if they have rows. Returns what was skipped, the number of rows and their width.
+    pub(crate) fn join(&self, parts: Range<usize>, file: &Path) -> Result<EmbeddedFile> {
         let (mut skipped, mut rows, mut dim) = (Vec::new(), 0, 0);
         let mut writer: Option<Writer> = None;
-        for part in 0..parts {
+        for part in parts {
             let made = self.read(part)?;
             skipped.extend(made.skipped.iter().cloned());
             rows += made.names.len();
@@ -116,8 +117,11 @@ impl Parts {
         if let Some(writer) = writer {
             writer.finish()?;
         }
-        fs::remove_dir_all(&self.folder).map_err(TrainError::io("remove", &self.folder))?;
         Ok(EmbeddedFile { rows, dim, skipped })
+    }
+
+    pub(crate) fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.folder).map_err(TrainError::io("remove", &self.folder))
     }
 }
 
@@ -146,14 +150,14 @@ impl Writer {
         let temporary = hidden(file);
         let opened = File::create(&temporary).map_err(TrainError::io("create", &temporary))?;
         let kind = match NamedEmbeddings::check(file)? {
-            "csv" => {
+            Format::Csv => {
                 let mut out = BufWriter::new(opened);
                 out.write_all(first.csv_header().as_bytes())
                     .map_err(TrainError::io("write", &temporary))?;
                 Kind::Csv(out)
             }
             #[cfg(feature = "parquet")]
-            "parquet" => Kind::Parquet(super::table::TableWriter::new(opened, first, file)?),
+            Format::Parquet => Kind::Parquet(super::table::TableWriter::new(opened, first, file)?),
             _ => {
                 let names = hidden(&file.with_extension("paths.txt"));
                 let names = File::create(&names).map_err(TrainError::io("create", &names))?;
@@ -257,7 +261,8 @@ mod tests {
             let again = Parts::open(&file, "b").unwrap();
             assert!(again.has(0));
             again.write(1, &part(5, 4)).unwrap();
-            let joined = again.join(2, &file).unwrap();
+            let joined = again.join(0..2, &file).unwrap();
+            again.remove().unwrap();
             assert_eq!((joined.rows, joined.dim), (9, 3));
             let mut all = part(0, 9);
             all.labels[0].words =

@@ -41,6 +41,7 @@ pub(super) fn page(runs: &[Told], samples: Option<&Samples>, missing: Option<&st
     );
     verdicts(&mut out, runs);
     probes(&mut out, runs);
+    retrieval(&mut out, runs);
     curves(&mut out, runs);
     if let Some(samples) = samples.filter(|samples| samples.len() > 1) {
         map(&mut out, samples);
@@ -157,6 +158,43 @@ fn probes(out: &mut String, runs: &[Told]) {
         body.push_str("</table></div>");
     }
     section(out, "Probes", &body);
+}
+
+/// How well streams find each other.
+fn retrieval(out: &mut String, runs: &[Told]) {
+    let mut body = String::new();
+    for run in runs {
+        for found in run.info["retrieval"].as_array().into_iter().flatten() {
+            if body.is_empty() {
+                body.push_str(
+                    "<div class=scroll><table><thead><tr><th>run<th>of<th>by<th>features<th>samples<th>R@1 %<th>R@5 %\
+                     <th>R@10 %<th>median rank<tbody>",
+                );
+            }
+            let word = |key: &str| escape(found[key].as_str().unwrap_or_default());
+            for name in ["trained", "untrained"] {
+                let ranks = &found[name];
+                let percent = |at: usize| 100.0 * ranks["recall"][at].as_f64().unwrap_or(f64::NAN);
+                let _ = write!(
+                    body,
+                    "<tr><td>{}<td>{}<td>{}<td>{name}<td class=n>{}<td class=n>{:.1}<td class=n>{:.1}<td class=n>{:.1}\
+                     <td class=n>{}",
+                    escape(&run.name),
+                    word("of"),
+                    word("by"),
+                    found["samples"],
+                    percent(0),
+                    percent(1),
+                    percent(2),
+                    ranks["median"],
+                );
+            }
+        }
+    }
+    if !body.is_empty() {
+        body.push_str("</table></div>");
+    }
+    section(out, "Retrieval", &body);
 }
 
 fn curves(out: &mut String, runs: &[Told]) {
