@@ -31,6 +31,25 @@ fn help_teaches() {
     assert_eq!(lejepa(d.path(), &[]).status.code(), Some(2));
 }
 
+/// `./x commands` keeps the outputs on the page; this keeps the commands.
+#[test]
+fn every_command_is_shown_with_its_output() {
+    let page = include_str!("../docs/commands.md");
+    let d = tempfile::tempdir().unwrap();
+    let help = stdout(&lejepa(d.path(), &["--help"]));
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    // Names begin two columns in, the rest of a description further on.
+    let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let names = listed.lines().filter(is_name).filter_map(|line| line.split_whitespace().next());
+    let names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let shown = format!("\n$ lejepa {name} ");
+        let alone = format!("\n$ lejepa {name}\n");
+        assert!(page.contains(&shown) || page.contains(&alone), "{name} is not on the page");
+    }
+}
+
 #[test]
 fn the_binary_links_exactly_the_official_plugins() {
     let d = tempfile::tempdir().unwrap();

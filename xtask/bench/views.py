@@ -86,6 +86,27 @@ def sounds():
     return decode, cut
 
 
+def spectrograms():
+    """The log-mel spectrogram of ten seconds in memory."""
+    torch.version.cuda = None
+    import functools
+    import torchaudio
+    from torchcodec.decoders import AudioDecoder
+
+    resample = torchaudio.transforms.Resample(44100, 16000)
+    mel = torchaudio.transforms.MelSpectrogram(16000, 512, hop_length=160, n_mels=64, f_min=50.0, center=False)
+
+    @functools.cache
+    def decode(path):
+        return resample(AudioDecoder(path).get_all_samples().data.mean(0))
+
+    def cut(wave):
+        log = (mel(wave) + 1e-6).log().sub_(-2.2).div_(2.2)
+        assert log.shape == (64, 997)
+
+    return decode, cut
+
+
 def clips(read, window=None):
     """Two views of eight frames of 112 pixels and four of four frames of 56, of the whole file or of `window` frames of
     it. Only frames that are seen are asked for."""
@@ -157,6 +178,7 @@ decode, cut = {
     "pillow": lambda: pictures(False),
     "tensor": lambda: pictures(True),
     "torchaudio": sounds,
+    "torchaudio-mel": spectrograms,
     "decord": lambda: clips(by_decord, *part),
     "torchcodec": lambda: clips(by_torchcodec, *part),
 }[peer]()

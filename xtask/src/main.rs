@@ -154,8 +154,9 @@ fn commands() -> Result<(), String> {
     std::os::unix::fs::symlink(&sounds, folder.join("sounds")).map_err(at(&sounds))?;
     let shown = std::fs::read_to_string(&page).map_err(at(&page))?;
     let programs = target().join("release");
-    let now = commands::replay(&shown, &folder, &programs)?;
-    std::fs::write(&page, now).map_err(at(&page))
+    let (now, failed) = commands::replay(&shown, &folder, &programs)?;
+    std::fs::write(&page, now).map_err(at(&page))?;
+    if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join("; "))) }
 }
 
 /// Damaged files of each format in a process of its own, so that an abort is found too.

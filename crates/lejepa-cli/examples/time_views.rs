@@ -1,6 +1,6 @@
 //! The work of `cargo xtask bench views`: views of files, on one core.
 //!
-//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|clips FOLDER`, or `films FOLDER FRAMES` for random parts of clips, answers each line on stdin by the milliseconds of one
+//! `time_views make FOLDER` writes pictures. `time_views pictures|sounds|spectrograms|clips FOLDER`, or `films FOLDER FRAMES` for random parts of clips, answers each line on stdin by the milliseconds of one
 //! pass over all of them; at its end come the peak memory in MiB and the share of decoding.
 
 use std::error::Error;
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
-use lejepa_audio::{AudioConfig, AudioModality};
+use lejepa_audio::{AudioConfig, AudioModality, Waveform};
 use lejepa_core::{Modality, Purpose, Seed, Source, ViewRng, Window};
 use lejepa_image::{ImageConfig, ImageModality};
 use lejepa_video::{VideoConfig, VideoModality};
@@ -27,16 +27,41 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["make", folder] => make(Path::new(folder)),
         ["pictures", folder] => serve::<ImageModality>(&pictures(), folder, centre),
         ["sounds", folder] => serve::<AudioModality>(&AudioConfig::default(), folder, centre),
+        ["spectrograms", folder] => spectrograms(folder),
         ["clips", folder] => serve::<VideoModality>(&clips(), folder, centre),
         ["films", folder, frames] => {
             let config = VideoConfig { max_frames: frames.parse()?, ..clips() };
             serve::<VideoModality>(&config, folder, random)
         }
         _ => {
-            Err("usage: time_views make|pictures|sounds|clips FOLDER, or films FOLDER FRAMES"
+            Err("usage: time_views make|pictures|sounds|spectrograms|clips FOLDER, or films FOLDER FRAMES"
                 .into())
         }
     }
+}
+
+/// The log-mel spectrograms of recordings of ten seconds that are in memory.
+fn spectrograms(folder: &str) -> Result<(), Box<dyn Error>> {
+    let config = AudioConfig { global_frames: 997, ..AudioConfig::default() };
+    let sampler = AudioModality::sampler(&config)?;
+    let items = AudioModality::open(&config, Source::resolve(folder, AudioModality::rule())?)?;
+    let waves = (0..items.len()).map(|i| Ok(items.item(i, Window::Centre)?.item));
+    let waves = waves.collect::<lejepa_core::Result<Vec<Waveform>>>()?;
+    for line in std::io::stdin().lock().lines() {
+        line?;
+        // A recording keeps its spectrogram, so that each pass has recordings of its own.
+        let fresh: Result<Vec<_>, _> =
+            waves.iter().map(|wave| Waveform::new(wave.samples().to_vec())).collect();
+        let fresh = fresh?;
+        let start = Instant::now();
+        for wave in &fresh {
+            assert_eq!(sampler.eval_view(wave)?.shape(), [1, 64, 997]);
+        }
+        println!("{}", start.elapsed().as_secs_f64() * 1e3);
+    }
+    println!("{}", peak_mib());
+    println!("{}", serde_json::json!({ "decoding": 0.0 }));
+    Ok(())
 }
 
 /// The published crops.

@@ -114,7 +114,7 @@ fn segment_by_any<'a>(
     #[cfg(feature = "ffmpeg")]
     let decoded = decoded.or_else(|reason| {
         segment::<Part<crate::ffmpeg::FfmpegRecording>>(blob, limits, &mut window)
-            .map_err(|other| format!("{reason}; {other}"))
+            .map_err(|other| if other == reason { other } else { format!("{reason}; {other}") })
     });
     decoded
 }

@@ -25,7 +25,7 @@ impl Default for FilmConfig {
     fn default() -> Self {
         Self {
             seconds: 2.0,
-            picture: VideoConfig { globals: 1, locals: 2, ..VideoConfig::default() },
+            picture: VideoConfig { globals: 1, locals: 2, rate: 12.0, ..VideoConfig::default() },
             sound: AudioConfig {
                 globals: 1,
                 locals: 2,

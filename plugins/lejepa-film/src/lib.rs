@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod advise;
 mod config;
 mod demo;
 mod sample;
@@ -25,8 +26,8 @@ mod sampler;
 use lejepa_audio::AudioModality;
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Table,
-    ViewSampler, kind, register,
+    Advice, BlobDataset, Component, Dataset, Error, Modality, Result, Source, SourceKind, Survey,
+    Table, ViewSampler, kind, register,
 };
 use lejepa_video::VideoModality;
 
@@ -93,6 +94,10 @@ impl Modality for FilmModality {
 
     fn recipe(source: SourceKind) -> Table {
         recipe(if source == SourceKind::Demo { demo::RECIPE } else { FILES })
+    }
+
+    fn advise(config: &FilmConfig, survey: &Survey<'_, Film>) -> Result<Advice> {
+        advise::advise(config, survey)
     }
 
     fn decoding(config: &FilmConfig) -> String {

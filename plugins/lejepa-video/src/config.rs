@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// How videos are read and how views are made of them.
 ///
-/// A view is `[channels, frames, size, size]`. Frame rates are ignored: strides are counted in frames, so
-/// a data set of mixed rates is best converted to one rate beforehand.
+/// A view is `[channels, frames, size, size]`. Strides are counted in frames: of files with different rates `rate` makes
+/// them times.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VideoConfig {
@@ -40,6 +40,9 @@ pub struct VideoConfig {
     /// Longest video that is decoded whole, in frames, `frames` to 16384. Of a longer one a random
     /// segment of this length is decoded each time, and not cached.
     pub max_frames: usize,
+    /// Frames per second that video files are brought to, 0 to 1000, so that strides are times whatever rates they have: the
+    /// frames that are shown then are taken. 0 takes all frames. Folders of frames and GIFs are taken as they are.
+    pub rate: f64,
     /// Colour channels of a view: 1 (luma) or 3 (RGB).
     pub channels: usize,
     /// Smallest and largest area of a global crop, as a fraction of the frame, 0.001 to 1.
@@ -89,6 +92,7 @@ impl Default for VideoConfig {
             background: [0.0, 0.0],
             size: 48,
             max_frames: 64,
+            rate: 0.0,
             channels: 3,
             global_scale: [0.4, 1.0],
             local_scale: [0.1, 0.4],
@@ -131,6 +135,7 @@ impl VideoConfig {
         ascending("video.stride", self.stride, 1..=1024)?;
         within("video.size", self.size, 8..=1024)?;
         within("video.max_frames", self.max_frames, self.frames..=16384)?;
+        within("video.rate", self.rate, 0.0..=1000.0)?;
         one_of("video.channels", self.channels, &[1, 3])?;
         ascending("video.global_scale", self.global_scale, 0.001..=1.0)?;
         ascending("video.local_scale", self.local_scale, 0.001..=1.0)?;
@@ -172,6 +177,7 @@ mod tests {
             "local_size = 5000",
             "size = 1",
             "max_frames = 7",
+            "rate = -1.0",
             "stride = [2, 1]",
             "stride = [0, 1]",
             "channels = 2",

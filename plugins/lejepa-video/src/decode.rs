@@ -160,7 +160,7 @@ pub(crate) mod tests {
     use lejepa_core::{Purpose, Seed};
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { size: 16, max_frames: 64 };
+    const LIMITS: Limits = Limits { size: 16, max_frames: 64, rate: 0.0 };
 
     /// A GIF of flat grey frames, 20 by 16 pixels.
     pub(crate) fn gif_of(greys: &[u8]) -> Vec<u8> {

@@ -71,6 +71,10 @@ fn decode_file(
     start_library()?;
     let video = Video::open(path, limits)?;
     let timing = video.timing();
+    let step = video.step;
+    // Frames of the file for so many that are kept, and the other way round.
+    let needed = |kept: usize| (kept as f64 * step).ceil() as usize;
+    let kept = |frames: usize| ((frames as f64 / step).floor() as usize).max(2);
     let (width, height) = video.shown;
     let facts = |frames: usize| {
         let facts = Facts::new().number("frames", frames as f64);
@@ -84,7 +88,7 @@ fn decode_file(
         let facts = facts(clip.frames().len());
         clip.decoded(true).with_facts(facts)
     };
-    if span.is_none() && timing.is_exact && timing.frames <= limits.max_frames {
+    if span.is_none() && timing.is_exact && timing.frames <= needed(limits.max_frames) {
         return Ok(whole(video.collect(limits)?));
     }
     let times = if timing.is_exact { None } else { Some(frame_times(path)?) };
@@ -94,7 +98,7 @@ fn decode_file(
         None => timing.start + frame as f64 / timing.rate,
     };
     let frames = times.as_ref().map_or(timing.frames, |times| times.len());
-    if span.is_none() && frames <= limits.max_frames {
+    if span.is_none() && frames <= needed(limits.max_frames) {
         return Ok(whole(video.collect(limits)?));
     }
     // The frames of the part, by when they are shown.
@@ -114,8 +118,8 @@ fn decode_file(
         return Err("the video has less than two frames in this part of it".into());
     }
     let (frames, limits) =
-        (within.len(), Limits { max_frames: limits.max_frames.min(within.len()), ..limits });
-    let first = within.start + window.start(frames, limits.max_frames);
+        (within.len(), Limits { max_frames: limits.max_frames.min(kept(within.len())), ..limits });
+    let first = within.start + window.start(frames, needed(limits.max_frames));
     // Half a frame early, so that rounded time stamps do not skip the frame itself.
     let gap = match first {
         0 => 0.0,
@@ -131,7 +135,7 @@ fn decode_file(
         // The file is shorter than its header says.
         Video::open(path, limits)?.collect(limits)?
     };
-    Ok(clip.decoded(frames <= limits.max_frames).with_facts(facts(frames)))
+    Ok(clip.decoded(frames <= needed(limits.max_frames)).with_facts(facts(frames)))
 }
 
 /// Initialises FFmpeg once. Its log goes to `tracing`, which discards it without a subscriber; failures
@@ -153,6 +157,8 @@ struct Video {
     shown: (u32, u32),
     /// Seconds of a unit of time stamps.
     time_base: f64,
+    /// Frames of the file for each that is kept.
+    step: f64,
 }
 
 /// Metadata of the container, which is wrong in damaged files and only estimated in some formats.
@@ -178,7 +184,18 @@ impl Video {
         let decoder = FrameDecoder::new(&stream, (w, h)).map_err(|e| reason(&e))?;
         let shown = orientation.size(width, height);
         let time_base = ratio(stream.time_base());
-        Ok(Self { reader, decoder, stream: index, draining: false, orientation, shown, time_base })
+        let mut video = Self {
+            reader,
+            decoder,
+            stream: index,
+            draining: false,
+            orientation,
+            shown,
+            time_base,
+            step: 1.0,
+        };
+        video.step = limits.step(video.timing().rate);
+        Ok(video)
     }
 
     fn timing(&self) -> Timing {
@@ -245,7 +262,7 @@ impl Video {
         limits: Limits,
         first: Option<frame::Video>,
     ) -> Result<(), String> {
-        let mut frame = first;
+        let (mut frame, mut passed) = (first, 0.0);
         while builder.frames() < limits.max_frames {
             let Some(next) = (match frame.take() {
                 Some(frame) => Some(frame),
@@ -253,7 +270,13 @@ impl Video {
             }) else {
                 break;
             };
-            self.push(builder, &next)?;
+            passed += 1.0;
+            // It is shown until the next one is: for none, one or several of the times that are kept.
+            while (builder.frames() as f64) * self.step < passed - 1e-6
+                && builder.frames() < limits.max_frames
+            {
+                self.push(builder, &next)?;
+            }
         }
         Ok(())
     }

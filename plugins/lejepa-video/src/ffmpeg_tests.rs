@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use video_rs::encode::Settings;
 use video_rs::{Encoder, Frame, Time};
 
-const LIMITS: Limits = Limits { size: 32, max_frames: 16 };
+const LIMITS: Limits = Limits { size: 32, max_frames: 16, rate: 0.0 };
 
 fn decode_file(path: &Path, limits: Limits, window: Window<'_>) -> Result<Decoded<Clip>, String> {
     super::decode_file(path, None, limits, window)
@@ -192,6 +192,32 @@ fn segments_of_every_codec_are_exactly_what_decoding_from_the_start_gives() {
 }
 
 #[test]
+fn rates_are_brought_to_one() {
+    let d = tempfile::tempdir().unwrap();
+    let path = video(d.path(), "a.mp4", 100, 12);
+    let at = |rate: f64, max_frames: usize, window: Window<'_>| {
+        let decoded = decode_file(&path, Limits { max_frames, rate, ..LIMITS }, window).unwrap();
+        (decoded.item.frames().to_vec(), decoded.is_whole)
+    };
+    let (all, _) = at(0.0, 1000, Window::Centre);
+    let every = |step: f64, count: usize| -> Vec<_> {
+        (0..count).map(|i| all[(i as f64 * step) as usize].clone()).collect()
+    };
+    // 25 frames per second as they are, half, two fifths and twice of them.
+    assert_eq!(at(25.0, 1000, Window::Centre), (all.clone(), true));
+    assert_eq!(at(12.5, 50, Window::Centre), (every(2.0, 50), true));
+    assert_eq!(at(10.0, 40, Window::Centre), (every(2.5, 40), true));
+    assert_eq!(at(50.0, 200, Window::Centre), (every(0.5, 200), true));
+    // Of more than are kept a segment, of so much more of the file.
+    let (part, is_whole) = at(12.5, 16, Window::Centre);
+    assert!(!is_whole && part.len() == 16);
+    let start = all.iter().position(|frame| *frame == part[0]).unwrap();
+    assert!(start.abs_diff(34) <= 1, "{start}");
+    let same: Vec<_> = (0..16).map(|i| all[start + 2 * i].clone()).collect();
+    assert!(part == same);
+}
+
+#[test]
 fn early_frames_that_nothing_refers_to_are_left_out() {
     let d = tempfile::tempdir().unwrap();
     let path = video(d.path(), "a.mp4", 100, 100);
@@ -291,7 +317,7 @@ const VARIABLE: &[u8] = include_bytes!("../testdata/variable.mkv");
 
 #[test]
 fn frames_are_as_they_are_shown() {
-    let limits = Limits { size: 64, max_frames: 16 };
+    let limits = Limits { size: 64, max_frames: 16, rate: 0.0 };
     let first = |name: &str, bytes: &[u8]| {
         let clip = decode(&Blob::bytes(name, bytes), limits, Window::Centre).unwrap().item;
         let light = |row: usize, column: usize| {
@@ -311,7 +337,7 @@ fn frames_are_as_they_are_shown() {
 fn the_length_is_that_of_the_frames() {
     let of = |name: &str, bytes: &[u8], max_frames| {
         let blob = Blob::bytes(name, bytes);
-        let limits = Limits { size: 48, max_frames };
+        let limits = Limits { size: 48, max_frames, rate: 0.0 };
         decode(&blob, limits, Window::Centre).unwrap()
     };
     for (name, bytes, frames) in [("a.webm", PIPED, 100), ("a.mkv", VARIABLE, 73)] {

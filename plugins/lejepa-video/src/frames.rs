@@ -198,7 +198,7 @@ mod tests {
     use lejepa_core::{Purpose, Seed};
     use proptest::prelude::*;
 
-    const LIMITS: Limits = Limits { size: 16, max_frames: 64 };
+    const LIMITS: Limits = Limits { size: 16, max_frames: 64, rate: 0.0 };
 
     #[test]
     fn frames_are_in_natural_order() {

@@ -20,7 +20,7 @@ struct Kind {
 
 const VIDEO_PEERS: &[(&str, &str)] = &[("decord", "decord"), ("torchcodec", "torchcodec")];
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind {
         name: "pictures",
         files: 64,
@@ -28,6 +28,12 @@ const KINDS: [Kind; 4] = [
         part: None,
     },
     Kind { name: "sounds", files: 32, peers: &[("torchaudio", "torchaudio")], part: None },
+    Kind {
+        name: "spectrograms",
+        files: 32,
+        peers: &[("torchaudio", "torchaudio-mel")],
+        part: None,
+    },
     Kind { name: "clips", files: 16, peers: VIDEO_PEERS, part: None },
     Kind { name: "films", files: 8, peers: VIDEO_PEERS, part: Some("16") },
 ];
@@ -101,7 +107,7 @@ fn make(kind: &Kind, worker: &Path, folder: &Path) -> Result<(), String> {
     for i in 0..kind.files {
         let mut command = Command::new("ffmpeg");
         command.args(["-v", "error", "-y", "-f", "lavfi", "-i"]);
-        let file = if kind.name == "sounds" {
+        let file = if ["sounds", "spectrograms"].contains(&kind.name) {
             // Ten seconds with partials that move, and noise.
             let pitch = 110 + 20 * i;
             let tone = format!("0.2*sin(2*PI*{pitch}*t+40*sin(3*t))+0.1*sin(2*PI*{}*t*t)", 40 + i);
