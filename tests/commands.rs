@@ -77,7 +77,7 @@ impl Bench<'_> {
             assert!(table.contains(row), "{modality}: {table}");
         }
         self.works("export r");
-        self.is_there("r/export/model.safetensors");
+        self.is_there("r/export/config.json");
         self.works("embed r --data demo -o e.parquet");
         self.works("embed r/export --data demo -o e.npy");
         self.is_there("e.parquet");
@@ -146,7 +146,9 @@ fn every_command_works_on_a_run_of_a_world() {
 #[test]
 fn every_command_works_on_a_run_of_films() {
     let refused = Refused { pca: None, dense: Some("one stream"), graph: Some("several encoders") };
-    every_command_works("film", &short("film"), refused);
+    let sets = ["encoder.picture.width=8", "encoder.sound.width=8", "probe.steps=50"];
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    every_command_works("film", &[&short("film")[..], &sets].concat(), refused);
 }
 
 /// The example's program lies beside this one when the whole workspace is built.

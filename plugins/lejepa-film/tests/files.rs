@@ -48,7 +48,11 @@ fn picture_and_sound_are_of_the_same_time() {
         let source = Source::resolve(folder.to_str().unwrap(), FilmModality::rule());
         let config = FilmConfig { seconds: 4.0, ..FilmConfig::default() };
         let config = FilmConfig {
-            picture: lejepa_video::VideoConfig { max_frames: 200, ..config.picture.clone() },
+            picture: lejepa_video::VideoConfig {
+                max_frames: 200,
+                rate: 0.0,
+                ..config.picture.clone()
+            },
             ..config
         };
         let films = FilmModality::open(&config, source.unwrap()).unwrap();

@@ -168,6 +168,8 @@ struct Timing {
     frames: usize,
     /// Frames per second, 0 if unknown.
     rate: f64,
+    /// The finest rate where the mean is near to it: that misses the last frame in some files.
+    nominal: f64,
     /// Time of the first frame in seconds.
     start: f64,
     /// Whether frames were counted, and last equally long.
@@ -194,12 +196,12 @@ impl Video {
             time_base,
             step: 1.0,
         };
-        video.step = limits.step(video.timing().rate);
+        video.step = limits.step(video.timing().nominal);
         Ok(video)
     }
 
     fn timing(&self) -> Timing {
-        let none = Timing { frames: 0, rate: 0.0, start: 0.0, is_exact: false };
+        let none = Timing { frames: 0, rate: 0.0, nominal: 0.0, start: 0.0, is_exact: false };
         let Some(stream) = self.reader.input.stream(self.stream) else { return none };
         let rates = [stream.avg_frame_rate(), stream.rate()].map(ratio);
         let is_rate = |r: &f64| r.is_finite() && *r > 0.0;
@@ -210,8 +212,11 @@ impl Video {
             start => start as f64 * ratio(stream.time_base()),
         };
         // The mean rate and the finest one agree only where all frames last equally long.
-        let is_constant = rates.iter().all(is_rate) && (rates[0] / rates[1] - 1.0).abs() < 0.01;
-        Timing { frames, rate, start, is_exact: frames > 0 && is_constant }
+        let agree =
+            |within: f64| rates.iter().all(is_rate) && (rates[0] / rates[1] - 1.0).abs() < within;
+        let is_constant = agree(0.01);
+        let nominal = if agree(0.05) { rates[1] } else { rate };
+        Timing { frames, rate, nominal, start, is_exact: frames > 0 && is_constant }
     }
 
     /// The time stamp of a frame in seconds.
