@@ -101,7 +101,7 @@ impl Dataset for Demo {
         if index >= FILMS {
             return Err(Error::sample(self.name(index), "no such item"));
         }
-        let mut rng = Seed(0x0066_696c_6d).rng(Purpose::Demo, &[index as u64]);
+        let mut rng = Seed(0x0066_696c_6d00).rng(Purpose::Demo, &[index as u64]);
         let scene = Scene::random(index % THINGS.len(), &mut rng);
         let film = Film::new(scene.picture(&mut rng)?, scene.sound(self.rate, &mut rng)?);
         let bytes = film.bytes();
