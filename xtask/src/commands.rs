@@ -72,9 +72,13 @@ fn shell(command: &str, folder: &Path, programs: &Path) -> Result<(String, bool)
         .args(["-c", &format!("exec 2>&1; {command}")])
         .current_dir(folder)
         .env("PATH", path)
+        // Without it a Vulkan loader complains where nobody has logged in.
+        .env("XDG_RUNTIME_DIR", folder)
         .output()
         .map_err(|e| format!("{command}: {e}"))?;
-    Ok((String::from_utf8_lossy(&out.stdout).into_owned(), out.status.success()))
+    // Nobody else has this folder.
+    let said = String::from_utf8_lossy(&out.stdout).replace(&format!("{}/", folder.display()), "");
+    Ok((said, out.status.success()))
 }
 
 #[cfg(test)]
