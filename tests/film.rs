@@ -30,3 +30,31 @@ fn pictures_find_their_sounds_and_back() {
     let page = std::fs::read_to_string(d.path().join("r/report.html")).unwrap();
     assert!(page.contains("<h2>Retrieval</h2>") && page.contains("median rank"));
 }
+
+/// Films that nobody labelled: a share is held out all the same, to be searched.
+#[cfg(feature = "ffmpeg")]
+#[test]
+fn films_in_files_are_searched_without_labels() {
+    let d = tempfile::tempdir().unwrap();
+    let folder = d.path().join("films");
+    std::fs::create_dir(&folder).unwrap();
+    for i in 0..10 {
+        let picture = format!("testsrc2=size=64x48:rate=25:duration={}", 3 + i % 3);
+        let sound = format!("sine=frequency={}:duration={}", 200 + 50 * i, 3 + i % 3);
+        let made = std::process::Command::new("ffmpeg")
+            .args(["-v", "error", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &sound])
+            .args(["-pix_fmt", "yuv420p"])
+            .arg(folder.join(format!("{i}.mp4")))
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("note: no program `ffmpeg`, so that films in files are not made");
+            return;
+        }
+    }
+    std::fs::write(folder.join("text.mp4"), "no film").unwrap();
+    let words = ["train", "--modality", "film", "--data", "films", "--steps", "2"];
+    let out = json_on_cpu(d.path(), &[&words[..], &["--batch", "4", "-o", "r"]].concat());
+    assert_eq!(out["skipped"].as_array().map(Vec::len), Some(1), "{}", out["skipped"]);
+    // A fifth of ten.
+    assert_eq!(out["retrieval"][0]["samples"], 2, "{}", out["retrieval"]);
+}

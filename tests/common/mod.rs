@@ -53,3 +53,31 @@ const SMALL: [&str; 10] = [
 pub(crate) fn small<'a>(words: &[&'a str]) -> Vec<&'a str> {
     [words, &SMALL].concat()
 }
+
+/// A run of small pictures in a folder `r`.
+pub(crate) fn train(dir: &Path) {
+    let mut words = vec!["train", "--modality", "image", "--steps", "5", "--output", "r"];
+    for setting in [
+        "train.batch=16",
+        "encoder.width=12",
+        "encoder.depth=1",
+        "projector.hidden=16",
+        "objective.slices=16",
+        "probe.enabled=false",
+        "checkpoint.steps=2",
+    ] {
+        words.extend(["--set", setting]);
+    }
+    json(dir, &words);
+}
+
+/// Six pictures, one of them with an odd name, and a file that is none.
+pub(crate) fn pictures(dir: &Path) {
+    std::fs::create_dir(dir).unwrap();
+    for i in 0..6u8 {
+        let picture =
+            image::GrayImage::from_fn(20, 20, |x, y| image::Luma([(x as u8 * 9 * i) ^ y as u8]));
+        picture.save(dir.join(format!("{i}, \"x\".png"))).unwrap();
+    }
+    std::fs::write(dir.join("bad.png"), "no picture").unwrap();
+}

@@ -37,8 +37,11 @@ fn both(z: Tensor<3>, slices: usize, knots: usize, t_max: f64) -> [(f64, Vec<f64
 fn assert_same([fused, plain]: [(f64, Vec<f64>); 2], what: &str) {
     assert!((fused.0 - plain.0).abs() <= 1e-5 * plain.0.abs(), "{what}: {} {}", fused.0, plain.0);
     let scale = plain.1.iter().fold(0f64, |a, x| a.max(x.abs())).max(1e-12);
+    // Where the terms of all knots cancel, what is left is their rounding in 32 bits.
+    let rounding = 1e-6 / plain.1.len() as f64;
     for (i, (f, p)) in fused.1.iter().zip(&plain.1).enumerate() {
-        assert!((f - p).abs() <= 1e-4 * scale, "{what}, gradient {i}: {f} {p}, scale {scale}");
+        let near = (f - p).abs() <= (1e-4 * scale).max(rounding);
+        assert!(near, "{what}, gradient {i}: {f} {p}, scale {scale}");
     }
 }
 

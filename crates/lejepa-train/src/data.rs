@@ -33,6 +33,8 @@ pub struct ProbeSet {
 pub struct DataPlan {
     /// Indices that are pretrained on, ascending.
     pub pretrain: Vec<usize>,
+    /// Usable samples that are not, ascending: those that probes are scored on, and others that the data says to hold out.
+    pub held_out: Vec<usize>,
     /// One probe set a label column.
     pub probes: Vec<ProbeSet>,
     /// What the scan found unusable.
@@ -111,28 +113,28 @@ impl DataPlan {
             }
         }
         let splits = divide(source, &usable, config, &copies);
-        let pretrain: Vec<usize> =
-            (0..source.len()).filter(|&i| usable[i] && splits[i] == Split::Train).collect();
+        let of = |split| -> Vec<usize> {
+            (0..source.len()).filter(|&i| usable[i] && splits[i] == split).collect()
+        };
+        let (pretrain, held_out) = (of(Split::Train), of(Split::Test));
         let probes = source
             .labels()
             .iter()
             .map(|column| {
-                let of = |split| {
-                    (0..source.len())
-                        .filter(|&i| usable[i] && splits[i] == split && column.has(i))
-                        .collect::<Vec<_>>()
+                let labelled = |samples: &[usize]| {
+                    samples.iter().copied().filter(|&i| column.has(i)).collect()
                 };
                 ProbeSet {
                     labels: Arc::new(column.clone()),
-                    train: of(Split::Train),
-                    test: of(Split::Test),
+                    train: labelled(&pretrain),
+                    test: labelled(&held_out),
                 }
             })
             .filter(|p| !p.train.is_empty() && !p.test.is_empty())
             .collect();
         let division = Division { usable: &usable, splits: &splits, copies: &copies };
         let census = Census::new(source, &division, &skipped, scan.then_some(&facts));
-        Self { pretrain, probes, skipped, census }
+        Self { pretrain, held_out, probes, skipped, census }
     }
 }
 
@@ -151,17 +153,6 @@ pub fn check_fold(source: &dyn ViewSource, config: &DataConfig) -> Result<()> {
         false => format!("the data has the folds {}", folds.join(", ")),
     };
     Err(Error::bad_value("data.fold", known).into())
-}
-
-impl DataPlan {
-    /// Samples that some probe is scored on, ascending.
-    pub fn held_out(&self) -> Vec<usize> {
-        let mut all: Vec<usize> =
-            self.probes.iter().flat_map(|set| set.test.iter().copied()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
 }
 
 /// What a scan found: what cannot be used, and the facts of the rest.
@@ -208,8 +199,9 @@ fn held_out_fold(source: &dyn ViewSource, config: &DataConfig) -> Option<String>
 }
 
 /// The split of every sample: as the data says, or else one of its folds held out, or else a share of each class of the
-/// first column of classes held out, or else a share of the samples with tags or a number. Which samples those are does not depend on the run's seed, so that runs compare. Copies of
-/// a sample go where it goes.
+/// first column of classes held out, or else a share of the samples with tags or a number, or else, where streams may be
+/// searched by each other, a share of all. Which samples those are does not depend on the run's seed, so that runs compare.
+/// Copies of a sample go where it goes.
 fn divide(
     source: &dyn ViewSource,
     usable: &[bool],
@@ -227,11 +219,16 @@ fn divide(
     }
     let mut splits = vec![Split::Train; source.len()];
     let classes = source.labels().iter().find(|column| column.kind() == LabelKind::Classes);
-    let Some(column) = classes.or(source.labels().first()) else { return splits };
-    let mut of_class = vec![Vec::new(); column.names().len().max(1)];
-    for index in (0..source.len()).filter(|&index| usable[index] && column.has(index)) {
-        // Tags and numbers are one class.
-        if let Some(members) = of_class.get_mut(column.class(index).unwrap_or(0) as usize) {
+    let column = classes.or(source.labels().first());
+    if column.is_none() && source.spec().streams().len() < 2 {
+        return splits;
+    }
+    let mut of_class = vec![Vec::new(); column.map_or(1, |column| column.names().len().max(1))];
+    let is_of = |index: usize| usable[index] && column.is_none_or(|column| column.has(index));
+    for index in (0..source.len()).filter(|&index| is_of(index)) {
+        // Tags and numbers are one class, and so are samples without labels.
+        let class = column.and_then(|column| column.class(index)).unwrap_or(0);
+        if let Some(members) = of_class.get_mut(class as usize) {
             members.push(index);
         }
     }

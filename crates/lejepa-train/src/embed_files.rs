@@ -7,7 +7,7 @@ use lejepa_core::{Error, Split, ViewSource, Windows};
 use sha2::{Digest, Sha256};
 
 use crate::export::Embedder;
-use crate::named::stream::Parts;
+use crate::named::stream::{Parts, hidden};
 use crate::named::{Format, NamedEmbeddings, hub};
 use crate::observe::{Event, Observer};
 use crate::skipped::Skipped;
@@ -82,13 +82,6 @@ fn plan(source: &dyn ViewSource, output: &Path, format: Format) -> (Vec<Vec<usiz
         targets.push(Target { file, parts: start..parts.len() });
     }
     (parts, targets)
-}
-
-/// A folder that is being made.
-fn hidden(folder: &Path) -> PathBuf {
-    let mut name = folder.file_name().unwrap_or_default().to_os_string();
-    name.push(".tmp");
-    folder.with_file_name(name)
 }
 
 impl Embedder {

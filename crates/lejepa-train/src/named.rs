@@ -33,7 +33,7 @@ pub enum Format {
 
 impl Format {
     fn is_file(self) -> bool {
-        ENDINGS.iter().any(|(_, format)| *format == self)
+        self != Self::Folder
     }
 }
 

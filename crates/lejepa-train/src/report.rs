@@ -27,7 +27,7 @@ pub(crate) fn describe(
 ) -> Result<()> {
     let settings = resolved.settings();
     let plan = &prepared.plan;
-    let held_out = plan.probes.first().map_or(0, |p| p.test.len());
+    let held_out = plan.held_out.len();
     for line in [format!(
         "data      {} · {} samples to train on, {held_out} held out, {} skipped",
         settings.data.source,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Result;
 use crate::embed::embed_indices;
+use crate::label_free::unit;
 use crate::model::Model;
 use crate::observe::Observer;
 use crate::prepared::Prepared;
@@ -63,13 +64,13 @@ pub fn retrieval(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Vec<Retrieval>> {
-    let held_out = prepared.plan.held_out();
+    let held_out = &prepared.plan.held_out;
     let streams = resolved.spec().streams();
     if streams.len() < 2 || held_out.len() < 2 || !resolved.settings().probe.enabled {
         return Ok(Vec::new());
     }
     let every = held_out.len().div_ceil(MOST);
-    let indices: Vec<usize> = held_out.into_iter().step_by(every).collect();
+    let indices: Vec<usize> = held_out.iter().copied().step_by(every).collect();
     let untrained = resolved.model(device)?;
     let mut projected = Vec::new();
     for model in [model, &untrained] {
@@ -122,11 +123,6 @@ fn projections(
     Ok(out)
 }
 
-fn unit(row: &[f32]) -> Vec<f32> {
-    let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
-    row.iter().map(|v| v / norm).collect()
-}
-
 /// Of each query among all candidates, where the one of the same number is its own; those that are as near come before it.
 fn ranks(queries: &[Vec<f32>], candidates: &[Vec<f32>]) -> Ranks {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
@@ -136,7 +132,7 @@ fn ranks(queries: &[Vec<f32>], candidates: &[Vec<f32>]) -> Ranks {
         .map(|(i, query)| {
             let own = dot(query, &candidates[i]);
             let others = candidates.iter().enumerate().filter(|(j, _)| *j != i);
-            1 + others.filter(|(_, other)| dot(query, other) >= own).count()
+            1 + others.filter(|(_, other)| dot(query, other).total_cmp(&own).is_ge()).count()
         })
         .collect();
     all.sort_unstable();
@@ -169,5 +165,7 @@ mod tests {
         let alike = vec![at(0.0); 20];
         let found = ranks(&alike, &alike);
         assert_eq!((found.recall, found.median), ([0.0; 3], 20.0));
+        let broken = vec![vec![f32::NAN; 2]; 20];
+        assert_eq!(ranks(&broken, &candidates).recall, [0.0; 3]);
     }
 }

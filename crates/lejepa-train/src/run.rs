@@ -101,12 +101,11 @@ impl<'a> Run<'a> {
         let gauge = learner.objective.gauge(views, order.batch(), settings.projector.output);
         let described = (&learner.objective, gauge);
         describe(resolved, prepared, &learner.model, &order, total, described, observer)?;
-        let held_out = prepared.plan.held_out();
         let context = CallbackContext {
             settings,
             source: &prepared.source,
             trained_on: &prepared.plan.pretrain,
-            held_out: &held_out,
+            held_out: &prepared.plan.held_out,
             total,
             gauge,
             model: &learner.model,

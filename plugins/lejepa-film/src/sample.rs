@@ -1,6 +1,7 @@
 //! A film, and how one is read.
 
-use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,19 +36,20 @@ impl Film {
 pub(crate) fn decode(
     blob: &Blob<'_>,
     config: &FilmConfig,
+    window: Window<'_>,
+) -> Result<Decoded<Film>, String> {
+    // One file for both, and for its length.
+    lejepa_video::with_file(blob, |file| decode_file(file, blob.span(), config, window))
+}
+
+fn decode_file(
+    file: &Path,
+    span: Option<Range<Duration>>,
+    config: &FilmConfig,
     mut window: Window<'_>,
 ) -> Result<Decoded<Film>, String> {
-    // Members of archives are read thrice.
-    let copy;
-    let (blob, file) = match blob.path() {
-        Some(path) => (blob, Cow::Borrowed(path)),
-        None => {
-            copy = copied(blob).map_err(|e| e.to_string())?;
-            (&Blob::file(copy.path().to_path_buf()), Cow::Borrowed(copy.path()))
-        }
-    };
-    let length = lejepa_video::length(&file)?;
-    let whole = blob.span().unwrap_or(Duration::ZERO..length);
+    let length = lejepa_video::length(file)?;
+    let whole = span.unwrap_or(Duration::ZERO..length);
     let end = whole.end.min(length.max(whole.start));
     let milliseconds = |time: Duration| usize::try_from(time.as_millis()).unwrap_or(usize::MAX);
     let total = milliseconds(end.saturating_sub(whole.start));
@@ -55,8 +57,7 @@ pub(crate) fn decode(
     let start = window.start(total, wanted);
     let at = |start: usize| {
         let from = whole.start + Duration::from_millis(start as u64);
-        let part =
-            Blob::file(file.clone()).with_span(from..from + Duration::from_millis(wanted as u64));
+        let part = Blob::file(file).with_span(from..from + Duration::from_millis(wanted as u64));
         let picture = lejepa_video::decode(&part, &config.picture, Window::Centre)?;
         let sound = lejepa_audio::decode(&part, &config.sound, Window::Centre)
             .map_err(|reason| format!("its sound: {reason}"))?;
@@ -74,11 +75,4 @@ pub(crate) fn decode(
     let decoded =
         if wanted == total { Decoded::whole(film, bytes) } else { Decoded::part(film, bytes) };
     Ok(decoded.with_facts(facts))
-}
-
-fn copied(blob: &Blob<'_>) -> std::io::Result<tempfile::NamedTempFile> {
-    let suffix = format!(".{}", blob.extension());
-    let mut copy = tempfile::Builder::new().suffix(&suffix).tempfile()?;
-    std::io::copy(&mut blob.open()?, &mut copy)?;
-    Ok(copy)
 }

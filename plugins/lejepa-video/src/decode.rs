@@ -49,41 +49,9 @@ pub(crate) fn decode(
     match blob.path() {
         Some(path) if path.is_dir() => folder(path, limits, window),
         _ if is_gif(blob) => gif(&blob.read().map_err(|e| e.to_string())?, limits, window),
-        _ => other(blob, limits, window),
+        _ => crate::ffmpeg::decode(blob, limits, window),
     }
 }
-
-/// How long a video file says that it is.
-///
-/// # Errors
-/// Why it cannot be read, in words; without the cargo feature `ffmpeg` no file can.
-#[cfg(feature = "ffmpeg")]
-pub fn length(path: &std::path::Path) -> Result<std::time::Duration, String> {
-    crate::ffmpeg::length(path)
-}
-
-/// How long a video file says that it is.
-///
-/// # Errors
-/// Always: it takes the cargo feature `ffmpeg`.
-#[cfg(not(feature = "ffmpeg"))]
-pub fn length(_: &std::path::Path) -> Result<std::time::Duration, String> {
-    Err(WITHOUT.into())
-}
-
-#[cfg(feature = "ffmpeg")]
-fn other(blob: &Blob<'_>, limits: Limits, window: Window<'_>) -> Result<Decoded<Clip>, String> {
-    crate::ffmpeg::decode(blob, limits, window)
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-fn other(_: &Blob<'_>, _: Limits, _: Window<'_>) -> Result<Decoded<Clip>, String> {
-    Err(WITHOUT.into())
-}
-
-#[cfg(not(feature = "ffmpeg"))]
-const WITHOUT: &str = "this program reads only GIFs and folders of frames: it is built without FFmpeg; rebuild with \
-                       --features ffmpeg, or turn the video into a folder of frames";
 
 /// By the extension or, since cells of a table need not have one, by the first bytes.
 fn is_gif(blob: &Blob<'_>) -> bool {

@@ -28,20 +28,33 @@ pub(crate) fn decode(
     limits: Limits,
     window: Window<'_>,
 ) -> Result<Decoded<Clip>, String> {
-    match blob.path() {
-        Some(path) => decode_file(path, blob.span(), limits, window),
-        None => {
-            let copy = temporary_copy(blob)
-                .map_err(|e| format!("cannot be copied to a temporary file: {e}"))?;
-            let decoded = decode_file(copy.path(), blob.span(), limits, window);
-            // Another copy could get its name.
-            stream::forget(copy.path());
-            decoded
-        }
-    }
+    with_file(blob, |path| decode_file(path, blob.span(), limits, window))
 }
 
-/// FFmpeg opens paths only, so that videos within other files have to be copied out of them.
+/// Calls `read` with a file that holds the blob: FFmpeg opens paths only, so that videos within other files have to be
+/// copied out of them.
+pub(crate) fn with_file<T>(
+    blob: &Blob<'_>,
+    read: impl FnOnce(&Path) -> Result<T, String>,
+) -> Result<T, String> {
+    if let Some(path) = blob.path() {
+        return read(path);
+    }
+    let copy =
+        temporary_copy(blob).map_err(|e| format!("cannot be copied to a temporary file: {e}"))?;
+    let done = read(copy.path());
+    // Another copy could get its name.
+    stream::forget(copy.path());
+    done
+}
+
+fn temporary_copy(blob: &Blob<'_>) -> std::io::Result<NamedTempFile> {
+    let suffix = format!(".{}", blob.extension());
+    let mut copy = tempfile::Builder::new().suffix(&suffix).tempfile()?;
+    std::io::copy(&mut blob.open()?, &mut copy)?;
+    Ok(copy)
+}
+
 /// How long a file says that it is.
 pub(crate) fn length(path: &Path) -> Result<Duration, String> {
     start_library()?;
@@ -53,13 +66,6 @@ pub(crate) fn length(path: &Path) -> Result<Duration, String> {
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .ok_or_else(|| "its length is not known".into())
-}
-
-fn temporary_copy(blob: &Blob<'_>) -> std::io::Result<NamedTempFile> {
-    let suffix = format!(".{}", blob.extension());
-    let mut copy = tempfile::Builder::new().suffix(&suffix).tempfile()?;
-    std::io::copy(&mut blob.open()?, &mut copy)?;
-    Ok(copy)
 }
 
 fn decode_file(
@@ -276,24 +282,24 @@ impl Video {
                 break;
             };
             passed += 1.0;
-            // It is shown until the next one is: for none, one or several of the times that are kept.
-            while (builder.frames() as f64) * self.step < passed - 1e-6
-                && builder.frames() < limits.max_frames
-            {
-                self.push(builder, &next)?;
+            // It is shown until the next one is: at none, one or several of the times that are kept.
+            let due = ((passed - 1e-6) / self.step).ceil() as usize;
+            let times = due.min(limits.max_frames).saturating_sub(builder.frames());
+            if times > 0 {
+                let picture = self.picture(&next)?;
+                std::iter::repeat_n(picture, times).try_for_each(|one| builder.push(one))?;
             }
         }
         Ok(())
     }
 
-    /// Adds a frame as it is shown.
-    fn push(&mut self, builder: &mut ClipBuilder, frame: &frame::Video) -> Result<(), String> {
+    /// A frame as it is shown.
+    fn picture(&mut self, frame: &frame::Video) -> Result<Picture, String> {
         let pixels = self.decoder.rgb(frame)?;
         let (width, height) = self.decoder.kept();
         let (pixels, width, height) =
             self.orientation.apply(pixels, width as usize, height as usize);
-        let picture = Picture::new(width, height, 3, pixels);
-        builder.push(picture.ok_or("its frames have no pixels")?)
+        Picture::new(width, height, 3, pixels).ok_or_else(|| "its frames have no pixels".into())
     }
 
     /// Frames from the first one at `target` seconds or later. Seeks to an earlier keyframe and decodes

@@ -26,6 +26,9 @@ mod decode;
 mod demo;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
+#[cfg(not(feature = "ffmpeg"))]
+#[path = "without_ffmpeg.rs"]
+mod ffmpeg;
 mod files;
 #[cfg(feature = "ffmpeg")]
 mod frame_decoder;
@@ -36,6 +39,7 @@ mod sampler;
 mod stream;
 
 use std::path::Path;
+use std::time::Duration;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
@@ -45,7 +49,6 @@ use lejepa_core::{
 
 pub use clip::Clip;
 pub use config::VideoConfig;
-pub use decode::length;
 pub use demo::MOTIONS;
 pub use sampler::VideoSampler;
 
@@ -125,6 +128,25 @@ pub fn decode(
     window: Window<'_>,
 ) -> Result<Decoded<Clip>, String> {
     decode::decode(blob, limits::Limits::of(config), window)
+}
+
+/// How long a video file says that it is.
+///
+/// # Errors
+/// Why that is not known, in words; without the cargo feature `ffmpeg` always.
+pub fn length(path: &Path) -> Result<Duration, String> {
+    ffmpeg::length(path)
+}
+
+/// Calls `read` with a file that holds a video: its own, or, of a member of an archive, a copy that is removed afterwards.
+///
+/// # Errors
+/// That of `read`, and why there can be no copy, in words; without the cargo feature `ffmpeg` always.
+pub fn with_file<T>(
+    blob: &Blob<'_>,
+    read: impl FnOnce(&Path) -> Result<T, String>,
+) -> Result<T, String> {
+    ffmpeg::with_file(blob, read)
 }
 
 /// A patch spans 2 frames and 8×8 pixels.

@@ -11,6 +11,7 @@ pub(crate) struct Limits {
     /// Largest number of frames.
     pub(crate) max_frames: usize,
     /// Frames per second that are kept; 0 keeps all.
+    #[cfg_attr(not(feature = "ffmpeg"), expect(dead_code, reason = "only files have a rate"))]
     pub(crate) rate: f64,
 }
 

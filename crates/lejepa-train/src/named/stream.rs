@@ -209,7 +209,8 @@ impl Writer {
     }
 }
 
-fn hidden(file: &Path) -> PathBuf {
+/// What a file or a folder is called while it is made.
+pub(crate) fn hidden(file: &Path) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     file.with_file_name(name)
