@@ -46,14 +46,20 @@ pub struct AudioConfig {
     /// the highest `speed` and `time_scale`. Of a longer one a random segment of this length is decoded each time, and
     /// not cached.
     pub whole_seconds: f64,
+    /// Channels of a view, 1 to 64, with the same crops and augmentations: 1 by `downmix`; above 1 recordings need as many,
+    /// and mono ones are repeated.
+    pub channels: usize,
     /// How several channels become one: `mean`, the `first`, or the `loudest` of each recording. The mean of
     /// inverted stereo is silence.
     pub downmix: Downmix,
     /// How recordings shorter than a view are extended: `repeat` or `pad`.
     pub short: Short,
-    /// Positions drawn for each view, 1 to 16, of which the loudest is taken: above 1 where much of the
+    /// Positions drawn for each view, 1 to 16, of which the best is taken: above 1 where much of the
     /// recordings is silence.
     pub positions: usize,
+    /// Which position is the best: by `energy` the loudest; by `onset` that with the sharpest onset in its first quarter,
+    /// where sounds have a beginning (largest spectral flux; Bello et al., doi 10.1109/TSA.2005.851998).
+    pub position_by: Criterion,
     /// Largest share of the power of a view, 0 to 0.9, that comes from another recording:
     /// log((1 − a)·x + a·z) of powers x and z with a uniform from 0 (Niizumi et al., arXiv 2103.06695).
     pub mix: f64,
@@ -117,6 +123,16 @@ pub enum Downmix {
     Loudest,
 }
 
+/// Which of several positions is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criterion {
+    /// That with the most power.
+    Energy,
+    /// That with the sharpest onset in its first quarter.
+    Onset,
+}
+
 impl Default for AudioConfig {
     fn default() -> Self {
         Self {
@@ -135,9 +151,11 @@ impl Default for AudioConfig {
             global_frames: 96,
             local_frames: 48,
             whole_seconds: 30.0,
+            channels: 1,
             downmix: Downmix::Mean,
             short: Short::Repeat,
             positions: 1,
+            position_by: Criterion::Energy,
             mix: 0.2,
             time_scale: [0.6, 1.5],
             band_scale: [0.6, 1.5],
@@ -190,6 +208,7 @@ impl AudioConfig {
         let reason = format_args!("must be below the upper edge of {high} Hz, got {low}");
         ensure("audio.f_min", low < high, reason)?;
         within("audio.pre_emphasis", self.pre_emphasis, 0.0..=1.0)?;
+        within("audio.channels", self.channels, 1..=64)?;
         within("audio.globals", self.globals, 1..=16)?;
         within("audio.locals", self.locals, 0..=32)?;
         within("audio.global_frames", self.global_frames, 1..=16384)?;
@@ -243,6 +262,7 @@ mod tests {
             "f_max = 9000.0",
             "pre_emphasis = 1.5",
             "globals = 0",
+            "channels = 65",
             "locals = 33",
             "global_frames = 0",
             "local_frames = 97",

@@ -1,4 +1,4 @@
-//! Decoding of recordings to mono at one sample rate, whole or a segment.
+//! Decoding of recordings to one sample rate and number of channels, whole or a segment.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -13,17 +13,20 @@ use crate::waveform::Waveform;
 /// Above this peak a recording is not in the range of -1 to 1 that its format says.
 const LOUDEST: f32 = 4.0;
 
-/// The rate that recordings are resampled to, the longest that is decoded whole, and how channels become one.
+/// The rate that recordings are resampled to, the longest that is decoded whole, the channels, and how several become
+/// one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     rate: usize,
+    channels: usize,
     seconds: f64,
     downmix: Downmix,
 }
 
 impl Limits {
     pub(crate) fn of(config: &AudioConfig) -> Self {
-        Self { rate: config.sample_rate, seconds: config.whole_seconds, downmix: config.downmix }
+        let AudioConfig { sample_rate, channels, whole_seconds, downmix, .. } = *config;
+        Self { rate: sample_rate, channels, seconds: whole_seconds, downmix }
     }
 }
 
@@ -151,12 +154,31 @@ fn segment<'a, S: Source<'a>>(
     if segment.len() == 0 && blob.span().is_some() {
         return Err("the recording ends before this part of it".into());
     }
-    let (samples, remarks) = mono(segment.planes, limits.downmix);
-    let samples = resample(samples, rate, limits.rate)?;
-    let wave = Waveform::new(samples).map_err(|error| match error {
-        lejepa_core::Error::Sample { reason, .. } => reason,
-        other => other.to_string(),
-    })?;
+    let mut remarks = Vec::new();
+    let peak = segment.planes.iter().flatten().fold(0f32, |peak, v| peak.max(v.abs()));
+    if peak > LOUDEST {
+        remarks.push(format!(
+            "samples far beyond full scale (above {LOUDEST}, where 1 is full): floats at the scale of integers?"
+        ));
+    }
+    let planes = if limits.channels == 1 {
+        mono(segment.planes, limits.downmix, &mut remarks)
+    } else if channels == 1 || channels == limits.channels {
+        segment.planes
+    } else {
+        return Err(format!(
+            "has {channels} channels, where audio.channels is {}",
+            limits.channels
+        ));
+    };
+    let resampled = planes.into_iter().map(|plane| resample(plane, rate, limits.rate));
+    let wave =
+        Waveform::of_channels(resampled.collect::<Result<_, _>>()?).map_err(
+            |error| match error {
+                lejepa_core::Error::Sample { reason, .. } => reason,
+                other => other.to_string(),
+            },
+        )?;
     let facts = Facts::new()
         .number("seconds", frames as f64 / f64::from(rate))
         .number("samples per second", rate.into())
@@ -177,17 +199,10 @@ fn measured<'a, S: Source<'a>>(
 }
 
 /// One channel of several, and what there is to say about it.
-fn mono(mut planes: Vec<Vec<f32>>, downmix: Downmix) -> (Vec<f32>, Vec<String>) {
-    let mut remarks = Vec::new();
+fn mono(mut planes: Vec<Vec<f32>>, downmix: Downmix, remarks: &mut Vec<String>) -> Vec<Vec<f32>> {
     let energy = |plane: &[f32]| plane.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
-    let peak = planes.iter().flatten().fold(0f32, |peak, v| peak.max(v.abs()));
-    if peak > LOUDEST {
-        remarks.push(format!(
-            "samples far beyond full scale (above {LOUDEST}, where 1 is full): floats at the scale of integers?"
-        ));
-    }
     if planes.len() <= 1 {
-        return (planes.pop().unwrap_or_default(), remarks);
+        return planes;
     }
     let energies: Vec<f64> = planes.iter().map(|plane| energy(plane)).collect();
     let mixed = match downmix {
@@ -214,7 +229,7 @@ fn mono(mut planes: Vec<Vec<f32>>, downmix: Downmix) -> (Vec<f32>, Vec<String>) 
             mean
         }
     };
-    (mixed, remarks)
+    vec![mixed]
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::f32::consts::TAU;
 use std::path::Path;
 
-const LIMITS: Limits = Limits { rate: 16000, seconds: 30.0, downmix: Downmix::Mean };
+const LIMITS: Limits = Limits { rate: 16000, channels: 1, seconds: 30.0, downmix: Downmix::Mean };
 
 pub(crate) fn sine(hertz: f32, rate: u32, length: usize) -> Vec<f32> {
     (0..length).map(|i| 0.5 * (TAU * hertz * i as f32 / rate as f32).sin()).collect()
@@ -379,6 +379,33 @@ fn resampling_is_flat_from_any_rate() {
                 assert!(decibels.abs() < 0.1, "{from} to {to} at {hertz}: {decibels} dB");
             }
         }
+    }
+}
+
+#[test]
+fn channels_are_kept_where_they_are_asked_for() {
+    let (left, right) = (sine(440.0, 16000, 8000), sine(880.0, 16000, 8000));
+    let wav = stereo(&left, &right, 32036, None);
+    let decoded = |channels: usize| {
+        let limits = Limits { channels, ..LIMITS };
+        decode(&Blob::bytes("a.wav", &wav[..]), limits, Window::Centre)
+    };
+    let both = decoded(2).unwrap().item;
+    assert_eq!((both.channels(), both.samples().len()), (2, 8000));
+    for (channel, hertz) in [(0, 440.0), (1, 880.0)] {
+        assert!(strength(both.channel(channel), hertz, 16000.0) > 0.4, "{channel}");
+    }
+    assert_eq!(decoded(1).unwrap().item.channels(), 1);
+    assert!(decoded(3).unwrap_err().contains("has 2 channels, where audio.channels is 3"));
+}
+
+#[test]
+fn what_was_resampled_before_changes_nothing() {
+    let tone = |hertz: f32| sine(hertz, 44_100, 30_000);
+    let first = resample(tone(440.0), 44_100, 16_000).unwrap();
+    for (hertz, from, to) in [(1_000.0, 44_100, 16_000), (50.0, 48_000, 16_000)] {
+        resample(tone(hertz), from, to).unwrap();
+        assert_eq!(resample(tone(440.0), 44_100, 16_000).unwrap(), first, "{from} to {to}");
     }
 }
 

@@ -42,7 +42,7 @@ use lejepa_core::{
     Source, SourceKind, Survey, Table, ViewSampler, Window, kind, register,
 };
 
-pub use config::{AudioConfig, Downmix, Short};
+pub use config::{AudioConfig, Criterion, Downmix, Short};
 pub use demo::SOUNDS;
 pub use sampler::AudioSampler;
 pub use scale::{LogScale, MelScale, Normalize};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use lejepa_core::{LogSpectrogram, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use rand::RngExt;
 
-use crate::config::{AudioConfig, Short};
+use crate::config::{AudioConfig, Criterion, Short};
 use crate::mel::{LogMel, MelSettings, Spectrogram};
 use crate::place::Place;
 use crate::scale::Normalize;
 use crate::waveform::Waveform;
 
-/// Makes views `[1, mels, frames]` of recordings.
+/// Makes views `[channels, mels, frames]` of recordings.
 ///
 /// A view is a random stretch of a random length, over another recording at low power, with a random range of
 /// bands, gain and fader (BYOL-A's views: Niizumi et al., arXiv 2103.06695), as if recorded by another
@@ -60,52 +60,58 @@ impl AudioSampler {
         let c = &self.config;
         let (stretch, height) = (between(c.time_scale, rng), between(c.band_scale, rng).min(1.0));
         let shown = ((frames as f64 * stretch).round() as usize).max(1);
-        let mut power = self.power(wave, shown, rng);
+        let cut = self.draw_cut(wave, shown, rng);
         let place = Place::draw(c, rng);
-        place.reverberate(&mut power, c.mels);
         let share = c.mix * rng.random::<f64>();
         let other = rng.random_range(0..others.len().max(1));
         let other = match others.get(other) {
-            Some(other) if c.mix > 0.0 => Some(self.power(other, shown, rng)),
+            Some(other) if c.mix > 0.0 => Some((other, self.draw_cut(other, shown, rng))),
             _ => None,
         };
         let gain = (c.gain_db * rng.random_range(-1.0..=1.0) * 10f64.ln() / 10.0) as f32;
         let fader = (c.fader * rng.random_range(-1.0..=1.0)) as f32;
-        let hiss = place.hiss(&power);
-        let mut logs = Vec::with_capacity(power.len());
-        for (t, frame) in power.chunks_exact(c.mels).enumerate() {
-            let ramp = fader * ((t as f32 + 0.5) / shown as f32 - 0.5);
-            let gain = (gain + ramp).exp();
-            let response = place.response.iter().zip(&hiss);
-            let of = |power: f32, (response, hiss): (&f32, &f32)| {
-                c.log.of(gain * response * (power + hiss))
-            };
-            match other.as_ref().map(|other| &other[t * c.mels..(t + 1) * c.mels]) {
-                Some(other) => {
-                    let share = share as f32;
-                    let mixed = |(x, z): (&f32, &f32)| (1.0 - share) * x + share * z;
-                    let mixed = frame.iter().zip(other).map(mixed);
-                    logs.extend(mixed.zip(response).map(|(x, at)| of(x, at)));
-                }
-                None => logs.extend(frame.iter().zip(response).map(|(x, at)| of(*x, at))),
-            }
-        }
         let lowest = rng.random::<f64>() * (1.0 - height) * c.mels as f64;
-        let mut data = resample(&logs, c.mels, shown, frames, [lowest, height * c.mels as f64]);
-        c.normalize.apply(&mut data, c.mean, c.std);
-        let (from, to) = masked(frames, c.time_mask, c.mask_chance, rng);
-        for row in data.chunks_exact_mut(frames) {
-            row[from..to].fill(0.0);
+        let times = masked(frames, c.time_mask, c.mask_chance, rng);
+        let bands = masked(c.mels, c.frequency_mask, c.mask_chance, rng);
+        let mut data = Vec::with_capacity(c.channels * c.mels * frames);
+        for channel in 0..c.channels {
+            let mut power = self.power(wave, channel, shown, &cut);
+            place.reverberate(&mut power, c.mels);
+            let other = other.as_ref().map(|(other, cut)| self.power(other, channel, shown, cut));
+            let hiss = place.hiss(&power);
+            let mut logs = Vec::with_capacity(power.len());
+            for (t, frame) in power.chunks_exact(c.mels).enumerate() {
+                let ramp = fader * ((t as f32 + 0.5) / shown as f32 - 0.5);
+                let gain = (gain + ramp).exp();
+                let response = place.response.iter().zip(&hiss);
+                let of = |power: f32, (response, hiss): (&f32, &f32)| {
+                    c.log.of(gain * response * (power + hiss))
+                };
+                match other.as_ref().map(|other| &other[t * c.mels..(t + 1) * c.mels]) {
+                    Some(other) => {
+                        let share = share as f32;
+                        let mixed = |(x, z): (&f32, &f32)| (1.0 - share) * x + share * z;
+                        let mixed = frame.iter().zip(other).map(mixed);
+                        logs.extend(mixed.zip(response).map(|(x, at)| of(x, at)));
+                    }
+                    None => logs.extend(frame.iter().zip(response).map(|(x, at)| of(*x, at))),
+                }
+            }
+            data.extend(resample(&logs, c.mels, shown, frames, [lowest, height * c.mels as f64]));
         }
-        let (from, to) = masked(c.mels, c.frequency_mask, c.mask_chance, rng);
-        data[from * frames..to * frames].fill(0.0);
-        View::new([1, c.mels, frames], data)
+        c.normalize.apply(&mut data, c.mean, c.std);
+        for plane in data.chunks_exact_mut(c.mels * frames) {
+            for row in plane.chunks_exact_mut(frames) {
+                row[times.0..times.1].fill(0.0);
+            }
+            plane[bands.0 * frames..bands.1 * frames].fill(0.0);
+        }
+        View::new([c.channels, c.mels, frames], data)
     }
 
-    /// Power of a random stretch of `frames` frames, frame by frame: of the loudest of several.
-    fn power(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Vec<f32> {
+    /// A random stretch of `frames` frames: the best of several.
+    fn draw_cut(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Cut {
         let c = &self.config;
-        let changes_samples = c.speed != [1.0, 1.0] || c.noise_chance > 0.0 && c.noise > 0.0;
         let draw = |rng: &mut ViewRng| {
             // Changes of the waveform are drawn in any case, so that one setting does not affect the draws of
             // the others.
@@ -113,23 +119,41 @@ impl AudioSampler {
             let at = rng.random::<f64>();
             let noise = c.noise * rng.random::<f64>();
             let noise = if chance(c.noise_chance, rng) { noise as f32 } else { 0.0 };
-            let seed = rng.random::<u64>();
-            if !changes_samples && wave.samples().len() >= self.mel.span(1) {
-                let spectrogram = wave.spectrogram(|samples| self.mel.power(samples));
-                return self.stretch(spectrogram, frames, at);
-            }
-            let mut cut = self.cut(wave, frames, speed, Some(at));
-            add_noise(&mut cut, noise, seed);
-            self.mel.power(&cut).into_power()
+            Cut { speed, at, noise, seed: rng.random::<u64>() }
         };
         let mut best = draw(rng);
+        if c.positions < 2 {
+            return best;
+        }
+        let score = |cut: &Cut| -> f32 {
+            let of = |channel| match (self.power(wave, channel, frames, cut), c.position_by) {
+                (power, Criterion::Energy) => power.iter().sum::<f32>(),
+                (power, Criterion::Onset) => onset(&power, c.mels),
+            };
+            (0..c.channels).map(of).sum()
+        };
+        let mut most = score(&best);
         for _ in 1..c.positions {
             let other = draw(rng);
-            if other.iter().sum::<f32>() > best.iter().sum::<f32>() {
-                best = other;
+            let scored = score(&other);
+            if scored > most {
+                (best, most) = (other, scored);
             }
         }
         best
+    }
+
+    /// Power of a stretch of `frames` frames, frame by frame.
+    fn power(&self, wave: &Waveform, channel: usize, frames: usize, cut: &Cut) -> Vec<f32> {
+        let c = &self.config;
+        let changes_samples = c.speed != [1.0, 1.0] || c.noise_chance > 0.0 && c.noise > 0.0;
+        if !changes_samples && wave.samples().len() >= self.mel.span(1) {
+            let spectrogram = wave.spectrogram(channel, |samples| self.mel.power(samples));
+            return self.stretch(spectrogram, frames, cut.at);
+        }
+        let mut samples = self.cut(wave.channel(channel), frames, cut.speed, Some(cut.at));
+        add_noise(&mut samples, cut.noise, cut.seed.wrapping_add(channel as u64));
+        self.mel.power(&samples).into_power()
     }
 
     /// `frames` frames of a spectrogram, at a position from 0 (the earliest) to 1 (the latest).
@@ -156,8 +180,7 @@ impl AudioSampler {
 
     /// Samples for `frames` frames at `speed`. `at` chooses the position: 0 is the earliest, 1 the latest,
     /// `None` the centre.
-    fn cut(&self, wave: &Waveform, frames: usize, speed: f64, at: Option<f64>) -> Vec<f32> {
-        let samples = wave.samples();
+    fn cut(&self, samples: &[f32], frames: usize, speed: f64, at: Option<f64>) -> Vec<f32> {
         let length = samples.len() as f64;
         let count = self.mel.span(frames);
         let room = length - 1.0 - (count - 1) as f64 * speed;
@@ -185,13 +208,6 @@ impl AudioSampler {
             })
             .collect()
     }
-
-    /// The normalised log-mel spectrogram of a cut.
-    fn spectrogram(&self, cut: &[f32]) -> Vec<f32> {
-        let mut data = self.mel.log_power(cut);
-        self.config.normalize.apply(&mut data, self.config.mean, self.config.std);
-        data
-    }
 }
 
 impl ViewSampler for AudioSampler {
@@ -199,7 +215,7 @@ impl ViewSampler for AudioSampler {
 
     fn spec(&self) -> ViewSpec {
         let c = &self.config;
-        let shape = |frames| [1, c.mels, frames];
+        let shape = |frames| [c.channels, c.mels, frames];
         ViewSpec::multi_crop(c.globals, shape(c.global_frames), c.locals, shape(c.local_frames))
     }
 
@@ -209,7 +225,8 @@ impl ViewSampler for AudioSampler {
 
     fn front_end(&self) -> Option<LogSpectrogram> {
         let front = self.mel.front_end(self.config.sample_rate, self.config.global_frames);
-        front.filter(|_| self.config.normalize == Normalize::Dataset)
+        let is_one = self.config.channels == 1;
+        front.filter(|_| is_one && self.config.normalize == Normalize::Dataset)
     }
 
     /// Where recordings are mixed, two others for all views of a recording.
@@ -234,8 +251,8 @@ impl ViewSampler for AudioSampler {
 
     /// Mean and deviation of each band over time, and the envelope in 32 steps.
     fn raw_features(&self, view: &View) -> Vec<f32> {
-        let [_, bands, frames] = view.shape() else { return view.data().to_vec() };
-        let data = view.data();
+        let [channels, bands, frames] = view.shape() else { return view.data().to_vec() };
+        let (data, bands) = (view.data(), channels * bands);
         let mut out = Vec::with_capacity(2 * bands + 32);
         for row in data.chunks_exact(*frames) {
             let mean = row.iter().sum::<f32>() / *frames as f32;
@@ -244,9 +261,9 @@ impl ViewSampler for AudioSampler {
         }
         let mut envelope = vec![(0f32, 0f32); 32];
         for (t, slot) in (0..*frames).map(|t| (t, t * 32 / frames)) {
-            let sum: f32 = (0..*bands).map(|b| data[b * frames + t]).sum();
+            let sum: f32 = (0..bands).map(|b| data[b * frames + t]).sum();
             envelope[slot].0 += sum;
-            envelope[slot].1 += *bands as f32;
+            envelope[slot].1 += bands as f32;
         }
         out.extend(envelope.into_iter().map(|(sum, n)| sum / n.max(1.0)));
         out
@@ -254,10 +271,37 @@ impl ViewSampler for AudioSampler {
 
     /// The centre of the recording, without augmentation.
     fn eval_view(&self, wave: &Waveform) -> Result<View> {
-        let frames = self.config.global_frames;
-        let cut = self.cut(wave, frames, 1.0, None);
-        View::new([1, self.config.mels, frames], self.spectrogram(&cut))
+        let AudioConfig { channels, mels, global_frames, mean, std, .. } = self.config;
+        let mut data = Vec::with_capacity(channels * mels * global_frames);
+        for channel in 0..channels {
+            let cut = self.cut(wave.channel(channel), global_frames, 1.0, None);
+            data.extend(self.mel.log_power(&cut));
+        }
+        self.config.normalize.apply(&mut data, mean, std);
+        View::new([channels, mels, global_frames], data)
     }
+}
+
+/// What is taken of a recording.
+struct Cut {
+    speed: f64,
+    /// From 0 (the earliest) to 1 (the latest).
+    at: f64,
+    /// Of white noise, and its seed.
+    noise: f32,
+    seed: u64,
+}
+
+/// The largest spectral flux in the first quarter of the frames: how much the magnitudes of bands rise from one frame to
+/// the next.
+fn onset(power: &[f32], bands: usize) -> f32 {
+    let frames = power.len() / bands;
+    let rise = |(before, after): (&f32, &f32)| (after.sqrt() - before.sqrt()).max(0.0);
+    let flux = |t: usize| -> f32 {
+        let (before, after) = power[(t - 1) * bands..(t + 1) * bands].split_at(bands);
+        before.iter().zip(after).map(rise).sum()
+    };
+    (1..=(frames / 4).min(frames.saturating_sub(1))).map(flux).fold(0.0, f32::max)
 }
 
 /// True with this probability. Always takes one draw, so that changing one setting does not affect the

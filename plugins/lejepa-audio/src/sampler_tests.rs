@@ -56,22 +56,22 @@ fn cuts_are_segments_of_the_recording() {
     let span = 512 + 95 * 160;
     let starts = [(Some(0.0), 0), (Some(1.0), 32000 - span), (None, (32000 - span) / 2)];
     for (at, start) in starts {
-        let cut = sampler.cut(&wave, 96, 1.0, at);
+        let cut = sampler.cut(wave.samples(), 96, 1.0, at);
         assert_eq!(cut, wave.samples()[start..start + span]);
     }
-    let double = sampler.cut(&wave, 48, 2.0, Some(0.0));
+    let double = sampler.cut(wave.samples(), 48, 2.0, Some(0.0));
     assert!(double.iter().eq(wave.samples().iter().step_by(2).take(double.len())));
-    let slow = sampler.cut(&wave, 96, 0.5, Some(0.0));
+    let slow = sampler.cut(wave.samples(), 96, 0.5, Some(0.0));
     assert_eq!(slow[1], (wave.samples()[0] + wave.samples()[1]) / 2.0);
 }
 
 #[test]
 fn short_recordings_are_repeated_or_padded() {
     let wave = wave(10000);
-    let repeat = AudioSampler::new(&plain()).unwrap().cut(&wave, 96, 1.0, None);
+    let repeat = AudioSampler::new(&plain()).unwrap().cut(wave.samples(), 96, 1.0, None);
     assert!(repeat.iter().eq(wave.samples().iter().cycle().take(repeat.len())));
     let config = AudioConfig { short: Short::Pad, ..plain() };
-    let pad = AudioSampler::new(&config).unwrap().cut(&wave, 96, 1.0, None);
+    let pad = AudioSampler::new(&config).unwrap().cut(wave.samples(), 96, 1.0, None);
     let lead = (pad.len() - 10000) / 2;
     assert!(pad[..lead].iter().chain(&pad[lead + 10000..]).all(|&v| v == 0.0));
     assert_eq!(pad[lead..lead + 10000], *wave.samples());
@@ -134,10 +134,34 @@ fn the_loudest_of_several_positions_is_taken() {
     let heard = |positions| {
         let config = AudioConfig { positions, global_frames: 32, local_frames: 32, ..plain() };
         let sampler = AudioSampler::new(&config).unwrap();
-        let loud = |n| sampler.power(&wave, 32, &mut rng(n)).iter().sum::<f32>() > 1.0;
+        let loud = |n| {
+            let cut = sampler.draw_cut(&wave, 32, &mut rng(n));
+            sampler.power(&wave, 0, 32, &cut).iter().sum::<f32>() > 1.0
+        };
         (0..40).filter(|n| loud(*n)).count()
     };
     assert!(heard(8) > heard(1) + 10, "{} {}", heard(8), heard(1));
+}
+
+#[test]
+fn views_may_begin_where_sounds_do() {
+    // A sound that begins in the middle of silence and goes on.
+    let mut samples = vec![0.0; 64000];
+    samples[32000..].copy_from_slice(&wave(32000).samples()[..32000]);
+    let wave = Waveform::new(samples).unwrap();
+    let begins = |position_by| {
+        let config = AudioConfig { positions: 8, position_by, ..plain() };
+        let sampler = AudioSampler::new(&config).unwrap();
+        let at_its_start = |n| {
+            let cut = sampler.draw_cut(&wave, 96, &mut rng(n));
+            let power = sampler.power(&wave, 0, 96, &cut);
+            let frame = |t: usize| power[t * 64..(t + 1) * 64].iter().sum::<f32>();
+            frame(0) < 1e-6 && frame(26) > 1e-6
+        };
+        (0..40).filter(|n| at_its_start(*n)).count()
+    };
+    let (onset, energy) = (begins(Criterion::Onset), begins(Criterion::Energy));
+    assert!(onset > 15 && energy < 5, "{onset} {energy}");
 }
 
 #[test]
@@ -169,4 +193,45 @@ proptest! {
         sampler.spec().check(&views).unwrap();
         prop_assert!(views.iter().all(View::is_finite));
     }
+}
+
+#[test]
+fn channels_share_crops_and_augmentations() {
+    let config = AudioConfig {
+        channels: 2,
+        positions: 3,
+        noise_chance: 0.0,
+        mask_chance: 1.0,
+        time_mask: 0.3,
+        ..AudioConfig::default()
+    };
+    let sampler = AudioSampler::new(&config).unwrap();
+    assert_eq!(sampler.spec().shape(), [2, 64, 96]);
+    let sweep = |scale: f32| -> Vec<f32> {
+        let at = |i: usize| i as f32 / 16000.0;
+        (0..48000).map(|i| scale * (at(i) * (200.0 + 900.0 * at(i))).sin()).collect()
+    };
+    let twice = Waveform::of_channels(vec![sweep(0.5), sweep(0.5)]).unwrap();
+    let (mono, others) = (Waveform::new(sweep(0.5)).unwrap(), [Arc::new(twice.clone())]);
+    let rng = |n| Seed(5).rng(Purpose::Views, &[n]);
+    for n in 0..5 {
+        let views = sampler.views_with(&twice, &others, &mut rng(n)).unwrap();
+        for view in views.iter() {
+            let data = view.data();
+            let (left, right) = data.split_at(data.len() / 2);
+            assert_eq!(left, right);
+        }
+        // A mono recording is in all channels.
+        assert_eq!(sampler.views_with(&mono, &others, &mut rng(n)).unwrap(), views);
+    }
+    // Each channel has its own sound: of half the amplitude, ln 4 below.
+    let apart = Waveform::of_channels(vec![sweep(0.5), sweep(0.25)]).unwrap();
+    let view = sampler.eval_view(&apart).unwrap();
+    let data = view.data();
+    let (left, right) = data.split_at(data.len() / 2);
+    let below =
+        (left.iter().zip(right).map(|(l, r)| l - r).fold(0.0, f32::max)) * config.std as f32;
+    assert!((below - 4f32.ln()).abs() < 0.01, "{below}");
+    assert_eq!(sampler.raw_features(&view).len(), 2 * 128 + 32);
+    assert!(sampler.front_end().is_none());
 }

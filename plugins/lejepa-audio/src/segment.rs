@@ -1,5 +1,6 @@
 //! A segment of a recording as it is gathered from decoded packets.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;
@@ -115,9 +116,28 @@ pub(crate) fn resample(samples: Vec<f32>, from: u32, to: usize) -> Result<Vec<f3
         format!("cannot be resampled from {from} to {to} Hz ({error})")
     };
     let count = samples.len();
-    let block = BLOCK * from.div_ceil(to).max(1);
     let input = SequentialSlice::new(samples.as_slice(), 1, count).map_err(|e| reason(&e))?;
-    let mut fft = Fft::<f32>::new(from, to, block, 1, FixedSync::Both).map_err(|e| reason(&e))?;
+    // Its filter and the plans of its transforms take as long as some seconds of sound, and most corpora have one rate.
+    thread_local!(static LAST: RefCell<Option<(usize, usize, Fft<f32>)>> = const { RefCell::new(None) });
+    let mut fft = match LAST.take() {
+        Some((last_from, last_to, mut fft)) if (last_from, last_to) == (from, to) => {
+            fft.reset();
+            fft
+        }
+        _ => Fft::new(from, to, block(from, to), 1, FixedSync::Both).map_err(|e| reason(&e))?,
+    };
     let output = fft.process_all(&input, count, None).map_err(|e| reason(&e))?;
+    LAST.set(Some((from, to, fft)));
     Ok(output.take_data())
+}
+
+/// Input samples of a block: at least [`BLOCK`] at the lower rate, and a power of two of the shortest stretch that
+/// has whole samples at both rates, as the factors of those lengths (441 = 3²·7²) are slow enough already.
+fn block(from: usize, to: usize) -> usize {
+    let periods = gcd(from, to);
+    BLOCK.div_ceil(from.min(to) / periods).next_power_of_two() * (from / periods)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
