@@ -32,6 +32,9 @@ pub struct VideoConfig {
     /// Whether each pixel's mean over the frames of a view is subtracted, so that only what moves is left:
     /// values become half of the difference around 0.5. For cameras that stand still.
     pub remove_static: bool,
+    /// Whether views have one more channel, the last: half of the difference of luma from the frame before, around 0.5, on
+    /// a standard deviation of 0.1. The first frame has none.
+    pub difference: bool,
     /// Smallest and largest weight, 0 to 0.9, of a still frame of another clip that is mixed into all
     /// frames of a view (after Wang et al., arXiv 2009.05769): what does not move is then no clue.
     pub background: [f64; 2],
@@ -89,6 +92,7 @@ impl Default for VideoConfig {
             stride: [1, 2],
             same_span: false,
             remove_static: false,
+            difference: false,
             background: [0.0, 0.0],
             size: 48,
             max_frames: 64,

@@ -45,8 +45,13 @@ impl VideoSampler {
     /// ```
     pub fn new(config: &VideoConfig) -> Result<Self> {
         config.validate()?;
-        let (mean, std) = (&config.mean[..config.channels], &config.std[..config.channels]);
-        let levels = Arc::new(Levels::normalizing(mean, std));
+        let (mut mean, mut std) =
+            (config.mean[..config.channels].to_vec(), config.std[..config.channels].to_vec());
+        if config.difference {
+            mean.push(0.5);
+            std.push(DIFFERENCE_STD);
+        }
+        let levels = Arc::new(Levels::normalizing(&mean, &std));
         Ok(Self { config: config.clone(), levels })
     }
 
@@ -131,10 +136,13 @@ impl VideoSampler {
             }
         }
         look.apply(&mut data, volume);
+        let difference =
+            if self.config.difference { difference(&data, volume, plane) } else { Vec::new() };
         if self.config.remove_static {
             data.chunks_exact_mut(volume).for_each(|channel| remove_static(channel, plane));
         }
-        let bytes = data.into_iter().map(Levels::byte).collect();
+        let bytes = data.into_iter().chain(difference).map(Levels::byte).collect();
+        let channels = channels + usize::from(self.config.difference);
         View::from_bytes([channels, frames.len(), size, size], bytes, self.levels.clone())
     }
 }
@@ -144,7 +152,8 @@ impl ViewSampler for VideoSampler {
 
     fn spec(&self) -> ViewSpec {
         let c = &self.config;
-        let shape = |frames, size| [c.channels, frames, size, size];
+        let channels = c.channels + usize::from(c.difference);
+        let shape = |frames, size| [channels, frames, size, size];
         let (global, local) = (shape(c.frames, c.global_size), shape(c.local_frames, c.local_size));
         ViewSpec::multi_crop(c.globals, global, c.locals, local)
     }
@@ -167,7 +176,7 @@ impl ViewSampler for VideoSampler {
         let [channels, frames, size, _] = view.shape() else { return view.data().to_vec() };
         let (data, plane, cell) = (view.data(), size * size, size.div_ceil(8));
         let mut out = vec![0f32; frames.saturating_sub(1) * 64];
-        for channel in data.chunks_exact(frames * plane) {
+        for channel in data.chunks_exact(frames * plane).take(self.config.channels) {
             for (t, pair) in
                 (1..*frames).map(|t| (t - 1, &channel[(t - 1) * plane..(t + 1) * plane]))
             {
@@ -177,7 +186,7 @@ impl ViewSampler for VideoSampler {
                 }
             }
         }
-        let cells = (channels * cell * cell) as f32;
+        let cells = (self.config.channels.min(*channels) * cell * cell) as f32;
         out.iter_mut().for_each(|v| *v /= cells);
         out
     }
@@ -190,6 +199,22 @@ impl ViewSampler for VideoSampler {
         self.render(clip, &frames, area, c.global_size, &Look::PLAIN, None)
     }
 }
+
+/// What the channel of differences is divided by.
+const DIFFERENCE_STD: f64 = 0.1;
+
+/// Half of the difference of luma from the frame before, around 0.5, of channels of length `volume`.
+fn difference(data: &[f32], volume: usize, plane: usize) -> Vec<f32> {
+    let luma = |at: usize| match data.len() / volume.max(1) {
+        3 => LUMA.iter().zip(data[at..].iter().step_by(volume)).map(|(w, v)| w * v).sum(),
+        _ => data[at],
+    };
+    let change = |at: usize| 0.5 + 0.5 * (luma(at) - luma(at - plane));
+    (0..volume).map(|at| if at < plane { 0.5 } else { change(at) }).collect()
+}
+
+/// ITU-R BT.601.
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 
 /// Half of the difference from a pixel's mean over time, around 0.5.
 pub(crate) fn remove_static(channel: &mut [f32], plane: usize) {
@@ -287,7 +312,7 @@ impl Look {
             && self.saturation != 1.0
         {
             for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-                let luma = 0.299 * *r + 0.587 * *g + 0.114 * *b;
+                let luma = LUMA[0] * *r + LUMA[1] * *g + LUMA[2] * *b;
                 for v in [r, g, b] {
                     *v = (luma + self.saturation * (*v - luma)).clamp(0.0, 1.0);
                 }

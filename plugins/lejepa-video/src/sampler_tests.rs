@@ -46,6 +46,40 @@ fn colour_clips_give_views_of_one_channel() {
 }
 
 #[test]
+fn a_channel_may_be_the_change_from_the_frame_before() {
+    // Brighter by 20 of 255 each frame, red more than green and blue.
+    let frame = |t: u8| Picture::new(32, 32, 3, [30 * t, 10 * t, 10 * t].repeat(1024)).unwrap();
+    let clip = Clip::new((0..8).map(frame).collect()).unwrap();
+    let change = (0.299 * 30.0 + 0.701 * 10.0) / 255.0;
+    let config = VideoConfig { difference: true, stride: [1, 1], ..VideoConfig::default() };
+    for remove_static in [false, true] {
+        let config = VideoConfig { remove_static, ..config.clone() };
+        let sampler = VideoSampler::new(&config).unwrap();
+        let view = sampler.eval_view(&clip).unwrap();
+        assert_eq!(
+            (view.shape(), sampler.spec().shape()),
+            (&[4, 8, 32, 32][..], vec![4, 8, 32, 32])
+        );
+        let data = view.data();
+        let (colours, last) = data.split_at(3 * 8 * 1024);
+        // Steps of 1/255 after rounding, by the deviation of 0.1.
+        assert!(last[..1024].iter().all(|v| v.abs() < 0.03));
+        assert!(
+            last[1024..].iter().all(|v| (v - 0.5 * change / 0.1).abs() < 0.03),
+            "{}",
+            last[1024]
+        );
+        let plain = VideoSampler::new(&VideoConfig { difference: false, ..config }).unwrap();
+        let other = plain.eval_view(&clip).unwrap();
+        assert_eq!(other.data()[..], *colours);
+        assert_eq!(sampler.raw_features(&view), plain.raw_features(&other));
+    }
+    let luma = VideoConfig { channels: 1, ..config };
+    let view = VideoSampler::new(&luma).unwrap().eval_view(&clip).unwrap();
+    assert!((view.data()[2 * 8 * 1024 - 1] - 0.5 * change / 0.1).abs() < 0.03);
+}
+
+#[test]
 fn frames_are_evenly_spaced_and_the_last_one_is_repeated() {
     assert_eq!(frame_indices(16, 8, 2, 0.0), [0, 2, 4, 6, 8, 10, 12, 14]);
     assert_eq!(frame_indices(16, 8, 2, 1.0), [1, 3, 5, 7, 9, 11, 13, 15]);
