@@ -42,13 +42,16 @@ pub struct Choice {
 /// assert_eq!(advice.get("image.channels"), Some(&Value::Integer(1)));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Advice(Vec<Choice>);
+pub struct Advice {
+    choices: Vec<Choice>,
+    samples: usize,
+}
 
 impl Advice {
     /// Chooses a value for a dotted key.
     pub fn set(&mut self, key: &str, value: impl Into<Value>, reason: impl Into<String>) {
-        self.0.retain(|choice| choice.key != key);
-        self.0.push(Choice { key: key.into(), value: value.into(), reason: reason.into() });
+        self.choices.retain(|choice| choice.key != key);
+        self.choices.push(Choice { key: key.into(), value: value.into(), reason: reason.into() });
     }
 
     /// Chooses a list of numbers, rounded to four digits after the point.
@@ -64,17 +67,26 @@ impl Advice {
 
     /// The value chosen for a key.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.iter().find(|choice| choice.key == key).map(|choice| &choice.value)
+        self.choices.iter().find(|choice| choice.key == key).map(|choice| &choice.value)
     }
 
     /// All choices.
     pub fn choices(&self) -> &[Choice] {
-        &self.0
+        &self.choices
+    }
+
+    /// Samples of the data that was looked at, readable or not; 0 where none was.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    pub(crate) fn of_samples(self, samples: usize) -> Self {
+        Self { samples, ..self }
     }
 
     /// Keeps the choices whose key passes.
     pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
-        self.0.retain(|choice| keep(&choice.key));
+        self.choices.retain(|choice| keep(&choice.key));
     }
 }
 

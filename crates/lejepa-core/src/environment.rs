@@ -1,6 +1,7 @@
 //! Environments: worlds that answer to actions, for planning with a world model.
 
 use crate::component::Component;
+use crate::modality::Modality;
 use crate::{Result, View, ViewRng};
 
 /// What is to be done: how the world looks, and how it should.
@@ -47,11 +48,14 @@ pub trait Environment: Send {
 /// Registers an [`Environment`].
 pub trait EnvironmentKind: Component {
     /// The modality whose views it gives.
-    const MODALITY: &'static str;
+    type Modality: Modality;
 
-    /// Makes one.
+    /// Makes one, whose views are as `modality` has them.
     ///
     /// # Errors
     /// Settings that it refuses.
-    fn build(config: &Self::Config) -> Result<Box<dyn Environment>>;
+    fn build(
+        config: &Self::Config,
+        modality: &<Self::Modality as Component>::Config,
+    ) -> Result<Box<dyn Environment>>;
 }

@@ -196,19 +196,24 @@ fn build_schedule<T: ScheduleKind>(own: &Table) -> Result<Box<dyn optimizer::Sch
     T::build(&config::parse("schedule", own)?)
 }
 
-/// [`EnvironmentKind`]: worlds to plan in. An entry builds from its section.
+/// [`EnvironmentKind`]: worlds to plan in. An entry builds from its section and that of its
+/// modality, which says how views are made.
 pub struct Environment;
 
 impl Kind for Environment {
     const WORD: &'static str = "environment";
-    type Build = fn(&Table) -> Result<Box<dyn EnvironmentTrait>>;
+    type Build = fn(&Table, &Table) -> Result<Box<dyn EnvironmentTrait>>;
 }
 
 impl<T: EnvironmentKind> Builds<T> for Environment {
-    const SCOPE: Option<&'static str> = Some(T::MODALITY);
+    const SCOPE: Option<&'static str> = Some(T::Modality::NAME);
     const BUILD: &'static Self::Build = &(build_environment::<T> as Self::Build);
 }
 
-fn build_environment<T: EnvironmentKind>(own: &Table) -> Result<Box<dyn EnvironmentTrait>> {
-    T::build(&config::parse("environment", own)?)
+fn build_environment<T: EnvironmentKind>(
+    own: &Table,
+    modality: &Table,
+) -> Result<Box<dyn EnvironmentTrait>> {
+    let modality = config::parse(T::Modality::NAME, modality)?;
+    T::build(&config::parse("environment", own)?, &modality)
 }

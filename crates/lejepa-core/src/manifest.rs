@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::labels::{LabelColumn, TAG_SEPARATOR};
+use crate::listing::has_extension;
 use crate::{Error, Result};
 
 mod bare_names;
@@ -104,6 +105,14 @@ pub(crate) fn error(file: &Path, line: u64, reason: String) -> Error {
         format!("line {line}: {}", reason.split_whitespace().collect::<Vec<_>>().join(" ")),
         "a manifest has the fields path, and optionally label (or several, label_NAME), tags, value and split (train or test)",
     )
+}
+
+/// What manifests end in.
+const EXTENSIONS: &[&str] = &["csv", "tsv", "txt", "jsonl", "ndjson"];
+
+/// Whether this is a manifest by its name.
+pub(crate) fn is_named(file: &Path) -> bool {
+    has_extension(file, EXTENSIONS)
 }
 
 /// Reads a CSV or JSON-lines file.

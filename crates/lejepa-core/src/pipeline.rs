@@ -124,6 +124,7 @@ impl<M: Modality> Pipeline for SampledPipeline<M> {
 
     fn advise(&self, source: Source, at: SurveyContext<'_>) -> Result<Advice> {
         let dataset = M::open(&self.config, source)?;
-        M::advise(&self.config, &Survey::new(dataset.as_ref(), at))
+        let advice = M::advise(&self.config, &Survey::new(dataset.as_ref(), at))?;
+        Ok(advice.of_samples(dataset.len()))
     }
 }

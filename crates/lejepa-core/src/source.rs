@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::archives::{self, Archive, Archives};
 use crate::blob::BlobStore;
-use crate::listing::{Listing, SampleRule};
-use crate::{Error, Result, remote};
+use crate::listing::{Listing, SampleRule, has_extension};
+use crate::{Error, Result, manifest, remote};
 
 /// Where a modality's data comes from.
 #[derive(Clone)]
@@ -114,6 +114,9 @@ impl Source {
             }
         } else if archives::is_archive(path) {
             (Listing::default(), vec![path.to_path_buf()])
+        } else if !manifest::is_named(path) && has_extension(path, rule.extensions) {
+            let listing = Listing { paths: vec![path.to_path_buf()], ..Listing::default() };
+            (listing, Vec::new())
         } else {
             (Listing::from_manifest(path)?, Vec::new())
         };
@@ -158,6 +161,24 @@ fn listed_within(folder: &Path) -> Result<Option<Listing>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sample_may_be_all_of_the_data() {
+        let d = tempfile::tempdir().unwrap();
+        for name in ["long.wav", "list.csv"] {
+            std::fs::write(d.path().join(name), "path,label\nlong.wav,x\nlist.csv,y\n").unwrap();
+        }
+        let resolve = |name: &str| {
+            let file = d.path().join(name);
+            Source::resolve(file.to_str().unwrap(), SampleRule::new(&["wav", "csv"]))
+        };
+        for (name, samples, labels) in [("long.wav", 1, 0), ("list.csv", 2, 1)] {
+            let Source::Blobs(store) = resolve(name).unwrap() else { panic!("{name}") };
+            assert_eq!((store.len(), store.labels().len()), (samples, labels), "{name}");
+        }
+        std::fs::write(d.path().join("a.xyz"), "").unwrap();
+        assert!(resolve("a.xyz").unwrap_err().to_string().contains("not a manifest"));
+    }
 
     #[test]
     fn a_manifest_in_a_folder_says_what_is_in_it() {

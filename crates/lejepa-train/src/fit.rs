@@ -84,7 +84,7 @@ impl Request {
         of_published(published, &mut request.advice);
         self.keep_encoder(registry, &resolved, &mut request.advice);
         let suggested = request.resolve(registry)?;
-        general(&suggested, &source, is_gpu, &mut request.advice);
+        general(&suggested, is_gpu, &mut request.advice);
         let resolved = request.resolve(registry)?;
         let mut advice = request.advice;
         // A value that the user gave, or the component it belongs to, is theirs.
@@ -178,9 +178,11 @@ fn flatten(prefix: &str, table: &Table, advice: &mut Advice) {
 }
 
 /// What follows from the number of samples, the number of views and the encoder, whatever the modality.
-fn general(resolved: &Resolved, source: &Source, is_gpu: bool, advice: &mut Advice) {
-    let Source::Blobs(store) = source else { return };
-    let samples = store.len();
+fn general(resolved: &Resolved, is_gpu: bool, advice: &mut Advice) {
+    if resolved.settings().data.source == DEMO {
+        return;
+    }
+    let samples = advice.samples();
     // On a CPU time is short, and twice the steps are worth more than twice the batch.
     let most = if is_gpu { 128 } else { 64 };
     let batch = (samples / 8).clamp(32, most) / 8 * 8;
@@ -193,14 +195,17 @@ fn general(resolved: &Resolved, source: &Source, is_gpu: bool, advice: &mut Advi
         };
         advice.set("train.batch", batch as i64, reason);
     }
-    let passes = match samples {
-        0..2_000 => 200.0,
-        2_000..20_000 => 60.0,
-        20_000..100_000 => 30.0,
-        _ => 10.0,
-    };
-    let reason = format!("{samples} samples; four times as many still help, see --minutes");
-    advice.set("train.epochs", passes, reason);
+    // A recipe that says the steps knows them better.
+    if resolved.settings().train.steps == 0 {
+        let passes = match samples {
+            0..2_000 => 200.0,
+            2_000..20_000 => 60.0,
+            20_000..100_000 => 30.0,
+            _ => 10.0,
+        };
+        let reason = format!("{samples} samples; four times as many still help, see --minutes");
+        advice.set("train.epochs", passes, reason);
+    }
     if resolved.encoder_names().contains(&"convnet") && advice.get("train.lr").is_none() {
         // docs/results/recipes.md has the runs.
         advice.set("train.lr", 2e-3, "in short runs a convnet takes twice the default");

@@ -25,6 +25,10 @@ const MISFIT: f64 = 0.08;
 /// Passes over the data below which a longer run is still worth it, by the same runs.
 const PASSES: f64 = 25.0;
 
+/// Passes below which a held-out loss that rises says that the held-out samples are of another kind, as those of another
+/// source are, and not that the others are known by heart.
+const OVERFIT_PASSES: f64 = 10.0;
+
 /// What became of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,7 +38,7 @@ pub enum Verdict {
     TooShort,
     /// Nearly all variance lies in a few directions, or SIGReg is near its value for a point.
     Collapsed,
-    /// The held-out loss rises while the training loss falls.
+    /// The held-out loss rises while the training loss falls, after ten passes over the data at least.
     Overfitted,
     /// The loss still falls, SIGReg is far from its value for Gaussian projections, or the data was passed over a few times
     /// only: since the learning rate goes to 0 at the end of a run, its loss levels off even where a longer run ends lower.
@@ -274,7 +278,13 @@ impl Facts<'_> {
                 "the held-out loss was lowest at step {} and rose by {percent:.0} % of its fall since",
                 lowest.0
             ));
-            return true;
+            let is_soon = self.passes() < OVERFIT_PASSES;
+            if is_soon {
+                reasons.push(
+                    "after so few passes that is a held-out set of another kind, such as another source".into(),
+                );
+            }
+            return !is_soon;
         }
         false
     }
@@ -381,7 +391,13 @@ mod tests {
         let held_out = |t: f64| {
             [healthy(t), vec![("loss_held_out", 2.0 - t.min(0.5) + (t - 0.5).max(0.0))]].concat()
         };
-        assert_eq!(judged(&run(|t| 2.0 - t, held_out)).verdict, Verdict::Overfitted);
+        let mut rising = run(|t| 2.0 - t, held_out);
+        assert_eq!(judged(&rising).verdict, Verdict::Overfitted);
+        // After a few passes only, it is another source that is held out.
+        rising.iter_mut().for_each(|m| m.epoch /= 20.0);
+        let soon = judged(&rising);
+        assert_eq!(soon.verdict, Verdict::Improving);
+        assert!(soon.reasons.iter().any(|reason| reason.contains("another source")));
         let short = run(|t| 2.0 - t, healthy);
         assert_eq!(judged(&short[..8]).verdict, Verdict::TooShort);
     }

@@ -274,6 +274,26 @@ mod tests {
         assert_eq!(names, "a\\nb.png\nc\\rd.png\n");
         assert!(matches!(e.write(&d.path().join("e.npy")), Err(TrainError::OutputExists(_))));
         assert!(e.write(&d.path().join("e.txt")).is_err());
+        // As NumPy has doubles, column by column.
+        let header = "{'descr': '<f8', 'fortran_order': True, 'shape': (2, 2), }\n";
+        let mut columns = b"\x93NUMPY\x01\x00".to_vec();
+        columns.extend((header.len() as u16).to_le_bytes());
+        columns.extend(header.as_bytes());
+        columns.extend([1.0f64, 0.25, -0.5, 3.0].iter().flat_map(|v| v.to_le_bytes()));
+        fs::write(d.path().join("f.npy"), columns).unwrap();
+        let read = NamedEmbeddings::read(&d.path().join("f.npy")).unwrap();
+        assert_eq!((&read.names[1], &read.values), (&"1".to_string(), &e.values));
+        let huge = |shape: &str| {
+            let header =
+                format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+            [b"\x93NUMPY\x01\x00", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()]
+                .concat()
+        };
+        fs::write(d.path().join("c.npy"), huge("(9223372036854775808, 2)")).unwrap();
+        fs::write(d.path().join("d.npy"), huge("(9223372036854775807, 0)")).unwrap();
+        for name in ["c.npy", "d.npy"] {
+            assert!(NamedEmbeddings::read(&d.path().join(name)).is_err(), "{name}");
+        }
         for (name, bytes) in [
             ("a.npy", &b"\x93NUMPY\x01\x00\xff\xff{"[..]),
             ("b.npy", b"not one"),

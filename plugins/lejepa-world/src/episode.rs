@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use lejepa_core::{Error, Result, View};
+use lejepa_image::Picture;
+use lejepa_image::crop::{Area, resize};
+
+use crate::config::WorldConfig;
 
 /// Frames and the actions between them.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +68,23 @@ impl Episode {
         self.actions.chunks_exact(self.width).nth(frame)
     }
 
+    /// Numbers of an action.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Whether all channels of a frame are alike.
+    pub(crate) fn is_grey(&self, frame: usize) -> bool {
+        let pixels = self.pixels(frame);
+        let cells = (self.shape[1] * self.shape[2]).max(1);
+        pixels.chunks(cells).all(|plane| plane == &pixels[..plane.len()])
+    }
+
+    /// Of a frame, channel first; nothing of one that it does not have.
+    pub(crate) fn pixels(&self, frame: usize) -> &[u8] {
+        self.frames.get(frame).map_or(&[], Vec::as_slice)
+    }
+
     /// Bytes of its frames.
     pub(crate) fn bytes(&self) -> usize {
         self.frames.iter().map(Vec::len).sum()
@@ -72,6 +93,14 @@ impl Episode {
 
 pub(crate) fn view(shape: [usize; 3], pixels: &[u8], mean: f32, std: f32) -> Result<View> {
     View::new(shape, pixels.iter().map(|&v| (f32::from(v) / 255.0 - mean) / std).collect())
+}
+
+/// A frame at the size of views, channel first; of pictures that are not square the whole is squeezed.
+pub(crate) fn squeezed(picture: &Picture, config: &WorldConfig) -> Result<Vec<u8>, String> {
+    let (width, height) = (picture.width() as f64, picture.height() as f64);
+    let area = Area { left: 0.0, top: 0.0, width, height };
+    let planes = resize(picture, area, config.size, config.channels)?;
+    Ok(planes.into_iter().map(|v| (255.0 * v).round() as u8).collect())
 }
 
 /// A frame of an episode.

@@ -1,7 +1,8 @@
 //! Worlds that actions change, for LeJEPA: the modality `world`.
 //!
 //! An episode is a sequence of frames with the action that was taken at each: a folder of images
-//! (`episode/0001.png`, `episode/0002.png`, ...) with `actions.csv`. A sample is a frame of an episode with
+//! (`episode/0001.png`, `episode/0002.png`, ...) with `actions.csv`, or the arrays `frames` and `actions` of an `.npz`
+//! file, which may hold many episodes of one length. A sample is a frame of an episode with
 //! those around it; a view is one frame, and the views of a sample are consecutive frames, with their actions as
 //! context. With the prediction term `rollout` what is trained is a world model, and `lejepa plan` acts by it.
 //!
@@ -15,19 +16,22 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+mod advise;
 mod config;
 mod demo;
 mod episode;
 mod files;
+mod npz;
 mod sampler;
+mod table;
 mod two_rooms;
 
 use std::path::Path;
 
 use lejepa_core::config::{Docs, field_docs, recipe};
 use lejepa_core::{
-    Component, Dataset, Error, Modality, Result, Source, SourceKind, Table, ViewSampler, kind,
-    register,
+    Advice, Component, Dataset, Error, Modality, Result, Source, SourceKind, Survey, Table,
+    ViewSampler, kind, register,
 };
 
 pub use config::WorldConfig;
@@ -41,7 +45,8 @@ register!(kind::Modality: WorldModality, kind::Environment: RoomsWorld);
 
 impl Component for WorldModality {
     const NAME: &'static str = "world";
-    const ABOUT: &'static str = "worlds that actions change: folders of frames with actions.csv";
+    const ABOUT: &'static str =
+        "worlds that actions change: frames and actions, in folders or .npz files";
     type Config = WorldConfig;
 
     fn docs() -> Docs {
@@ -50,8 +55,8 @@ impl Component for WorldModality {
 }
 
 impl Modality for WorldModality {
-    /// Of episodes, which are folders.
-    const EXTENSIONS: &'static [&'static str] = &[];
+    /// Of episodes that are not folders.
+    const EXTENSIONS: &'static [&'static str] = &["npz"];
 
     type Sample = Moment;
 
@@ -62,7 +67,7 @@ impl Modality for WorldModality {
             other => {
                 return Err(Error::Data {
                     reason: format!("episodes cannot be read from {other:?}"),
-                    hint: "use the built-in world, or folders of frames with an actions.csv".into(),
+                    hint: "use the built-in world, folders of frames with an actions.csv, or .npz files".into(),
                 });
             }
         })
@@ -72,14 +77,28 @@ impl Modality for WorldModality {
         Ok(Box::new(sampler::WorldSampler::new(config)?))
     }
 
-    fn recipe(_: SourceKind) -> Table {
-        recipe(RECIPE)
+    fn recipe(source: SourceKind) -> Table {
+        match source {
+            SourceKind::Demo => recipe(&format!("{DEMO}{RECIPE}")),
+            _ => recipe(RECIPE),
+        }
+    }
+
+    fn advise(config: &WorldConfig, survey: &Survey<'_, Moment>) -> Result<Advice> {
+        Ok(advise::advise(config, survey))
     }
 
     fn is_sample_dir(path: &Path) -> bool {
         path.join(files::ACTIONS).is_file()
     }
 }
+
+/// Of the pixels of the built-in world.
+const DEMO: &str = "
+[world]
+mean = 0.887
+std = 0.142
+";
 
 /// Chosen on the built-in world.
 const RECIPE: &str = "
@@ -91,7 +110,7 @@ grid = [16, 16]
 
 [projector]
 hidden = 128
-output = 8
+output = 24
 layers = 3
 
 [prediction]

@@ -68,6 +68,11 @@ impl ViewSampler for WorldSampler {
     fn views(&self, moment: &Moment, rng: &mut ViewRng) -> Result<Views> {
         let WorldConfig { window, mean, std, .. } = self.config;
         let (episode, frames) = (&moment.episode, moment.episode.frames());
+        let (width, actions) = (episode.width(), self.config.actions);
+        if width != actions {
+            let reason = format!("has actions of {width} numbers, and world.actions is {actions}");
+            return Err(Error::sample("", reason));
+        }
         let Some(last) = frames.checked_sub(window) else {
             let reason = format!("has {frames} frames, and world.window is {window}");
             return Err(Error::sample("", reason));

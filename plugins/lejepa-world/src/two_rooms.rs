@@ -1,10 +1,14 @@
 //! Two rooms with a wall between them and a door in it; an agent moves in them.
 
-use lejepa_core::{Component, Environment, EnvironmentKind, NoConfig, Result, Task, View, ViewRng};
+use lejepa_core::{
+    Component, Environment, EnvironmentKind, Error, NoConfig, Result, Task, View, ViewRng,
+};
+use lejepa_image::Picture;
 use rand::RngExt;
 
+use crate::WorldModality;
 use crate::config::WorldConfig;
-use crate::episode::view;
+use crate::episode::{squeezed, view};
 
 /// Side of a frame in pixels.
 pub(crate) const SIDE: usize = 32;
@@ -127,12 +131,18 @@ impl TwoRooms {
 pub struct RoomsWorld {
     now: TwoRooms,
     goal: TwoRooms,
+    config: WorldConfig,
 }
 
 impl RoomsWorld {
-    fn view(place: &TwoRooms) -> Result<View> {
-        let WorldConfig { mean, std, .. } = WorldConfig::default();
-        view([3, SIDE, SIDE], &place.frame(), mean, std)
+    fn view(&self, place: &TwoRooms) -> Result<View> {
+        let WorldConfig { size, channels, mean, std, .. } = self.config;
+        let planes = place.frame();
+        let cells = SIDE * SIDE;
+        let pixels = (0..3 * cells).map(|i| planes[i % 3 * cells + i / 3]).collect();
+        let shown = Picture::new(SIDE, SIDE, 3, pixels).ok_or("no frame".to_string());
+        let shown = shown.and_then(|picture| squeezed(&picture, &self.config));
+        view([channels, size, size], &shown.map_err(|e| Error::sample("", e))?, mean, std)
     }
 }
 
@@ -143,11 +153,12 @@ impl Component for RoomsWorld {
 }
 
 impl EnvironmentKind for RoomsWorld {
-    const MODALITY: &'static str = "world";
+    type Modality = WorldModality;
 
-    fn build(_: &NoConfig) -> Result<Box<dyn Environment>> {
+    fn build(_: &NoConfig, modality: &WorldConfig) -> Result<Box<dyn Environment>> {
+        modality.validate()?;
         let place = TwoRooms { x: 0.25, y: 0.5 };
-        Ok(Box::new(Self { now: place, goal: place }))
+        Ok(Box::new(Self { now: place, goal: place, config: modality.clone() }))
     }
 }
 
@@ -168,13 +179,13 @@ impl Environment for RoomsWorld {
                 break goal;
             }
         };
-        Ok(Task { now: Self::view(&self.now)?, goal: Self::view(&self.goal)? })
+        Ok(Task { now: self.view(&self.now)?, goal: self.view(&self.goal)? })
     }
 
     fn step(&mut self, action: &[f32]) -> Result<View> {
         let number = |at: usize| action.get(at).copied().unwrap_or(0.0);
         self.now.act([number(0), number(1)]);
-        Self::view(&self.now)
+        self.view(&self.now)
     }
 
     fn is_reached(&self) -> bool {
@@ -197,8 +208,8 @@ mod tests {
 
     #[test]
     fn the_expert_reaches_every_goal_and_nothing_passes_the_wall() {
-        let mut world =
-            RoomsWorld { now: TwoRooms { x: 0.0, y: 0.0 }, goal: TwoRooms { x: 0.0, y: 0.0 } };
+        let place = TwoRooms { x: 0.0, y: 0.0 };
+        let mut world = RoomsWorld { now: place, goal: place, config: WorldConfig::default() };
         for episode in 0..300 {
             let mut rng = Seed(1).rng(Purpose::Demo, &[episode]);
             world.reset(&mut rng).unwrap();
@@ -220,6 +231,24 @@ mod tests {
             }
             assert!(world.is_reached(), "episode {episode}: {:?} {:?}", world.now, world.goal);
         }
+    }
+
+    #[test]
+    fn views_are_as_those_of_training() {
+        let modality =
+            WorldConfig { mean: 0.9, std: 0.1, size: 16, channels: 1, ..WorldConfig::default() };
+        let mut world = RoomsWorld::build(&NoConfig {}, &modality).unwrap();
+        let task = world.reset(&mut Seed(1).rng(Purpose::Demo, &[0])).unwrap();
+        assert_eq!(task.now.shape(), [1, 16, 16]);
+        let luma = 0.299 * GROUND[0] + 0.587 * GROUND[1] + 0.114 * GROUND[2];
+        let data = task.now.data();
+        let close = data.iter().filter(|v| (**v - (luma - 0.9) / 0.1).abs() < 0.05).count();
+        assert!(close > data.len() / 2, "{close} of {}", data.len());
+        // At its own size a frame is what the built-in data have.
+        let mut same = RoomsWorld::build(&NoConfig {}, &WorldConfig::default()).unwrap();
+        let shown = same.step(&[0.0, 0.0]).unwrap();
+        let frame = TwoRooms { x: 0.25, y: 0.5 }.frame();
+        assert_eq!(shown, view([3, SIDE, SIDE], &frame, 0.5, 0.25).unwrap());
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn what_is_wrong_with_an_episode_is_said() {
     };
     for (change, settings, reason) in [
         ((|_| {}) as fn(&Path), "", ""),
-        (|_| {}, "actions = 3", "2 columns of actions, and world.actions is 3"),
+        (|_| {}, "actions = 3", "actions of 2 numbers, and world.actions is 3"),
         (|_| {}, "window = 9", "has 8 frames, and world.window is 9"),
         (|dir| std::fs::remove_file(dir.join("004.png")).unwrap(), "", "7 images, but 8 rows"),
         (|dir| std::fs::write(dir.join("003.png"), "x").unwrap(), "", "003.png"),

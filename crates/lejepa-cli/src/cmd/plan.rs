@@ -39,8 +39,10 @@ pub(super) fn run(args: &Args, words: &PlanArgs, registry: &Registry) -> Result<
     ));
     let model = checkpoint::load_evaluated(&checkpoint, resolved.model(&device)?)?;
     let build = || -> Result<Vec<Box<dyn Environment>>, CliError> {
-        let defaults = entry.meta().defaults()?;
-        (0..words.episodes).map(|_| Ok((entry.build())(&defaults)?)).collect()
+        let own = entry.meta().defaults()?;
+        let of_modality = resolved.table().get(modality).and_then(|section| section.as_table());
+        let of_modality = of_modality.cloned().unwrap_or_default();
+        (0..words.episodes).map(|_| Ok((entry.build())(&own, &of_modality)?)).collect()
     };
     let mut worlds = build()?;
     let actions = worlds.first().map_or(0, |world| world.actions());

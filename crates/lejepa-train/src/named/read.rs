@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use npyz::{NpyFile, Order};
+
 use super::{NamedEmbeddings, NamedLabels, NamedNumbers, PLACES};
 use crate::{Result, TrainError};
 
@@ -76,44 +78,37 @@ fn folder(folder: &Path) -> Result<NamedEmbeddings> {
     all.ok_or(TrainError::Corrupt { path: folder.to_path_buf(), reason })
 }
 
-/// A matrix of 32-bit floats in row-major order.
+/// A matrix of floats.
 fn npy(bytes: &[u8], names: Option<String>) -> Result<NamedEmbeddings, String> {
-    let broken = || "no NumPy file of a matrix of 32-bit floats".to_string();
-    let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(broken)?;
-    let (version, rest) = rest.split_at_checked(2).ok_or_else(broken)?;
-    let (length, rest) = match version {
-        [1, _] => {
-            let (length, rest) = rest.split_first_chunk::<2>().ok_or_else(broken)?;
-            (usize::from(u16::from_le_bytes(*length)), rest)
-        }
-        _ => {
-            let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
-            (u32::from_le_bytes(*length) as usize, rest)
-        }
+    let broken = |e: &dyn std::fmt::Display| format!("no NumPy file of a matrix of floats ({e})");
+    let file = NpyFile::new(bytes).map_err(|e| broken(&e))?;
+    let (shape, order) = (file.shape().to_vec(), file.order());
+    let [rows, dim] = shape[..] else { return Err(broken(&format!("its shape is {shape:?}"))) };
+    let (rows, dim) = (rows as usize, dim as usize);
+    let narrow = |values: std::io::Result<Vec<f64>>| {
+        values.map(|values| values.into_iter().map(|v| v as f32).collect::<Vec<f32>>())
     };
-    let (header, values) = rest.split_at_checked(length).ok_or_else(broken)?;
-    let header = String::from_utf8_lossy(header);
-    let is_ours = header.contains("'<f4'") && header.contains("'fortran_order': False");
-    let shape = header.split_once("'shape': (").and_then(|(_, rest)| rest.split_once(')'));
-    let sizes: Vec<usize> = shape
-        .map(|(sizes, _)| sizes.split(',').filter_map(|n| n.trim().parse().ok()).collect())
-        .unwrap_or_default();
-    let ([rows, dim], (values, [])) = (&sizes[..], values.as_chunks::<4>()) else {
-        return Err(broken());
+    let values = match file.try_data::<f32>() {
+        Ok(values) => values.collect(),
+        Err(file) => narrow(file.into_vec::<f64>()),
     };
-    if !is_ours || rows.checked_mul(*dim) != Some(values.len()) {
-        return Err(broken());
+    let mut values: Vec<f32> = values.map_err(|e| broken(&e))?;
+    if dim == 0 || rows.checked_mul(dim) != Some(values.len()) {
+        return Err(broken(&format!("its shape is {shape:?}")));
+    }
+    if order == Order::Fortran {
+        let columns = values;
+        values = (0..rows * dim).map(|i| columns[i % dim * rows + i / dim]).collect();
     }
     let names: Vec<String> = match names {
         Some(text) => text.lines().map(String::from).collect(),
-        None => (0..*rows).map(|row| row.to_string()).collect(),
+        None => (0..rows).map(|row| row.to_string()).collect(),
     };
-    if names.len() != *rows {
+    if names.len() != rows {
         return Err(format!("{rows} rows, but {} names in the .paths.txt beside it", names.len()));
     }
-    let values = values.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let (labels, skipped, places) = (Vec::new(), Vec::new(), Vec::new());
-    Ok(NamedEmbeddings { dim: *dim, names, values, places, labels, skipped })
+    Ok(NamedEmbeddings { dim, names, values, places, labels, skipped })
 }
 
 fn csv(text: &str) -> Result<NamedEmbeddings, String> {
