@@ -399,6 +399,28 @@ fn runs_are_listed_with_what_differs() {
 }
 
 #[test]
+fn doctor_checks_a_device_against_the_cpu() {
+    let d = tempfile::tempdir().unwrap();
+    let out = common::json(d.path(), &["doctor", "--check", "cpu", "--steps", "4"]);
+    assert_eq!(out["failed"], 0, "{out}");
+    let rows = out["checks"][0]["rows"].as_array().unwrap();
+    for what in ["SIGReg 3x33x17, 5 slices", "training, audio", "training, world"] {
+        let row = rows.iter().find(|row| row["what"] == what).unwrap();
+        // The CPU repeats itself to the bit.
+        for difference in row["differences"].as_array().unwrap() {
+            assert_eq!(difference[1], 0.0, "{row}");
+        }
+        assert!(row["speed"][1].as_f64().unwrap() > 0.0, "{row}");
+    }
+    let named = |part: &str| rows.iter().find(|row| row["what"].as_str().unwrap().contains(part));
+    assert_eq!(named("killed and resumed").unwrap()["differences"][0][1], 0.0);
+    assert!(named("bf16").unwrap()["differences"][0][1].as_f64().unwrap() > 0.0);
+    let out = lejepa(d.path(), &["doctor", "--check", "gpu"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("unknown device `gpu`"), "{}", stderr(&out));
+}
+
+#[test]
 fn doctor_says_what_works_and_how_to_get_the_rest() {
     let d = tempfile::tempdir().unwrap();
     let out = common::json(d.path(), &["doctor"]);

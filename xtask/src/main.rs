@@ -2,6 +2,7 @@
 
 mod bench;
 mod commands;
+mod cuda;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -25,10 +26,15 @@ const HELP: &str = "Usage: ./x COMMAND
           time how fast files of each modality become views
   bench scale [--json]
           start, step and memory of a run on ten thousand and on ten million samples
-  bench learn [--json] [--corpus NAME]... [--minutes 5] [--seeds 3] [--fresh]
+  bench learn [--json] [--corpus NAME]... [--minutes 5] [--seeds 3] [--fresh] [--no-supervised]
           train on each corpus as a new user would, and score it; a bench that was stopped goes on
   data NAME...
           make or fetch corpora into .data; `data --list` names them
+  gpu-check [--json] [--bundle FILE | --from PROGRAM] [DEVICE]...
+          build with CUDA and wgpu, and compare graphics cards with the CPU (lejepa doctor --check); with --bundle
+          pack the binary for a machine without a compiler
+  cuda-link
+          build the same, with an LLVM from PyPI where the backend's own is missing, and start it
   commands
           run what docs/commands.md shows, and put what it prints into the page
   fuzz [--minutes 10] [FORMAT]...
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         Some("miri") => miri(&words[1..]),
         Some("bench") => bench::bench(&words[1..]),
         Some("data") => data(&words[1..]),
+        Some("gpu-check") => cuda::check(&words[1..]),
+        Some("cuda-link") => cuda::link(),
         Some("commands") => commands(),
         Some("fuzz") => fuzz(&words[1..]),
         Some("help" | "--help" | "-h") | None => {

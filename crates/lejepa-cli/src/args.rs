@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub(crate) use apply::{EmbedArgs, PlanArgs, ProbeArgs};
+pub(crate) use apply::{DoctorArgs, EmbedArgs, PlanArgs, ProbeArgs};
 
 /// Self-supervised pretraining for any kind of data: one objective, one trainer, one
 /// hyperparameter.
@@ -86,7 +86,7 @@ pub(crate) enum Command {
         kind: ListKind,
     },
     /// Say what this binary can do on this machine, and how to get what it cannot
-    Doctor,
+    Doctor(DoctorArgs),
     /// Write a crate with a new modality in it: it compiles, passes its tests and trains
     NewPlugin(PluginArgs),
     /// Look at settings

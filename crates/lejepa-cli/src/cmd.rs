@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args, workers: &Workers) -> Result<Value, CliError> {
         Command::Sweep(words) => sweep::run(args, words, &registry),
         Command::Neighbours(words) => neighbours::run(args, words, &registry),
         Command::Inspect(words) => inspect::run(args, words, &registry),
-        Command::Doctor => Ok(doctor::run(args, &registry)),
+        Command::Doctor(words) => doctor::run(args, words, &registry),
         Command::Resume(resume) => resume::run(args, resume, &registry, workers),
         Command::Plan(words) => plan::run(args, words, &registry),
         Command::Probe(probe) => probe::run(args, probe, &registry),

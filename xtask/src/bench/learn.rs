@@ -52,11 +52,19 @@ struct Wanted {
     seeds: u64,
     corpora: Vec<String>,
     fresh: bool,
+    /// Whether the same encoder is trained on the labels too, for as long.
+    supervised: bool,
 }
 
 fn parse(words: &[String]) -> Result<Wanted, String> {
-    let mut wanted =
-        Wanted { json: false, minutes: 5.0, seeds: 3, corpora: Vec::new(), fresh: false };
+    let mut wanted = Wanted {
+        json: false,
+        minutes: 5.0,
+        seeds: 3,
+        corpora: Vec::new(),
+        fresh: false,
+        supervised: true,
+    };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut number = |what: &str| -> Result<f64, String> {
@@ -66,6 +74,7 @@ fn parse(words: &[String]) -> Result<Wanted, String> {
         match word.as_str() {
             "--json" => wanted.json = true,
             "--fresh" => wanted.fresh = true,
+            "--no-supervised" => wanted.supervised = false,
             "--minutes" => wanted.minutes = number("--minutes")?,
             "--seeds" => wanted.seeds = number("--seeds")? as u64,
             "--corpus" => {
@@ -111,7 +120,7 @@ pub(super) fn learn(words: &[String]) -> Result<(), String> {
             if results(&kept).iter().any(is_done) {
                 continue;
             }
-            for row in train(&folder, corpus, wanted.minutes, seed)? {
+            for row in train(&folder, corpus, &wanted, seed)? {
                 eprintln!("{row}");
                 append(&kept, &row)?;
             }
@@ -143,8 +152,9 @@ fn append(kept: &Path, row: &Value) -> Result<(), String> {
 }
 
 /// A run with no option but these, and a row of results for each label column.
-fn train(folder: &Path, corpus: &Corpus, minutes: f64, seed: u64) -> Result<Vec<Value>, String> {
+fn train(folder: &Path, corpus: &Corpus, wanted: &Wanted, seed: u64) -> Result<Vec<Value>, String> {
     let (name, modality, manifests) = *corpus;
+    let minutes = wanted.minutes;
     let output = folder.join(format!("{name}-{seed}"));
     let data = |manifest: &str| crate::root().join(".data").join(name).join(manifest);
     let mut words = vec!["train".to_string(), "--modality".into(), modality.into()];
@@ -160,7 +170,10 @@ fn train(folder: &Path, corpus: &Corpus, minutes: f64, seed: u64) -> Result<Vec<
     let encoder = std::fs::read_to_string(output.join("config.toml")).unwrap_or_default();
     let encoder = encoder.lines().skip_while(|l| *l != "[encoder]").nth(1).unwrap_or_default();
     let encoder = encoder.trim_start_matches("name = ").trim_matches('"').to_string();
-    let supervised = supervised(&output, minutes)?;
+    let supervised = match wanted.supervised {
+        true => Some(supervised(&output, minutes)?),
+        false => None,
+    };
     let mut rows = Vec::new();
     for manifest in manifests_of(manifests) {
         let is_own = manifests.first() == Some(manifest) || manifests.is_empty();
@@ -173,7 +186,7 @@ fn train(folder: &Path, corpus: &Corpus, minutes: f64, seed: u64) -> Result<Vec<
         };
         rows.push(json!({
             "corpus": name, "labels": manifest, "minutes": minutes, "seed": seed,
-            "seconds": seconds, "steps": trained["steps"], "encoder": encoder, "probe": probe, "supervised": is_own.then_some(supervised),
+            "seconds": seconds, "steps": trained["steps"], "encoder": encoder, "probe": probe, "supervised": supervised.filter(|_| is_own),
         }));
     }
     Ok(rows)

@@ -64,6 +64,18 @@ pub(crate) struct EmbedArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {
+    /// Compute and train on these devices, or on every graphics card, and compare with the CPU: SIGReg and its gradient,
+    /// losses of each modality, bf16, a run that is killed and resumed, and the speed of all of it
+    #[arg(long, value_name = "DEVICE", num_args = 0..)]
+    pub(crate) check: Option<Vec<String>>,
+    /// Steps of each training of --check
+    #[arg(long, value_name = "N", default_value_t = 40, requires = "check",
+          value_parser = clap::value_parser!(u64).range(4..=100_000))]
+    pub(crate) steps: u64,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
     /// The run folder
     pub(crate) run: PathBuf,

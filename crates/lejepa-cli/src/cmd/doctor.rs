@@ -1,12 +1,15 @@
 //! `lejepa doctor`: what this binary can do on this machine, and how to get what it cannot.
 
+mod check;
+
 use std::collections::BTreeSet;
 
 use lejepa_core::{Registry, kind};
 use serde_json::{Value, json};
 
-use crate::args::Args;
+use crate::args::{Args, DoctorArgs};
 use crate::device;
+use crate::error::CliError;
 use crate::output::outln;
 
 /// An optional feature of the command line but for devices, and what it is for.
@@ -24,7 +27,14 @@ const FEATURES: [(&str, bool, &str); 7] = [
     ("mpi", cfg!(feature = "mpi"), "runs that processes of mpirun share"),
 ];
 
-pub(super) fn run(args: &Args, registry: &Registry) -> Value {
+pub(super) fn run(args: &Args, words: &DoctorArgs, registry: &Registry) -> Result<Value, CliError> {
+    match &words.check {
+        Some(devices) => check::run(args, devices, words.steps, registry),
+        None => Ok(look(args, registry)),
+    }
+}
+
+fn look(args: &Args, registry: &Registry) -> Value {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let vectors = format!("{:?}", lejepa_kernels::arch());
     let vectors = match vectors.split(['(', ' ']).next().unwrap_or_default() {
