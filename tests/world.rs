@@ -32,6 +32,26 @@ fn plans_with_a_world_model_reach_goals_that_random_actions_do_not() {
     assert!(listed.contains("two_rooms") && listed.contains("for world"), "{listed}");
 }
 
+/// The recipe says how many steps; what a user says counts.
+#[test]
+fn another_length_takes_the_place_of_the_recipes() {
+    let d = tempfile::tempdir().unwrap();
+    // 9,600 frames in batches of 48.
+    for (words, steps) in [(["--epochs", "0.02"], 4), (["--set", "train.epochs=0.01"], 2)] {
+        let quick = ["train", "--modality", "world", "-o", "r", "-q", "--overwrite"];
+        let out = json_on_cpu(
+            d.path(),
+            &[&quick[..], &words, &["--set", "probe.enabled=false"]].concat(),
+        );
+        assert_eq!(out["steps"], steps, "{words:?}");
+    }
+    let minutes = run(d.path(), &["config", "show", "--modality", "world", "--minutes", "3"]);
+    let shown = stdout(&minutes);
+    assert!(shown.contains("steps = 0\n") && shown.contains("minutes = 3"), "{shown}");
+    let plain = stdout(&run(d.path(), &["config", "show", "--modality", "world"]));
+    assert!(plain.contains("steps = 600\n"), "{plain}");
+}
+
 #[test]
 fn runs_that_are_no_world_model_are_refused() {
     let d = tempfile::tempdir().unwrap();

@@ -130,7 +130,7 @@ impl Request {
     }
 
     /// Whether the file or an assignment sets a key.
-    fn sets(&self, key: &str) -> bool {
+    pub(crate) fn sets(&self, key: &str) -> bool {
         let assigned = |words: &String| words.split_once('=').is_some_and(|(k, _)| k.trim() == key);
         self.assignments.iter().any(assigned)
             || self.file.as_ref().is_some_and(|file| at(file, key).is_some())

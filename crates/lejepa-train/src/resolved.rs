@@ -186,7 +186,11 @@ impl Request {
             keys.extend(entry.meta().defaults()?);
             insert(&mut layers.table, &format!("callbacks.{}", entry.name()), keys);
         }
-        let Layers { recipe, mut file, mut table, .. } = layers;
+        let Layers { mut recipe, mut file, mut table, .. } = layers;
+        // Another measure of length takes the place of the recipe's.
+        if self.sets("train.epochs") || self.sets("train.minutes") {
+            remove(&mut recipe, "train.steps");
+        }
         if let Some(Value::Table(callbacks)) = file.get_mut("callbacks") {
             // A callback of a crate that is not linked does not matter while it is off.
             let is_on =

@@ -51,16 +51,17 @@ impl Episodes {
         let (mut tables, mut places) = (Vec::<EpisodeTable>::new(), Vec::new());
         let mut first_error = None;
         for file in 0..store.len() {
-            let more = read(&*store, file).unwrap_or_else(|error| {
-                let broken = vec![EpisodeTable::broken(error.to_string())];
-                first_error.get_or_insert(error);
-                broken
+            let more = read(&*store, file).unwrap_or_else(|reason| {
+                first_error.get_or_insert_with(|| (file, reason.clone()));
+                vec![EpisodeTable::broken(reason)]
             });
             places.extend((0..more.len()).map(|part| Place { file, part, of: more.len() }));
             tables.extend(more);
         }
         match (tables.iter().find(|table| table.broken.is_none()), first_error) {
-            (None, Some(error)) => return Err(error),
+            (None, Some((file, reason))) => {
+                return Err(refused(Path::new(&store.name(file)), reason));
+            }
             (None, None) => {}
             (Some(good), _) => {
                 let (width, is_kind) = (good.width, good.is_kind);
@@ -201,11 +202,12 @@ impl Episodes {
 }
 
 /// The episodes of a folder or file of the store.
-fn read(store: &dyn BlobStore, file: usize) -> Result<Vec<EpisodeTable>> {
+fn read(store: &dyn BlobStore, file: usize) -> Result<Vec<EpisodeTable>, String> {
     match store.path(file).filter(|path| path.is_dir()) {
-        Some(folder) => Ok(vec![EpisodeTable::from_csv(&folder.join(ACTIONS))?]),
-        None => npz::tables(&store.blob(file)?)
-            .map_err(|reason| refused(Path::new(&store.name(file)), reason)),
+        Some(folder) => EpisodeTable::from_csv(&folder.join(ACTIONS))
+            .map(|table| vec![table])
+            .map_err(|reason| format!("{ACTIONS}: {reason}")),
+        None => npz::tables(&store.blob(file).map_err(|e| e.to_string())?),
     }
 }
 

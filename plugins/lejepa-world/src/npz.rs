@@ -5,8 +5,8 @@ use std::io::{BufReader, Read, Seek};
 use half::f16;
 use lejepa_core::Blob;
 use lejepa_image::Picture;
-use npyz::npz::NpzArchive;
 use npyz::{DType, Deserialize, NpyFile, Order, TypeChar};
+use zip::ZipArchive;
 
 use crate::table::{EpisodeTable, VALUE};
 
@@ -19,7 +19,7 @@ const MOST_KINDS: f64 = 256.0;
 /// A channel each: grey, or red, green and blue, or these and one that is not used.
 const CHANNELS: [usize; 3] = [1, 3, 4];
 
-type Archive<'a> = NpzArchive<Box<dyn lejepa_core::ReadSeek + 'a>>;
+type Archive<'a> = ZipArchive<Box<dyn lejepa_core::ReadSeek + 'a>>;
 
 /// Sizes of the array of frames, and how its axes are ordered.
 struct Layout {
@@ -138,11 +138,16 @@ impl Element for f16 {
 
 fn archive<'a>(blob: &'a Blob<'_>) -> Result<Archive<'a>, String> {
     let reader = blob.open().map_err(|e| e.to_string())?;
-    NpzArchive::new(reader).map_err(|e| format!("is no .npz file ({e})"))
+    ZipArchive::new(reader).map_err(|e| format!("is no .npz file ({e})"))
+}
+
+fn names(archive: &Archive<'_>) -> Vec<String> {
+    let names = archive.file_names().flatten();
+    names.filter_map(|name| Some(name.strip_suffix(".npy")?.to_string())).collect()
 }
 
 fn name_of(archive: &Archive<'_>, known: &[&str]) -> Result<String, String> {
-    let has: Vec<String> = archive.array_names().map(String::from).collect();
+    let has = names(archive);
     known
         .iter()
         .find(|name| has.iter().any(|h| h == *name))
@@ -152,11 +157,12 @@ fn name_of(archive: &Archive<'_>, known: &[&str]) -> Result<String, String> {
 
 /// An array, and its shape; elements have to be stored in C order.
 fn array<'a, R: Read + Seek>(
-    archive: &'a mut NpzArchive<R>,
+    archive: &'a mut ZipArchive<R>,
     name: &str,
 ) -> Result<(NpyFile<impl Read + use<'a, R>>, Vec<usize>), String> {
     let bad = |e: &dyn std::fmt::Display| format!("array {name}: {e}");
-    let file = archive.by_name(name).map_err(|e| bad(&e))?.ok_or_else(|| bad(&"is missing"))?;
+    let file = archive.by_name(&format!("{name}.npy")).map_err(|e| bad(&e))?;
+    let file = NpyFile::new(BufReader::new(file)).map_err(|e| bad(&e))?;
     let sizes = file.shape().iter().map(|&n| usize::try_from(n));
     let shape = sizes.collect::<Result<Vec<usize>, _>>().map_err(|e| bad(&e))?;
     let count = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
@@ -166,8 +172,7 @@ fn array<'a, R: Read + Seek>(
     if file.order() == Order::Fortran && shape.iter().filter(|n| **n > 1).count() > 1 {
         return Err(bad(&"is stored in Fortran order: save numpy.ascontiguousarray of it"));
     }
-    let header = file.header().clone();
-    Ok((NpyFile::with_header(header, BufReader::new(file.into_inner())), shape))
+    Ok((file, shape))
 }
 
 /// Elements of any type of numbers; whether they are integers is told too.
@@ -225,7 +230,7 @@ pub(crate) fn tables(blob: &Blob<'_>) -> Result<Vec<EpisodeTable>, String> {
             values: Vec::new(),
         })
         .collect();
-    let mut others: Vec<String> = archive.array_names().map(String::from).collect();
+    let mut others = names(&archive);
     others.retain(|name| *name != frames && *name != actions);
     others.sort();
     for name in others {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lejepa_core::{Error, Result};
+use lejepa_core::Error;
 
 /// The actions of an episode, and numbers that probes predict.
 pub(crate) struct EpisodeTable {
@@ -37,21 +37,24 @@ impl EpisodeTable {
 
     /// A header, then a row for each frame. Columns `value_NAME` are numbers that probes predict, all others are the
     /// action that is taken at the frame, in order.
-    pub(crate) fn from_csv(file: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// What is wrong with the file, in words.
+    pub(crate) fn from_csv(file: &Path) -> Result<Self, String> {
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(file);
-        let reader = reader.as_mut().map_err(|e| refused(file, e.to_string()))?;
-        let header = reader.headers().map_err(|e| refused(file, e.to_string()))?.clone();
+        let reader = reader.as_mut().map_err(|e| e.to_string())?;
+        let header = reader.headers().map_err(|e| e.to_string())?.clone();
         let named = |at: &usize| header[*at].strip_prefix(VALUE).filter(|n| !n.is_empty());
         let columns: Vec<usize> = (0..header.len()).filter(|at| named(at).is_none()).collect();
         if columns.is_empty() {
-            return Err(refused(file, "has no columns of actions"));
+            return Err("no columns of actions".into());
         }
         let mut values: Vec<(usize, String, Vec<Option<f64>>)> = (0..header.len())
             .filter_map(|at| Some((at, named(&at)?.to_string(), Vec::new())))
             .collect();
         let (mut rows, mut actions) = (0, Vec::new());
         for record in reader.records() {
-            let record = record.map_err(|e| refused(file, e.to_string()))?;
+            let record = record.map_err(|e| e.to_string())?;
             rows += 1;
             for &at in &columns {
                 // The action at the last frame leads nowhere and may be left out.
@@ -59,7 +62,7 @@ impl EpisodeTable {
                 let number = word.parse::<f32>().ok().filter(|v| v.is_finite());
                 let line = record.position().map_or(0, csv::Position::line);
                 actions.push(number.ok_or_else(|| {
-                    refused(file, format!("line {line}: `{}` is no number", word.escape_debug()))
+                    format!("line {line}: `{}` is no number", word.escape_debug())
                 })?);
             }
             for (at, _, column) in &mut values {

@@ -7,8 +7,9 @@ use lejepa_core::{
     ViewSource, kind,
 };
 use lejepa_world::{TwoRooms, WorldModality};
-use npyz::npz::NpzWriter;
-use npyz::{AutoSerialize, Order, WriterBuilder};
+use npyz::{AutoSerialize, Order, WriteOptions, WriterBuilder};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
 
 const SIDE: usize = 32;
 const STEP: [f32; 2] = [0.5, 0.25];
@@ -37,7 +38,7 @@ fn pixels(places: &[TwoRooms], is_last: bool) -> Vec<u8> {
 
 type Fill<'a> = &'a dyn Fn(&mut Npz);
 
-type Npz = NpzWriter<std::io::BufWriter<std::fs::File>>;
+type Npz = ZipWriter<std::fs::File>;
 
 fn put<T: AutoSerialize + Copy>(to: &mut Npz, name: &str, shape: &[usize], values: &[T]) {
     put_in(to, name, shape, values, Order::C);
@@ -51,14 +52,17 @@ fn put_in<T: AutoSerialize + Copy>(
     order: Order,
 ) {
     let shape: Vec<u64> = shape.iter().map(|&n| n as u64).collect();
-    let to = to.array::<T>(name, Default::default()).unwrap().default_dtype().order(order);
-    let mut to = to.shape(&shape).begin_nd().unwrap();
+    to.start_file(format!("{name}.npy"), SimpleFileOptions::default()).unwrap();
+    let options = WriteOptions::<T>::new().default_dtype().order(order).shape(&shape);
+    let mut to = options.writer(to).begin_nd().unwrap();
     to.extend(values.iter().copied()).unwrap();
     to.finish().unwrap();
 }
 
 fn npz(file: &Path, fill: impl FnOnce(&mut Npz)) {
-    fill(&mut Npz::create(file).unwrap());
+    let mut to = Npz::new(std::fs::File::create(file).unwrap());
+    fill(&mut to);
+    to.finish().unwrap();
 }
 
 /// An episode of nine frames as `numpy.savez` would have it.
