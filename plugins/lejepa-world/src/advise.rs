@@ -8,6 +8,9 @@ use crate::episode::Moment;
 /// Samples that are looked at.
 const LOOK: usize = 256;
 
+/// That of the recipe, with which plans in the built-in world are best.
+const LAMBDA: f64 = 0.1;
+
 /// Frames that are nearly flat are not blown up further.
 const LEAST_STD: f64 = 0.02;
 
@@ -31,6 +34,7 @@ pub(crate) fn advise(config: &WorldConfig, survey: &Survey<'_, Moment>) -> Advic
     let rounded = |v: f64| (1e3 * v).round() / 1e3;
     advice.set("world.mean", rounded(mean), "mean of the pixels");
     advice.set("world.std", rounded(std.max(LEAST_STD)), "their standard deviation");
+    advice.set("objective.lambda", LAMBDA, "what moves in a world fills few of the dimensions");
     advice
 }
 

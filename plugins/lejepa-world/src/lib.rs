@@ -117,7 +117,7 @@ layers = 3
 name = 'rollout'
 
 [objective]
-lambda = 0.2
+lambda = 0.1
 slices = 64
 reduction = 'pooled'
 

@@ -195,6 +195,7 @@ fn settings_follow_from_the_episodes() {
         ("world.window", Value::Integer(5)),
         ("world.channels", Value::Integer(1)),
         ("world.mean", Value::Float(0.5)),
+        ("objective.lambda", Value::Float(0.1)),
     ] {
         assert_eq!(choices.get(key), Some(&value), "{key}");
     }
