@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lejepa_core::{LogSpectrogram, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use lejepa_core::{Error, LogSpectrogram, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
 use rand::RngExt;
 
 use crate::config::{AudioConfig, Criterion, Short};
@@ -48,6 +48,16 @@ impl AudioSampler {
         config.validate()?;
         let mel = LogMel::new(MelSettings::of(config))?;
         Ok(Self { config: config.clone(), mel })
+    }
+
+    /// A recording has one channel, which is repeated, or as many as views.
+    fn check(&self, wave: &Waveform) -> Result<()> {
+        let (has, wanted) = (wave.channels(), self.config.channels);
+        if has == 1 || has == wanted {
+            return Ok(());
+        }
+        let reason = format!("has {has} channels, where audio.channels is {wanted}");
+        Err(Error::sample("", reason))
     }
 
     fn random_view(
@@ -241,6 +251,8 @@ impl ViewSampler for AudioSampler {
         rng: &mut ViewRng,
     ) -> Result<Views> {
         let c = &self.config;
+        self.check(wave)?;
+        others.iter().try_for_each(|other| self.check(other))?;
         let mut draw = |frames, count| -> Result<Vec<View>> {
             (0..count).map(|_| self.random_view(wave, frames, others, rng)).collect()
         };
@@ -271,6 +283,7 @@ impl ViewSampler for AudioSampler {
 
     /// The centre of the recording, without augmentation.
     fn eval_view(&self, wave: &Waveform) -> Result<View> {
+        self.check(wave)?;
         let AudioConfig { channels, mels, global_frames, mean, std, .. } = self.config;
         let mut data = Vec::with_capacity(channels * mels * global_frames);
         for channel in 0..channels {

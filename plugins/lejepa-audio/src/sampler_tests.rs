@@ -234,4 +234,12 @@ fn channels_share_crops_and_augmentations() {
     assert!((below - 4f32.ln()).abs() < 0.01, "{below}");
     assert_eq!(sampler.raw_features(&view).len(), 2 * 128 + 32);
     assert!(sampler.front_end().is_none());
+    // Neither too few nor too many are an index out of range, here or of a companion.
+    for channels in [2, 5] {
+        let wave = Waveform::of_channels(vec![sweep(0.5); channels]).unwrap();
+        let sampler = AudioSampler::new(&AudioConfig { channels: 4, ..config.clone() }).unwrap();
+        assert!(sampler.eval_view(&wave).is_err());
+        assert!(sampler.views(&wave, &mut rng(0)).is_err());
+        assert!(sampler.views_with(&mono, &[Arc::new(wave)], &mut rng(0)).is_err());
+    }
 }

@@ -141,3 +141,38 @@ fn block(from: usize, to: usize) -> usize {
 fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::resample;
+    use crate::decode::tests::{sine, strength};
+
+    #[test]
+    fn resampling_is_flat_from_any_rate() {
+        for from in [11_025, 22_050, 24_000, 44_100, 48_000, 88_200, 96_000, 192_000u32] {
+            for to in [8_000, 16_000, 32_000usize] {
+                let nyquist = from.min(to as u32) as f32 / 2.0;
+                for share in [0.02, 0.5, 0.8, 0.9] {
+                    let hertz = nyquist * share;
+                    let tone = sine(hertz, from, 2 * from as usize);
+                    let out = resample(tone, from, to).unwrap();
+                    assert!(out.len().abs_diff(2 * to) <= 1);
+                    let middle = &out[to / 2..to * 3 / 2];
+                    let gain = strength(middle, hertz, to as f32) / 0.5;
+                    let decibels = 20.0 * gain.log10();
+                    assert!(decibels.abs() < 0.1, "{from} to {to} at {hertz}: {decibels} dB");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_resampled_before_changes_nothing() {
+        let tone = |hertz: f32| sine(hertz, 44_100, 30_000);
+        let first = resample(tone(440.0), 44_100, 16_000).unwrap();
+        for (hertz, from, to) in [(1_000.0, 44_100, 16_000), (50.0, 48_000, 16_000)] {
+            resample(tone(hertz), from, to).unwrap();
+            assert_eq!(resample(tone(440.0), 44_100, 16_000).unwrap(), first, "{from} to {to}");
+        }
+    }
+}

@@ -2,14 +2,12 @@
 
 use lejepa_core::{Advice, Survey};
 
+use crate::LAMBDA;
 use crate::config::WorldConfig;
 use crate::episode::Moment;
 
 /// Samples that are looked at.
 const LOOK: usize = 256;
-
-/// That of the recipe, with which plans in the built-in world are best.
-const LAMBDA: f64 = 0.1;
 
 /// Frames that are nearly flat are not blown up further.
 const LEAST_STD: f64 = 0.02;

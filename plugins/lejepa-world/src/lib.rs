@@ -78,10 +78,9 @@ impl Modality for WorldModality {
     }
 
     fn recipe(source: SourceKind) -> Table {
-        match source {
-            SourceKind::Demo => recipe(&format!("{DEMO}{RECIPE}")),
-            _ => recipe(RECIPE),
-        }
+        let pixels = if source == SourceKind::Demo { DEMO } else { "" };
+        let objective = format!("lambda = {LAMBDA}\nslices = 64\nreduction = 'pooled'");
+        recipe(&format!("{pixels}{RECIPE}[objective]\n{objective}\n"))
     }
 
     fn advise(config: &WorldConfig, survey: &Survey<'_, Moment>) -> Result<Advice> {
@@ -92,6 +91,9 @@ impl Modality for WorldModality {
         path.join(files::ACTIONS).is_file()
     }
 }
+
+/// With which plans in the built-in world are best.
+pub(crate) const LAMBDA: f64 = 0.1;
 
 /// Of the pixels of the built-in world.
 const DEMO: &str = "
@@ -115,11 +117,6 @@ layers = 3
 
 [prediction]
 name = 'rollout'
-
-[objective]
-lambda = 0.1
-slices = 64
-reduction = 'pooled'
 
 [train]
 steps = 600

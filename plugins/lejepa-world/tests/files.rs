@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use lejepa_core::{Component, LabelKind, Purpose, Registry, Seed, Source, Split, Table, kind};
-use lejepa_world::{TwoRooms, WorldModality};
+use lejepa_core::{LabelKind, Purpose, Seed, Split};
+use lejepa_world::TwoRooms;
+
+mod common;
+use common::open;
 
 /// Episodes of an agent that goes right, as folders of PNGs with actions and places.
 fn write(dir: &Path, episodes: usize, frames: usize) {
@@ -28,18 +31,6 @@ fn write(dir: &Path, episodes: usize, frames: usize) {
         }
         std::fs::write(folder.join("actions.csv"), table).unwrap();
     }
-}
-
-fn open(dir: &Path, settings: &str) -> lejepa_core::Result<Box<dyn lejepa_core::ViewSource>> {
-    let registry = Registry::empty().with::<kind::Modality, WorldModality>(lejepa_core::origin!());
-    let registry = registry?;
-    let entry = registry.find::<kind::Modality>(WorldModality::NAME, None)?;
-    let mut section = entry.meta().defaults()?;
-    section.extend(settings.parse::<Table>().unwrap());
-    let views = registry.find::<kind::Views>("default", Some(WorldModality::NAME))?;
-    let pipeline = (views.build())(&section, &Table::new())?;
-    let source = Source::resolve(dir.to_str().unwrap(), (entry.build().rule)())?;
-    pipeline.open(source, &lejepa_core::OpenOptions::default())
 }
 
 #[test]

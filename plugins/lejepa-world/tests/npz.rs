@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use lejepa_core::{
-    Component, OpenOptions, Purpose, Registry, Result, Seed, Source, SurveyContext, Table, Value,
-    ViewSource, kind,
-};
-use lejepa_world::{TwoRooms, WorldModality};
+use lejepa_core::{Purpose, Seed, SurveyContext, Value, ViewSource};
+use lejepa_world::TwoRooms;
 use npyz::{AutoSerialize, Order, WriteOptions, WriterBuilder};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
+
+mod common;
+use common::{open, prepare};
 
 const SIDE: usize = 32;
 const STEP: [f32; 2] = [0.5, 0.25];
@@ -70,27 +70,6 @@ fn good(to: &mut Npz) {
     let places = places(0, 9);
     put(to, "frames", &[9, SIDE, SIDE, 3], &pixels(&places, true));
     put(to, "actions", &[8, 2], &STEP.repeat(8));
-}
-
-fn pipeline(settings: &str) -> Result<Box<dyn lejepa_core::Pipeline>> {
-    let registry = Registry::empty().with::<kind::Modality, WorldModality>(lejepa_core::origin!());
-    let registry = registry?;
-    let entry = registry.find::<kind::Modality>(WorldModality::NAME, None)?;
-    let mut section = entry.meta().defaults()?;
-    section.extend(settings.parse::<Table>().unwrap());
-    let views = registry.find::<kind::Views>("default", Some(WorldModality::NAME))?;
-    (views.build())(&section, &Table::new())
-}
-
-fn source(path: &Path) -> Result<Source> {
-    let registry = Registry::empty().with::<kind::Modality, WorldModality>(lejepa_core::origin!());
-    let registry = registry?;
-    let entry = registry.find::<kind::Modality>(WorldModality::NAME, None)?;
-    Source::resolve(path.to_str().unwrap(), (entry.build().rule)())
-}
-
-fn open(path: &Path, settings: &str) -> Result<Box<dyn ViewSource>> {
-    pipeline(settings)?.open(source(path)?, &OpenOptions::default())
 }
 
 /// The frame of an item, as 0 to 255.
@@ -186,9 +165,8 @@ fn settings_follow_from_the_episodes() {
             put(to, "actions", &[4], taken);
         });
     }
-    let choices =
-        pipeline("").unwrap().advise(source(d.path()).unwrap(), SurveyContext::new("auto"));
-    let choices = choices.unwrap();
+    let (pipeline, source) = prepare(d.path(), "").unwrap();
+    let choices = pipeline.advise(source, SurveyContext::new("auto")).unwrap();
     assert_eq!(choices.samples(), 10);
     for (key, value) in [
         ("world.actions", Value::Integer(4)),
