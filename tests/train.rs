@@ -295,6 +295,49 @@ fn wgpu_agrees_with_the_cpu() {
     }
 }
 
+#[test]
+fn workers_that_share_a_run_make_that_of_one() {
+    let d = tempfile::tempdir().unwrap();
+    let mut base = vec!["--modality", "image", "--steps", "6"];
+    for setting in [
+        "encoder.width=24",
+        "encoder.depth=1",
+        "projector.hidden=32",
+        "objective.slices=32",
+        "probe.steps=20",
+        "checkpoint.steps=2",
+        // Small steps: larger ones amplify what is rounded otherwise.
+        "train.lr=0.00002",
+        "train.log_every=1",
+    ] {
+        base.extend(["--set", setting]);
+    }
+    let train = |name: &str, device: &str, batch: &str| {
+        run(
+            d.path(),
+            &[&["train", "-o", name, "--device", device, "--set", batch], &base[..]].concat(),
+        )
+    };
+    for (name, device) in [("one", "cpu"), ("two", "cpu:0,0")] {
+        let out = train(name, device, "train.batch=16");
+        assert!(out.status.success(), "{}", common::stderr(&out));
+    }
+    let (one, two) = (losses(&d.path().join("one")), losses(&d.path().join("two")));
+    assert_eq!((one.len(), two.len()), (6, 6));
+    for (a, b) in one.iter().flatten().zip(two.iter().flatten()) {
+        assert!((a - b).abs() < 1e-4 * (1.0 + a.abs()), "{a} {b}");
+    }
+    // It goes on with one, and with three.
+    for (device, steps) in [("cpu", 8), ("cpu:0,0,0", 10)] {
+        let more = ["resume", "two", "--steps", "2", "--device", device];
+        assert_eq!(common::json(d.path(), &more)["steps"].as_u64(), Some(steps));
+    }
+    // More workers than samples of a step: an error of all, and nobody waits.
+    let out = train("few", "cpu:0,0,0", "train.batch=2");
+    let errors = common::stderr(&out);
+    assert!(!out.status.success() && !errors.contains("panicked"), "{errors}");
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn a_device_that_is_not_there_is_one_line_and_leaves_nothing() {

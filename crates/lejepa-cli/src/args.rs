@@ -159,7 +159,7 @@ pub(crate) struct ConfigArgs {
     /// One setting, e.g. train.epochs=20; may be given again
     #[arg(long = "set", short, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// auto, cpu, wgpu[:n] or cuda[:n]
+    /// auto, cpu, wgpu[:n] or cuda[:n]; cuda:0,1 divides each step among both
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Where all randomness comes from; the same seed gives the same run on a CPU
@@ -280,7 +280,7 @@ pub(crate) struct ResumeArgs {
     /// Loader threads instead of the run's own; the result does not depend on them
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
-    /// auto, cpu, wgpu[:n] or cuda[:n] instead of the run's own
+    /// auto, cpu, wgpu[:n], cuda[:n] or a list such as cuda:0,1, instead of the run's own
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }

@@ -43,6 +43,50 @@ pub(crate) fn choose(words: &str) -> Result<Choice, CliError> {
     }
 }
 
+/// Reads what a user wrote where several devices may share a run: `cuda:0,1`, or `cpu:0,0` for two workers.
+pub(crate) fn choose_several(words: &str) -> Result<Vec<Choice>, CliError> {
+    let Some((kind, indices)) = words.split_once(':').filter(|(_, rest)| rest.contains(',')) else {
+        return Ok(vec![choose(words)?]);
+    };
+    let mut all = Vec::new();
+    for index in indices.split(',') {
+        let one = match (kind, index) {
+            ("cpu", "0") => Choice::Cpu,
+            _ => choose(&format!("{kind}:{index}"))?,
+        };
+        if one != Choice::Cpu && all.contains(&one) {
+            let message = format!("device {kind}:{index} is named twice");
+            return Err(CliError::Usage(message, "name each device once: cuda:0,1".into()));
+        }
+        all.push(one);
+    }
+    Ok(all)
+}
+
+/// Opens the devices after the first, and adds their names to its own.
+pub(crate) fn open_others(
+    choices: &[Choice],
+    first: &str,
+    group: usize,
+) -> Result<(Vec<Device>, String), CliError> {
+    let others = choices.get(1..).unwrap_or_default();
+    if !others.is_empty() && group > 1 {
+        return Err(CliError::Usage(
+            format!("{group} processes were started, and {} devices are named", choices.len()),
+            "a process has one device: leave --device at cuda, or start one process".into(),
+        ));
+    }
+    let mut names = first.to_string();
+    let mut devices = Vec::new();
+    for choice in others {
+        let (device, name) = open(*choice)?;
+        names.push_str(" + ");
+        names.push_str(&name);
+        devices.push(device);
+    }
+    Ok((devices, names))
+}
+
 /// A device that is opened when it is first asked for.
 pub(crate) struct Opening {
     choice: Choice,
@@ -89,8 +133,13 @@ pub(crate) fn try_open(choice: Choice) -> Result<(Device, String), Unusable> {
         }
         #[cfg(feature = "cuda")]
         Choice::Cuda(n) => {
-            let hint = "it takes NVIDIA's driver and libdevice.10.bc of a CUDA toolkit, found by \
-                        CUDA_PATH or under /usr/local/cuda; --device cpu needs neither";
+            let hint = if cfg!(feature = "cuda-nvrtc") {
+                "it takes NVIDIA's driver and a CUDA toolkit with NVRTC and its headers, found by \
+                 CUDA_PATH or under /usr/local/cuda; --device cpu needs neither"
+            } else {
+                "it takes NVIDIA's driver and libdevice.10.bc of a CUDA toolkit, found by \
+                 CUDA_PATH or under /usr/local/cuda; --device cpu needs neither"
+            };
             computing(format!("cuda:{n}"), hint, || Device::cuda(n))
         }
     }
@@ -138,11 +187,18 @@ pub(crate) fn all() -> [(&'static str, Option<Choice>); 3] {
 }
 
 fn unknown(words: &str) -> CliError {
-    let near = lejepa_core::nearest(words, ["auto", "cpu", "wgpu", "cuda"]);
+    let near = match words.split(':').next() {
+        // What wgpu works by.
+        Some("vulkan" | "metal" | "dx12" | "webgpu") => Some("wgpu"),
+        Some("gpu" | "nvidia") => Some("cuda"),
+        _ => lejepa_core::nearest(words, ["auto", "cpu", "wgpu", "cuda"]),
+    };
     let near = near.map_or(String::new(), |n| format!("did you mean `{n}`? "));
     CliError::Usage(
         format!("unknown device `{words}`"),
-        format!("{near}devices are auto, cpu, wgpu[:n] and cuda[:n]"),
+        format!(
+            "{near}devices are auto, cpu, wgpu[:n] and cuda[:n]; cuda:0,1 divides a run among both"
+        ),
     )
 }
 
@@ -217,5 +273,28 @@ mod tests {
         for words in ["cpu:1", "gpu", "wgpu:x", "cuda:", ""] {
             assert!(choose(words).is_err(), "{words}");
         }
+        let hint = |words: &str| match choose(words) {
+            Err(CliError::Usage(_, hint)) => hint,
+            _ => String::new(),
+        };
+        assert!(hint("metal").contains("did you mean `wgpu`?"), "{}", hint("metal"));
+        assert!(hint("gpu").contains("did you mean `cuda`?"));
+    }
+
+    #[test]
+    fn several_devices_are_a_list() {
+        assert_eq!(choose_several("cpu:0,0").unwrap(), [Choice::Cpu, Choice::Cpu]);
+        assert_eq!(choose_several("cpu").unwrap(), [Choice::Cpu]);
+        for words in ["cpu:0,1", "cpu:,0", "cpu,cpu", "cpu:0", "gpu:0,1"] {
+            assert!(choose_several(words).is_err(), "{words}");
+        }
+        #[cfg(feature = "wgpu")]
+        {
+            assert_eq!(choose_several("wgpu:0,1").unwrap().len(), 2);
+            assert!(choose_several("wgpu:1,1").is_err());
+        }
+        assert!(open_others(&[Choice::Cpu; 2], "cpu", 2).is_err());
+        let (devices, names) = open_others(&[Choice::Cpu; 2], "cpu", 1).unwrap();
+        assert_eq!((devices.len(), names.starts_with("cpu + cpu")), (1, true));
     }
 }

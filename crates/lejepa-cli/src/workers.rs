@@ -83,9 +83,9 @@ impl Workers {
         self.group.rank() == 0
     }
 
-    /// How many there are, where there are several.
-    pub(crate) fn words(&self) -> String {
-        match self.group.size() {
+    /// How many there are, where there are several; `others` are threads of this process.
+    pub(crate) fn words(&self, others: usize) -> String {
+        match self.group.size() + others {
             1 => String::new(),
             size => format!(" · {size} workers"),
         }

@@ -1,10 +1,10 @@
 //! Workers that share a step.
 
-use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
 
-use crate::Result;
+use crate::{Result, TrainError};
 
 /// The workers among which the samples of a step are divided, seen by one of them.
 ///
@@ -146,18 +146,46 @@ pub struct Threads {
 }
 
 struct Shared {
-    barrier: Barrier,
-    given: Vec<Mutex<Option<Vec<u8>>>>,
+    exchange: Mutex<Exchange>,
+    changed: Condvar,
+}
+
+/// What is exchanged between threads.
+struct Exchange {
+    /// What ranks have given since the last round.
+    given: Vec<Option<Vec<u8>>>,
+    /// Rounds that are complete, and what was given in the last one.
+    rounds: u64,
+    last: Arc<Vec<Vec<u8>>>,
+    /// Whether a worker has left.
+    is_over: bool,
 }
 
 impl Threads {
-    /// A group of `size` workers, at least one: a handle for each, to be moved into its thread. A worker
-    /// that ends early leaves the others waiting.
+    /// A group of `size` workers, at least one: a handle for each, to be moved into its thread. When a handle is dropped
+    /// or left ([`Threads::leave`]), the exchanges of the others fail.
     pub fn group(size: usize) -> Vec<Self> {
         let size = size.max(1);
-        let given = (0..size).map(|_| Mutex::new(None)).collect();
-        let shared = Arc::new(Shared { barrier: Barrier::new(size), given });
+        let (given, last) = (vec![None; size], Arc::default());
+        let exchange = Mutex::new(Exchange { given, rounds: 0, last, is_over: false });
+        let shared = Arc::new(Shared { exchange, changed: Condvar::new() });
         (0..size).map(|rank| Self { rank, shared: shared.clone() }).collect()
+    }
+
+    /// Ends the group: nobody waits for this worker any more.
+    pub fn leave(&self) {
+        self.exchanged().is_over = true;
+        self.shared.changed.notify_all();
+    }
+
+    fn exchanged(&self) -> MutexGuard<'_, Exchange> {
+        self.shared.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -167,17 +195,70 @@ impl Group for Threads {
     }
 
     fn size(&self) -> usize {
-        self.shared.given.len()
+        self.exchanged().given.len()
     }
 
     fn exchange(&self, mine: Vec<u8>) -> Result<Vec<Vec<u8>>> {
-        let slot =
-            |rank: usize| self.shared.given[rank].lock().unwrap_or_else(PoisonError::into_inner);
-        *slot(self.rank) = Some(mine);
-        self.shared.barrier.wait();
-        let all = (0..self.size()).filter_map(|rank| slot(rank).clone()).collect();
-        // Nobody gives the next bytes before all have taken these.
-        self.shared.barrier.wait();
-        Ok(all)
+        let mut state = self.exchanged();
+        let round = state.rounds;
+        state.given[self.rank] = Some(mine);
+        if state.given.iter().all(Option::is_some) {
+            state.last = Arc::new(state.given.iter_mut().filter_map(Option::take).collect());
+            state.rounds += 1;
+            self.shared.changed.notify_all();
+        }
+        // The next round cannot be complete before this rank has given to it.
+        while state.rounds == round && !state.is_over {
+            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.rounds == round {
+            return Err(TrainError::Group(LEFT.into()));
+        }
+        let all = state.last.clone();
+        drop(state);
+        Ok(all.to_vec())
+    }
+}
+
+/// What an exchange says when a worker has left.
+pub(crate) const LEFT: &str = "another worker has ended";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_round_gives_what_all_ranks_gave_to_it() {
+        let all = std::thread::scope(|scope| {
+            let work = |rank: Threads| {
+                let mut seen = Vec::new();
+                for round in 0..200u8 {
+                    if rank.rank() == usize::from(round % 3) {
+                        std::thread::yield_now();
+                    }
+                    seen.push(rank.exchange(vec![rank.rank() as u8, round]).unwrap());
+                }
+                seen
+            };
+            let workers = Threads::group(3).into_iter().map(|rank| scope.spawn(move || work(rank)));
+            let workers: Vec<_> = workers.collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+        });
+        for seen in all {
+            for (round, given) in (0..).zip(seen) {
+                assert_eq!(given, [[0, round], [1, round], [2, round]]);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_worker_that_has_ended() {
+        let mut ranks = Threads::group(2);
+        let (second, first) = (ranks.remove(1), ranks.remove(0));
+        let waiting =
+            std::thread::spawn(move || first.exchange(vec![1]).map_err(|e| e.to_string()));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        drop(second);
+        assert!(waiting.join().unwrap().unwrap_err().contains("another worker has ended"));
     }
 }

@@ -10,7 +10,7 @@ use lejepa_core::{SourceKind, Value, ViewSource};
 use crate::budget::steps_that_fit;
 use crate::callback::Callback;
 use crate::comparison::compare_probes;
-use crate::group::{Alone, Group};
+use crate::group::{Alone, Group, LEFT, Threads};
 use crate::observe::{Event, Observer, Silent};
 use crate::outcome::{Outcome, Start};
 use crate::prepared::Prepared;
@@ -40,6 +40,7 @@ use crate::{Result, TrainError};
 pub struct Trainer<'a> {
     resolved: &'a Resolved,
     device: &'a Device,
+    others: &'a [Device],
     source: Option<(Arc<dyn ViewSource>, SourceKind)>,
     callbacks: Vec<Box<dyn Callback>>,
     group: Arc<dyn Group>,
@@ -53,6 +54,7 @@ impl<'a> Trainer<'a> {
         Self {
             resolved,
             device,
+            others: &[],
             source: None,
             callbacks: Vec::new(),
             group: Arc::new(Alone),
@@ -87,15 +89,22 @@ impl<'a> Trainer<'a> {
         self
     }
 
+    /// Divides each step among the device and these others, with a thread for each, which are then the group.
+    pub fn devices(mut self, others: &'a [Device]) -> Self {
+        self.others = others;
+        self
+    }
+
     /// Ends the run in an orderly way after the step during which this becomes true.
     pub fn stop<'b>(self, stop: &'b AtomicBool) -> Trainer<'b>
     where
         'a: 'b,
     {
-        let Self { resolved, device, source, callbacks, group, observer, .. } = self;
+        let Self { resolved, device, others, source, callbacks, group, observer, .. } = self;
         // An observer behind `&mut` has to be borrowed for the shorter time by hand.
         let observer = observer.map(|observer| observer as &mut dyn Observer);
-        Trainer { resolved, device, source, callbacks, group, stop: Some(stop), observer }
+        let stop = Some(stop);
+        Trainer { resolved, device, others, source, callbacks, group, stop, observer }
     }
 
     /// Tells `observer` what happens.
@@ -103,15 +112,72 @@ impl<'a> Trainer<'a> {
     where
         'a: 'b,
     {
-        let Self { resolved, device, source, callbacks, group, stop, .. } = self;
-        Trainer { resolved, device, source, callbacks, group, stop, observer: Some(observer) }
+        let Self { resolved, device, others, source, callbacks, group, stop, .. } = self;
+        let observer = Some(observer);
+        Trainer { resolved, device, others, source, callbacks, group, stop, observer }
     }
 
     /// Trains to the end, saves, probes.
     ///
     /// # Errors
     /// See [`TrainError`]; [`TrainError::Interrupted`] where [`Trainer::stop`] became true.
-    pub fn run(mut self, dir: &RunDir, start: Start) -> Result<Outcome> {
+    pub fn run(self, dir: &RunDir, start: Start) -> Result<Outcome> {
+        if self.others.is_empty() {
+            self.run_alone(dir, start)
+        } else {
+            self.run_in_threads(dir, start)
+        }
+    }
+
+    /// The same, as rank 0 of threads that each have one of the devices.
+    fn run_in_threads(mut self, dir: &RunDir, start: Start) -> Result<Outcome> {
+        if self.group.size() > 1 {
+            let reason = "workers of a group have one device each";
+            return Err(TrainError::Group(reason.into()));
+        }
+        let mut ranks = Threads::group(1 + self.others.len()).into_iter().map(Arc::new);
+        let others = std::mem::take(&mut self.others);
+        let first = ranks.next();
+        let (resolved, source, stop) = (self.resolved, self.source.clone(), self.stop);
+        let work = |device: &'a Device, rank: Arc<Threads>| {
+            let mut trainer = Trainer::new(resolved, device).group(rank.clone());
+            (trainer.source, trainer.stop) = (source.clone(), stop);
+            let result = trainer.run_alone(dir, start);
+            rank.leave();
+            result
+        };
+        std::thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> = others
+                .iter()
+                .zip(ranks)
+                .map(|(device, rank)| scope.spawn(move || work(device, rank)))
+                .collect();
+            if let Some(first) = &first {
+                self.group = first.clone();
+            }
+            let mut result = self.run_alone(dir, start);
+            if let Some(first) = first {
+                first.leave();
+            }
+            for (rank, thread) in (1..).zip(threads) {
+                let ended = thread.join();
+                let reason = match ended {
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "it panicked".into(),
+                };
+                // Why a worker ended says more than that it did.
+                let is_gone = |e: &TrainError| matches!(e, TrainError::Group(why) if why == LEFT);
+                if result.as_ref().is_err_and(is_gone) && !reason.contains(LEFT) {
+                    result = Err(TrainError::Worker { rank, reason });
+                }
+            }
+            result
+        })
+    }
+
+    fn run_alone(mut self, dir: &RunDir, start: Start) -> Result<Outcome> {
         let mut silent = Silent;
         let observer = self.observer.take().unwrap_or(&mut silent);
         let began = Instant::now();

@@ -18,16 +18,18 @@ pub(super) fn run(
     let run = RunDir::open(&resume.run)?;
     let resolved = changed(&run, run.config(registry)?, resume, registry)?;
     let device = resume.device.as_ref().unwrap_or(&resolved.settings().device);
-    let choice = crate::device::choose(device)?;
+    let choices = crate::device::choose_several(device)?;
     let source = resolved.open_configured()?;
-    let (device, device_name) = crate::device::open(choice)?;
+    let (device, name) = crate::device::open(choices[0])?;
+    let (others, device_name) =
+        crate::device::open_others(&choices, &name, workers.group().size())?;
     let mut console = Console::new(args.quiet || !workers.is_root());
     console.line(&format!(
         "run       {} · device {device_name}{}",
         run.path().display(),
-        workers.words()
+        workers.words(others.len())
     ));
-    let trainer = Trainer::new(&resolved, &device).opened(source);
+    let trainer = Trainer::new(&resolved, &device).devices(&others).opened(source);
     super::train::finish(args, trainer, &run, Start::Resume, (&mut console, workers), registry)
 }
 

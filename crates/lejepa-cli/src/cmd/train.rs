@@ -25,10 +25,11 @@ pub(super) fn run(
 ) -> Result<Value, CliError> {
     let request = super::request(&train.config)?;
     // What is wrong with the configuration is said before a device or data are opened.
-    let choice = crate::device::choose(&request.preliminary(registry)?.settings().device)?;
+    let choices = crate::device::choose_several(&request.preliminary(registry)?.settings().device)?;
     // Drivers are slow to start and chatty: the data comes first.
-    let device = crate::device::Opening::new(choice);
-    let Fitted { mut resolved, source, choices, .. } = request.fit(registry, || device.is_gpu())?;
+    let device = crate::device::Opening::new(choices[0]);
+    let Fitted { mut resolved, source, choices: chosen, .. } =
+        request.fit(registry, || device.is_gpu())?;
     resolved = with_absolute_paths(resolved)?;
     let init = Path::new(&resolved.settings().train.init);
     if !init.as_os_str().is_empty() && !init.exists() {
@@ -40,7 +41,8 @@ pub(super) fn run(
     let notes = source.notes().to_vec();
     let source = resolved.open(source)?;
     check_fold(source.as_ref(), &resolved.settings().data)?;
-    let (device, device_name) = device.device()?;
+    let (device, name) = device.device()?;
+    let (others, device_name) = crate::device::open_others(&choices, name, workers.group().size())?;
     let name = resolved.modality().name();
     let run = workers.run_dir(|| {
         Ok(match &train.output {
@@ -52,17 +54,17 @@ pub(super) fn run(
     console.line(&format!(
         "run       {} · {name} · device {device_name}{} · seed {}",
         run.path().display(),
-        workers.words(),
+        workers.words(others.len()),
         resolved.settings().seed
     ));
     for note in &notes {
         console.line(&format!("found     {note}"));
     }
-    for choice in &choices {
+    for choice in &chosen {
         let Choice { key, value, reason } = choice;
         console.line(&format!("chosen    {key} = {value}: {reason}"));
     }
-    let trainer = Trainer::new(&resolved, device).opened(source);
+    let trainer = Trainer::new(&resolved, device).devices(&others).opened(source);
     finish(args, trainer, &run, Start::New, (&mut console, workers), registry)
 }
 
