@@ -146,13 +146,22 @@ fn views_are_written_as_pictures_and_films() {
     // One file, by name.
     let one = ["views", "p/1, \"x\".png", "--modality", "image", "-o", "one"];
     assert_eq!(json(d.path(), &one)["files"].as_array().map(Vec::len), Some(1));
-    for (modality, endings) in [("audio", &["png"][..]), ("video", &["png", "gif"])] {
+    for (modality, endings) in [("audio", &["png", "wav"][..]), ("video", &["png", "gif"])] {
         let words = ["views", "--modality", modality, "--samples", "2", "-o", modality];
         let out = json(d.path(), &words);
         let files = out["files"].as_array().unwrap();
         assert_eq!(files.len(), 2 * endings.len(), "{files:?}");
         for file in files {
             let file = d.path().join(file.as_str().unwrap());
+            if file.extension().is_some_and(|e| e == "wav") {
+                // The evaluation view, two global and four local ones, each with a pause.
+                let mut sound = hound::WavReader::open(&file).unwrap();
+                let rate = sound.spec().sample_rate;
+                assert!(sound.duration() > 7 * rate * 2 / 5 + 5 * rate, "{}", sound.duration());
+                let loud = sound.samples::<i16>().filter(|v| v.as_ref().unwrap().abs() > 1000);
+                assert!(loud.count() > rate as usize / 4);
+                continue;
+            }
             let picture = image::open(&file).unwrap().into_luma8();
             let levels: std::collections::BTreeSet<u8> = picture.pixels().map(|p| p.0[0]).collect();
             assert!(levels.len() > 20, "{}: {}", file.display(), levels.len());

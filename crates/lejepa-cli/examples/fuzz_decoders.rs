@@ -155,7 +155,7 @@ fn open(modality: &str, file: &Path) -> Result<Box<dyn ViewSource>, Failure> {
     let registry = Registry::discover()?;
     let views = registry.find::<kind::Views>("default", Some(modality))?;
     let section = registry.find::<kind::Modality>(modality, None)?.meta().defaults()?;
-    let pipeline = (views.build())(&section, &Table::new())?;
+    let pipeline = (views.build().build)(&section, &Table::new())?;
     let listing = Listing { paths: vec![file.into()], splits: vec![None], ..Listing::default() };
     let options = OpenOptions::default().cache_bytes(0);
     Ok(pipeline.open(Source::Blobs(Arc::new(listing)), &options)?)

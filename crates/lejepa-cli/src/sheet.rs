@@ -9,6 +9,8 @@ const GAP: u32 = 4;
 const SIDE: usize = 192;
 /// Height of the curve of a channel.
 const CURVE: u32 = 48;
+/// Most columns of a curve.
+const WIDTH: usize = 768;
 
 /// A view as frames of a film; one frame for views that do not move. With `is_upwards` the first row of a picture is
 /// drawn at the bottom, as the low frequencies of a spectrogram are.
@@ -61,16 +63,21 @@ fn picture(values: &[f32], channels: usize, height: usize, width: usize) -> RgbI
     })
 }
 
-/// A curve for each channel, one below the other.
+/// A curve for each channel, one below the other. Of a long one each column shows the range of several values.
 fn curves(values: &[f32], channels: usize, length: usize) -> RgbImage {
     let height = CURVE * channels as u32;
-    let mut out = RgbImage::from_pixel(length as u32, height.max(1), Rgb([255; 3]));
+    let step = length.div_ceil(WIDTH).max(1);
+    let width = length.div_ceil(step);
+    let mut out = RgbImage::from_pixel(width as u32, height.max(1), Rgb([255; 3]));
     for (channel, row) in values.chunks_exact(length.max(1)).enumerate() {
         let top = CURVE * channel as u32;
         let at = |v: f32| top + ((1.0 - v.clamp(0.0, 1.0)) * (CURVE - 1) as f32) as u32;
-        for (x, pair) in row.iter().zip(row.iter().skip(1).chain(row.last())).enumerate() {
-            let (a, b) = (at(*pair.0), at(*pair.1));
-            for y in a.min(b)..=a.max(b) {
+        for x in 0..width {
+            // The first value of the next column joins them.
+            let part = &row[x * step..((x + 1) * step + 1).min(length)];
+            let least = part.iter().copied().fold(f32::INFINITY, f32::min);
+            let most = part.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for y in at(most)..=at(least) {
                 out.put_pixel(x as u32, y, Rgb([20, 60, 160]));
             }
         }

@@ -8,7 +8,7 @@ use crate::component::Component;
 use crate::erased::{BoxedModule, Holder};
 use crate::features::{Features, FlatInput, Input, Wants};
 use crate::published::{Arrays, Published};
-use crate::{Error, Result, Table, ViewSpec};
+use crate::{Error, Registry, Result, Table, ViewSpec};
 
 /// A backbone: embeds a batch of views.
 ///
@@ -163,6 +163,9 @@ pub trait EncoderKind: Component {
     /// The only modality this encoder is for; `None` where any grid will do.
     const MODALITY: Option<&'static str> = None;
 
+    /// The numbers of grid axes of views that it can take: 1 for signals, 2 for pictures, 3 for clips.
+    const AXES: &'static [usize] = &[1, 2, 3];
+
     /// Sizes under the names that they are published by, each with its settings as `key=value` words.
     const SIZES: &'static [(&'static str, &'static str)] = &[];
 
@@ -178,6 +181,13 @@ pub trait EncoderKind: Component {
         let _ = published;
         None
     }
+
+    /// The settings under which it contains another encoder, given by its settings with their `name`; `None` where it
+    /// contains none.
+    fn around(encoder: &Table) -> Option<Table> {
+        let _ = encoder;
+        None
+    }
 }
 
 /// What an encoder is built for.
@@ -188,12 +198,21 @@ pub struct BuildContext<'a> {
     pub views: &'a ViewSpec,
     /// Where its parameters go.
     pub device: &'a Device,
+    /// Where an encoder that contains others finds them.
+    pub registry: Option<&'a Registry>,
 }
 
 impl<'a> BuildContext<'a> {
     /// An encoder of `views` on `device`.
     pub fn new(views: &'a ViewSpec, device: &'a Device) -> Self {
-        Self { views, device }
+        Self { views, device, registry: None }
+    }
+
+    /// Adds the registry, for encoders that contain others.
+    #[must_use]
+    pub fn with_registry(mut self, registry: &'a Registry) -> Self {
+        self.registry = Some(registry);
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! What comes before a view, for programs without this library.
+//! Signals behind views: what comes before a spectrogram, and what one sounds like.
 
 use crate::Array;
 
@@ -28,4 +28,13 @@ impl LogSpectrogram {
     pub fn samples(&self) -> usize {
         self.window.len() + self.frames.saturating_sub(1) * self.hop
     }
+}
+
+/// Samples of one channel, of which full scale is -1 to 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sound {
+    /// Samples per second.
+    pub sample_rate: usize,
+    /// The samples.
+    pub samples: Vec<f32>,
 }

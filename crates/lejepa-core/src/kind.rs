@@ -62,13 +62,22 @@ pub const DEFAULT_VIEWS: &str = "default";
 
 impl Kind for Views {
     const WORD: &'static str = "views";
-    /// From the modality's section and the keys of `[views]`.
-    type Build = fn(&Table, &Table) -> Result<Box<dyn Pipeline>>;
+    type Build = ViewsBuild;
+}
+
+/// What the entry of views in the registry can do.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct ViewsBuild {
+    /// [`ViewsKind::build`], from the modality's section and the keys of `[views]`.
+    pub build: fn(&Table, &Table) -> Result<Box<dyn Pipeline>>,
+    /// [`ViewsKind::recipe`].
+    pub recipe: fn() -> Table,
 }
 
 impl<T: ViewsKind> Builds<T> for Views {
     const SCOPE: Option<&'static str> = Some(T::Modality::NAME);
-    const BUILD: &'static Self::Build = &(build_views::<T> as Self::Build);
+    const BUILD: &'static Self::Build = &ViewsBuild { build: build_views::<T>, recipe: T::recipe };
 }
 
 fn build_views<T: ViewsKind>(modality: &Table, own: &Table) -> Result<Box<dyn Pipeline>> {
@@ -112,14 +121,23 @@ pub struct EncoderBuild {
     pub build: fn(&Table, &BuildContext<'_>) -> Result<BoxedEncoder>,
     /// [`EncoderKind::recognise`].
     pub recognise: fn(&Arrays) -> Option<Table>,
+    /// [`EncoderKind::around`].
+    pub around: fn(&Table) -> Option<Table>,
+    /// [`EncoderKind::AXES`].
+    pub axes: &'static [usize],
     /// [`EncoderKind::SIZES`].
     pub sizes: &'static [(&'static str, &'static str)],
 }
 
 impl<T: EncoderKind> Builds<T> for Encoder {
     const SCOPE: Option<&'static str> = T::MODALITY;
-    const BUILD: &'static Self::Build =
-        &EncoderBuild { build: build_encoder::<T>, recognise: T::recognise, sizes: T::SIZES };
+    const BUILD: &'static Self::Build = &EncoderBuild {
+        build: build_encoder::<T>,
+        recognise: T::recognise,
+        around: T::around,
+        axes: T::AXES,
+        sizes: T::SIZES,
+    };
 }
 
 fn build_encoder<T: EncoderKind>(own: &Table, at: &BuildContext<'_>) -> Result<BoxedEncoder> {

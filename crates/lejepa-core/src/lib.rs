@@ -118,7 +118,7 @@
 //! let registry = lejepa_core::Registry::discover()?;
 //! let section = registry.find::<kind::Modality>("waves", None)?.meta().defaults()?;
 //! let views = registry.find::<kind::Views>("default", Some("waves"))?;
-//! let pipeline = (views.build())(&section, &lejepa_core::Table::new())?;
+//! let pipeline = (views.build().build)(&section, &lejepa_core::Table::new())?;
 //! assert_eq!(pipeline.spec().shape(), [1, 32]);
 //! let source = pipeline.open(Source::Demo, &OpenOptions::default())?;
 //! assert_eq!(source.eval_view(0)?.shape(), [1, 32]);
@@ -182,7 +182,7 @@ pub use erased::BoxedModule;
 pub use error::{Error, Result, nearest};
 pub use facts::Facts;
 pub use features::{Features, FlatInput, Input, Wants};
-pub use front_end::LogSpectrogram;
+pub use front_end::{LogSpectrogram, Sound};
 pub use kind::{DEFAULT_VIEWS, EncoderBuild, ModalityBuild};
 pub use labels::{LabelKind, LabelValues, Labels, Split};
 pub use listing::{Listing, SampleRule, has_extension};

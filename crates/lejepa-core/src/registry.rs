@@ -183,7 +183,7 @@ mod tests {
         let registry = Registry::empty().with::<kind::Modality, Nothing>(ONE).unwrap();
         let views = registry.find::<kind::Views>("default", Some("nothing")).unwrap();
         let pipeline =
-            |section: &str| (views.build())(&section.parse().unwrap(), &toml::Table::new());
+            |section: &str| (views.build().build)(&section.parse().unwrap(), &toml::Table::new());
         let error = pipeline("colour = 3").err().unwrap();
         assert!(error.to_string().contains("colour"), "{error}");
         let opened = pipeline("").unwrap().open(Source::Demo, &OpenOptions::default());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{LogSpectrogram, Result, View, ViewRng, ViewSpec, Views};
+use crate::{LogSpectrogram, Result, Sound, View, ViewRng, ViewSpec, Views};
 
 /// Makes views of a sample.
 ///
@@ -83,6 +83,12 @@ pub trait ViewSampler: Send + Sync {
     /// How an evaluation view comes from the samples of a signal, where it is a spectrogram of them; exports can begin
     /// with it.
     fn front_end(&self) -> Option<LogSpectrogram> {
+        None
+    }
+
+    /// What a view sounds like, where it is made of a recording.
+    fn sound(&self, view: &View) -> Option<Sound> {
+        let _ = view;
         None
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::dataset::{Dataset, Window};
 use crate::facts::Facts;
+use crate::front_end::Sound;
 use crate::labels::{Labels, Split};
 use crate::sampler::ViewSampler;
 use crate::{Error, Result, View, ViewRng, ViewSpec, Views};
@@ -110,6 +111,12 @@ pub trait ViewSource: Send + Sync {
     /// Features of an evaluation view without an encoder; see [`ViewSampler::raw_features`].
     fn raw_features(&self, view: &View) -> Vec<f32> {
         view.data().to_vec()
+    }
+
+    /// What a view sounds like; see [`ViewSampler::sound`].
+    fn sound(&self, view: &View) -> Option<Sound> {
+        let _ = view;
+        None
     }
 
     /// Decodes an item to see whether it can be used, and tells what was found out about it.
@@ -371,6 +378,10 @@ impl<S: Send + Sync + 'static> ViewSource for SampledDataset<S> {
 
     fn raw_features(&self, view: &View) -> Vec<f32> {
         self.sampler.raw_features(view)
+    }
+
+    fn sound(&self, view: &View) -> Option<Sound> {
+        self.sampler.sound(view)
     }
 
     fn eval_views(&self, index: usize) -> Result<Vec<View>> {

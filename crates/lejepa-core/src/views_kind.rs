@@ -1,5 +1,7 @@
 //! Other ways to make views for a modality: the trait [`ViewsKind`].
 
+use toml::Table;
+
 use crate::Result;
 use crate::component::Component;
 use crate::modality::Modality;
@@ -56,6 +58,12 @@ use crate::sampler::ViewSampler;
 pub trait ViewsKind: Component {
     /// The modality whose samples it takes.
     type Modality: Modality;
+
+    /// Settings of other sections (`train`, `encoder`, ...) that suit these views, in place of those that the modality
+    /// recommends for its own: an encoder in place of the whole section.
+    fn recipe() -> Table {
+        Table::new()
+    }
 
     /// Builds the sampler. `modality` is the modality's own section, which says how samples were
     /// read.

@@ -29,7 +29,7 @@ pub(crate) fn stride_and_pad(conv: &Conv2d) -> [usize; 2] {
 }
 
 /// Whether a norm uses batch statistics rather than running ones; the rule of burn's own forward pass.
-fn uses_batch_statistics(norm: &BatchNorm, device: &Device) -> bool {
+pub(crate) fn uses_batch_statistics(norm: &BatchNorm, device: &Device) -> bool {
     device.is_autodiff() && norm.training.is_enabled()
 }
 
@@ -47,6 +47,22 @@ pub(crate) fn convolve(
     (conv2d(x, conv.weight.val(), stride, pad), None)
 }
 
+/// Moves the running statistics of a norm towards those of a batch.
+pub(crate) fn update_running(
+    norm: &BatchNorm,
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    device: &Device,
+) {
+    let update = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
+        let before = running.value_sync().to_device(device);
+        let after = before * (1.0 - norm.momentum) + batch * norm.momentum;
+        running.update(after.detach());
+    };
+    update(&norm.running_mean, mean);
+    update(&norm.running_var, variance);
+}
+
 /// A norm with batch statistics, which also update the running ones, or with the running ones.
 pub(crate) fn channel_norm(
     norm: &BatchNorm,
@@ -58,13 +74,7 @@ pub(crate) fn channel_norm(
     let batch_statistics = batch.is_some();
     let statistics = if let Some(batch) = batch {
         let row = |i| batch.clone().narrow(0, i, 1).reshape(norm.gamma.dims());
-        let update = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
-            let before = running.value_sync().to_device(&device);
-            let after = before * (1.0 - norm.momentum) + batch * norm.momentum;
-            running.update(after.detach());
-        };
-        update(&norm.running_mean, row(0));
-        update(&norm.running_var, row(1));
+        update_running(norm, row(0), row(1), &device);
         batch
     } else {
         let running = vec![norm.running_mean.value(), norm.running_var.value()];

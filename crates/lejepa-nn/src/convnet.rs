@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conv::{channel_norm, conv, convolve, stride_and_pad};
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
+use crate::padded::{Padded, sizes_of_maps};
 use crate::published_convnet::PublishedConvNet;
 use crate::vit_block::bias;
 
@@ -171,6 +172,28 @@ impl GridEncoder for ConvNet {
         Tensor::cat(views.into_iter().map(|views| self.forward(views)).collect(), 0)
     }
 
+    fn takes_lengths(&self) -> bool {
+        true
+    }
+
+    fn forward_padded(&self, views: Tensor<5>, sizes: &[[usize; 3]]) -> Option<Tensor<2>> {
+        let (frames, t) = frames(views);
+        let frames = Padded::new(frames, sizes_of_maps(sizes, t));
+        let mut maps = frames.with(self.joined(frames.maps(), t));
+        for (layer, temporal) in self.layers() {
+            maps = maps.layer(&layer.conv, &layer.norm, Activation::Relu, None);
+            if let Some(layer) = temporal {
+                let before = maps.maps();
+                let joined = maps.with(with_neighbours(before.clone(), t));
+                maps = joined.layer(&layer.conv, &layer.norm, Activation::Relu, Some(before));
+            }
+        }
+        Some(match &self.head {
+            Some(head) => maps.pooled_columns(head.steps(maps.maps()), t),
+            None => maps.mean(t),
+        })
+    }
+
     /// Dense features are the maps after the last stage; those of a spectrogram with the frequency head
     /// are the layers at each time step.
     fn features(&self, views: Tensor<5>, wants: &Wants) -> Result<Features> {
@@ -218,13 +241,17 @@ impl ConvNet {
         }
     }
 
+    /// What the first layer sees of frames.
+    fn joined(&self, frames: Tensor<4>, t: usize) -> Tensor<4> {
+        let [_, _, _, c] = frames.dims();
+        let is_clip = self.stem.conv.weight.dims()[1] == 3 * c;
+        if is_clip { with_neighbours(frames, t) } else { frames }
+    }
+
     /// `[B, C, T, H, W] -> [B·T, h, w, channels]`, the maps after the last stage, and T.
     fn maps(&self, views: Tensor<5>) -> (Tensor<4>, usize) {
-        let [b, c, t, h, w] = views.dims();
-        let frames = views.permute([0, 2, 3, 4, 1]).reshape([b * t, h, w, c]);
-        let is_clip = self.stem.conv.weight.dims()[1] == 3 * c;
-        let frames = if is_clip { with_neighbours(frames, t) } else { frames };
-        let mut maps = Maps { x: frames, pending: None };
+        let (frames, t) = frames(views);
+        let mut maps = Maps { x: self.joined(frames, t), pending: None };
         for (layer, temporal) in self.layers() {
             maps = maps.through(layer);
             if let Some(layer) = temporal {
@@ -247,6 +274,12 @@ impl ConvNet {
         });
         std::iter::once((&self.stem, None)).chain(stages)
     }
+}
+
+/// `[B, C, T, H, W] -> [B·T, H, W, C]`, and T.
+fn frames(views: Tensor<5>) -> (Tensor<4>, usize) {
+    let [b, c, t, h, w] = views.dims();
+    (views.permute([0, 2, 3, 4, 1]).reshape([b * t, h, w, c]), t)
 }
 
 /// Maps on their way: what the last convolution gave, and its norm, which is applied where it is read.

@@ -27,9 +27,21 @@ pub(crate) trait GridEncoder {
     /// Embeds views of several shapes, one after the other.
     fn forward_all(&self, views: Vec<Tensor<5>>) -> Tensor<2>;
 
-    /// Along each axis the cells that make up one token, where the encoder takes views of varying length.
+    /// Along each axis the cells that make up one token, where views of varying length are embedded one by one, cut to
+    /// whole tokens.
     fn patch(&self) -> Option<[usize; 3]> {
         None
+    }
+
+    /// Embeds views that are padded to one size, of which each has its own, where the encoder does so.
+    fn forward_padded(&self, views: Tensor<5>, sizes: &[[usize; 3]]) -> Option<Tensor<2>> {
+        let _ = (views, sizes);
+        None
+    }
+
+    /// See [`Encoder::takes_lengths`](lejepa_core::Encoder::takes_lengths).
+    fn takes_lengths(&self) -> bool {
+        self.patch().is_some()
     }
 
     /// Features of views of one shape.
@@ -58,7 +70,7 @@ fn unsupported(what: &str) -> Error {
 
 /// Views of several shapes as volumes. Those of varying length become one volume each, cut to their whole
 /// patches, so that no padding is embedded.
-pub(crate) fn as_volumes<const RANK: usize>(
+fn as_volumes<const RANK: usize>(
     inputs: Vec<Input<RANK>>,
     patch: Option<[usize; 3]>,
 ) -> Result<Vec<Tensor<5>>> {
@@ -66,7 +78,8 @@ pub(crate) fn as_volumes<const RANK: usize>(
     for input in inputs {
         let volume = as_volume(input.values);
         match (input.lengths, patch) {
-            (None, _) => volumes.push(volume),
+            (None, None) => volumes.push(volume),
+            (None, Some(patch)) => volumes.push(to_whole(volume, patch)),
             (Some(lengths), Some(patch)) => volumes.extend(cut(volume, lengths, patch)),
             (Some(_), None) => return Err(unsupported("views of varying length")),
         }
@@ -74,32 +87,60 @@ pub(crate) fn as_volumes<const RANK: usize>(
     Ok(volumes)
 }
 
-/// Each view alone, as far as its own patches reach.
-fn cut(views: Tensor<5>, lengths: Tensor<2, Int>, patch: [usize; 3]) -> Vec<Tensor<5>> {
-    let [batch, channels, ..] = views.dims();
+/// Embeds views of several shapes, one after the other.
+pub(crate) fn embed_all<const RANK: usize>(
+    encoder: &impl GridEncoder,
+    inputs: Vec<Input<RANK>>,
+) -> Result<Tensor<2>> {
+    if encoder.patch().is_some() || inputs.iter().all(|input| input.lengths.is_none()) {
+        return Ok(encoder.forward_all(as_volumes(inputs, encoder.patch())?));
+    }
+    let embed = |input: Input<RANK>| match input.lengths {
+        None => Ok(encoder.forward_all(vec![as_volume(input.values)])),
+        Some(lengths) => encoder
+            .forward_padded(as_volume(input.values), &sizes(lengths))
+            .ok_or_else(|| unsupported("views of varying length")),
+    };
+    Ok(Tensor::cat(inputs.into_iter().map(embed).collect::<Result<_>>()?, 0))
+}
+
+/// The three grid axes of each view, from lengths `[B, axes]`.
+fn sizes(lengths: Tensor<2, Int>) -> Vec<[usize; 3]> {
     let [_, axes] = lengths.dims();
     let lengths: Vec<usize> =
         lengths.into_data().iter::<i64>().map(|n| n.max(1) as usize).collect();
-    let view = |i: usize| {
-        let mut extent = [1; 3];
-        extent[3 - axes..].copy_from_slice(&lengths[i * axes..(i + 1) * axes]);
-        let mut view = views.clone().narrow(0, i, 1);
-        for (axis, (length, patch)) in extent.into_iter().zip(patch).enumerate() {
-            let whole = length.div_ceil(patch) * patch;
-            let there = view.dims()[2 + axis];
-            if there < whole {
-                // The longest view of a batch may end within a patch.
-                let mut shape = view.dims();
-                shape[2 + axis] = whole - there;
-                let zeros = Tensor::zeros(shape, (&view.device(), view.dtype()));
-                view = Tensor::cat(vec![view, zeros], 2 + axis);
-            }
-            view = view.narrow(2 + axis, 0, whole);
+    let size = |lengths: &[usize]| {
+        let mut size = [1; 3];
+        size[3 - axes..].copy_from_slice(lengths);
+        size
+    };
+    lengths.chunks_exact(axes).map(size).collect()
+}
+
+/// Views, of which the longest may end within a patch, with zeros up to whole patches.
+fn to_whole(mut views: Tensor<5>, patch: [usize; 3]) -> Tensor<5> {
+    for (axis, patch) in patch.into_iter().enumerate() {
+        let mut shape = views.dims();
+        let there = shape[2 + axis];
+        shape[2 + axis] = there.next_multiple_of(patch) - there;
+        if shape[2 + axis] > 0 {
+            let zeros = Tensor::zeros(shape, (&views.device(), views.dtype()));
+            views = Tensor::cat(vec![views, zeros], 2 + axis);
         }
-        debug_assert_eq!(view.dims()[1], channels);
+    }
+    views
+}
+
+/// Each view alone, as far as its own patches reach.
+fn cut(views: Tensor<5>, lengths: Tensor<2, Int>, patch: [usize; 3]) -> Vec<Tensor<5>> {
+    let view = |(i, size): (usize, [usize; 3])| {
+        let mut view = to_whole(views.clone().narrow(0, i, 1), patch);
+        for (axis, (length, patch)) in size.into_iter().zip(patch).enumerate() {
+            view = view.narrow(2 + axis, 0, length.div_ceil(patch) * patch);
+        }
         view
     };
-    (0..batch).map(view).collect()
+    sizes(lengths).into_iter().enumerate().map(view).collect()
 }
 
 /// Makes `$encoder`, a [`GridEncoder`], an [`Encoder`](lejepa_core::Encoder) of views of one, two or three
@@ -122,9 +163,7 @@ macro_rules! encoder_of_any_grid {
                 &self,
                 inputs: Vec<lejepa_core::Input<$rank>>,
             ) -> lejepa_core::Result<burn::tensor::Tensor<2>> {
-                let patch = $crate::grid::GridEncoder::patch(self);
-                let volumes = $crate::grid::as_volumes(inputs, patch)?;
-                Ok($crate::grid::GridEncoder::forward_all(self, volumes))
+                $crate::grid::embed_all(self, inputs)
             }
             fn features(
                 &self,
@@ -134,7 +173,7 @@ macro_rules! encoder_of_any_grid {
                 $crate::grid::features(self, input, wants)
             }
             fn takes_lengths(&self) -> bool {
-                $crate::grid::GridEncoder::patch(self).is_some()
+                $crate::grid::GridEncoder::takes_lengths(self)
             }
             fn undecayed(&self) -> Vec<String> {
                 $crate::grid::GridEncoder::undecayed(self)
@@ -153,8 +192,7 @@ pub(crate) fn features<const RANK: usize>(
     wants: &Wants,
 ) -> Result<Features> {
     if wants.is_pooled() {
-        let volumes = as_volumes(vec![input], encoder.patch())?;
-        return Ok(Features::pooled(encoder.forward_all(volumes)));
+        return Ok(Features::pooled(embed_all(encoder, vec![input])?));
     }
     if input.lengths.is_some() {
         return Err(unsupported("dense features of views of varying length"));

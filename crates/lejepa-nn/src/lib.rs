@@ -6,6 +6,8 @@
 //! | `convnet` | [`ConvNet`]: small convolutional network; keeps the frequency of spectrograms, sees motion in clips | 1-D, 2-D, 3-D |
 //! | `resnet` | [`ResNet`]: residual network of 18 to 152 layers; frames of a clip are averaged | 1-D, 2-D, 3-D |
 //! | `convnext` | [`ConvNext`]: ConvNeXt V1 and V2, atto to huge; frames of a clip are averaged | 1-D, 2-D, 3-D |
+//! | `frames` | [`Frames`]: any of these, or another crate's, for frames, and a transformer over them | 3-D |
+//! | `filterbank` | [`Filterbank`]: learned filters of a signal, and any encoder of spectrograms | 1-D |
 //! | `mlp` | [`Mlp`]: perceptron on a pooled grid | 1-D, 2-D, 3-D |
 //!
 //! [`Predictor`] and [`Rollout`] are prediction terms, [`Projector`] stands between an encoder and the loss.
@@ -30,10 +32,14 @@
 mod conv;
 mod convnet;
 mod convnext;
+mod filterbank;
 mod filters;
+mod frames;
 mod grid;
+mod inner;
 mod mlp;
 mod onnx;
+mod padded;
 mod patch;
 mod position;
 mod predictor;
@@ -49,9 +55,12 @@ mod vit;
 mod vit_block;
 mod vit_config;
 mod vit_names;
+mod vit_stem;
 
 pub use convnet::{ConvNet, ConvNetConfig, ConvNetKind, Head};
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextKind, ConvNextSize};
+pub use filterbank::{Filterbank, FilterbankConfig, FilterbankKind};
+pub use frames::{Frames, FramesConfig, FramesKind};
 pub use mlp::{Mlp, MlpConfig, MlpKind};
 pub use onnx::with_front_end;
 pub use predictor::{Predictor, PredictorConfig};
@@ -59,10 +68,11 @@ pub use projector::{Projector, ProjectorConfig};
 pub use resnet::{ResNet, ResNetConfig, ResNetKind};
 pub use rollout::{Rollout, RolloutConfig};
 pub use vit::{Vit, VitKind};
-pub use vit_config::{FeedForward, Pool, PositionKind, VitConfig, VitSize};
+pub use vit_config::{FeedForward, Pool, PositionKind, StemKind, VitConfig, VitSize};
 
 use lejepa_core::{kind, register};
 
 register!(kind::Encoder: VitKind, kind::Encoder: ConvNetKind,
     kind::Encoder: ConvNextKind, kind::Encoder: ResNetKind, kind::Encoder: MlpKind,
+    kind::Encoder: FramesKind, kind::Encoder: FilterbankKind,
     kind::Prediction: Predictor, kind::Prediction: Rollout);

@@ -28,6 +28,8 @@ pub(crate) struct PublishedVit {
     pub(crate) is_rope: bool,
     /// Whether the perceptron is SwiGLU.
     pub(crate) is_gated: bool,
+    /// Whether patches attend to earlier ones alone.
+    pub(crate) is_causal: bool,
 }
 
 /// A block's parameters here and in timm, and whether it is a matrix, which timm stores transposed.
@@ -191,6 +193,9 @@ impl Published for PublishedVit {
     }
 
     fn onnx(&self, own: &Arrays, view: &[usize], normalization: &Normalization) -> Result<Vec<u8>> {
+        if self.is_causal {
+            return Err(refused("causal attention has no graph"));
+        }
         Transformer { sizes: self }.graph(own, view, normalization)
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conv::{channel_norm, conv, convolve, stride_and_pad};
 use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
+use crate::padded::{Padded, sizes_of_maps};
 use crate::published_resnet::PublishedResNet;
 
 /// Settings of a [`ResNet`].
@@ -170,6 +171,26 @@ impl GridEncoder for ResNet {
         Tensor::cat(views.into_iter().map(|views| self.forward(views)).collect(), 0)
     }
 
+    fn takes_lengths(&self) -> bool {
+        true
+    }
+
+    fn forward_padded(&self, views: Tensor<5>, sizes: &[[usize; 3]]) -> Option<Tensor<2>> {
+        let [_, _, t, _, _] = views.dims();
+        let frames = frames(views).permute([0, 2, 3, 1]);
+        let maps = Padded::new(frames, sizes_of_maps(sizes, t));
+        let mut maps = maps.layer(&self.stem, &self.stem_norm, Activation::Relu, None);
+        if let Some(pool) = &self.pool {
+            // After ReLU nothing is below the zeros beyond a map.
+            let x = pool.forward(maps.maps().permute([0, 3, 1, 2])).permute([0, 2, 3, 1]);
+            maps = maps.windowed(x, pool.kernel_size[0], pool.stride[0], 1);
+        }
+        for block in &self.blocks {
+            maps = block.forward_padded(maps);
+        }
+        Some(maps.mean(t))
+    }
+
     /// Dense features are the maps after the last block.
     fn features(&self, views: Tensor<5>, wants: &Wants) -> Result<Features> {
         if !wants.layers.is_empty() {
@@ -192,13 +213,8 @@ impl GridEncoder for ResNet {
 impl ResNet {
     /// `[B, C, T, H, W] -> [B, T·h·w, embedding]`, and T, h and w.
     fn cells(&self, views: Tensor<5>) -> (Tensor<3>, [usize; 3]) {
-        let [b, c, t, h, w] = views.dims();
-        let frames = if t == 1 {
-            views.reshape([b, c, h, w])
-        } else {
-            views.swap_dims(1, 2).reshape([b * t, c, h, w])
-        };
-        let x = self.maps(frames.permute([0, 2, 3, 1]));
+        let [b, _, t, _, _] = views.dims();
+        let x = self.maps(frames(views).permute([0, 2, 3, 1]));
         let [_, h, w, width] = x.dims();
         (x.reshape([b, t * h * w, width]), [t, h, w])
     }
@@ -223,7 +239,32 @@ impl ResNet {
     }
 }
 
+/// `[B, C, T, H, W] -> [B·T, C, H, W]`
+fn frames(views: Tensor<5>) -> Tensor<4> {
+    let [b, c, t, h, w] = views.dims();
+    if t == 1 {
+        views.reshape([b, c, h, w])
+    } else {
+        views.swap_dims(1, 2).reshape([b * t, c, h, w])
+    }
+}
+
 impl Residual {
+    /// The same for maps of several sizes.
+    fn forward_padded(&self, x: Padded) -> Padded {
+        let shortcut = match (&self.shortcut, &self.shortcut_norm) {
+            (Some(conv), Some(norm)) => x.layer(conv, norm, Activation::None, None).maps(),
+            _ => x.maps(),
+        };
+        let y = x.layer(&self.conv1, &self.norm1, Activation::Relu, None);
+        match (&self.conv3, &self.norm3) {
+            (Some(conv), Some(norm)) => y
+                .layer(&self.conv2, &self.norm2, Activation::Relu, None)
+                .layer(conv, norm, Activation::Relu, Some(shortcut)),
+            _ => y.layer(&self.conv2, &self.norm2, Activation::Relu, Some(shortcut)),
+        }
+    }
+
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (y, statistics) = convolve(&self.conv1, x.clone(), &self.norm1);
         let norm = channel_norm(&self.norm1, statistics, Activation::Relu);

@@ -3,6 +3,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
 use burn::tensor::{Device, Distribution, Int, Tensor};
+use lejepa_core::config::check::ensure;
 use lejepa_core::{
     Arrays, BoxedEncoder, BuildContext, Component, EncoderKind, Error, Features, Published, Result,
     Table, ViewSpec, Wants,
@@ -13,12 +14,13 @@ use crate::grid::{GridEncoder, boxed, encoder_of_any_grid};
 use crate::patch::patchify;
 use crate::position::{Interpolations, Positions, Rotations};
 use crate::published_vit::PublishedVit;
-use crate::vit_block::{Block, Rotation, Samples, bias, epsilon, shift};
-use crate::vit_config::{Pool, PositionKind, VitConfig};
+use crate::vit_block::{Block, Mask, Rotation, Samples, Tokens, bias, epsilon, shift};
+use crate::vit_config::{Pool, PositionKind, StemKind, VitConfig};
+use crate::vit_stem::ConvStem;
 
 impl VitConfig {
     /// Builds the transformer for `channels` channels and the given patch size per grid axis
-    /// (1 to 3 axes). Learned positions are those of a grid of `patches` along each axis.
+    /// (1 to 3 axes), with a linear layer of each patch. Learned positions are those of a grid of `patches` along each axis.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -39,7 +41,7 @@ impl VitConfig {
     ) -> Vit {
         let sized = self.sized();
         let axes = patch.len().clamp(1, 3);
-        sized.init_sized(channels, three(patch), three(patches), axes, device)
+        sized.init_sized(channels, three(patch), three(patches), axes, None, device)
     }
 
     fn init_sized(
@@ -48,16 +50,21 @@ impl VitConfig {
         patch3: [usize; 3],
         grid: [usize; 3],
         axes: usize,
+        stem: Option<ConvStem>,
         device: &Device,
     ) -> Vit {
+        let inputs = match &stem {
+            Some(stem) => stem.width(),
+            None => channels * patch3.iter().product::<usize>(),
+        };
         let blocks = (0..self.depth).map(|i| Block::new(self, i, device)).collect();
         let tokens = |count: usize| {
             Initializer::Normal { mean: 0.0, std: 0.02 }.init([1, count, self.width], device)
         };
         let cells = grid.iter().product();
         Vit {
-            embed: LinearConfig::new(channels * patch3.iter().product::<usize>(), self.width)
-                .init(device),
+            stem,
+            embed: LinearConfig::new(inputs, self.width).init(device),
             cls: (self.pool == Pool::Cls).then(|| tokens(1)),
             registers: (self.registers > 0).then(|| tokens(self.registers)),
             places: (self.positions == PositionKind::Learned).then(|| tokens(cells)),
@@ -68,6 +75,7 @@ impl VitConfig {
             patch: patch3,
             width: self.width,
             drop_tokens: self.drop_tokens,
+            causal: self.causal,
             grid,
             heads: self.heads,
             is_rope: self.positions == PositionKind::Rope,
@@ -124,6 +132,8 @@ fn auto_patch(grids: &[Vec<usize>], axis: usize) -> usize {
 /// and interpolated.
 #[derive(Module, Debug)]
 pub struct Vit {
+    /// In place of patches.
+    stem: Option<ConvStem>,
     embed: Linear,
     cls: Option<Param<Tensor<3>>>,
     registers: Option<Param<Tensor<3>>>,
@@ -137,6 +147,8 @@ pub struct Vit {
     width: usize,
     #[module(skip)]
     drop_tokens: f64,
+    #[module(skip)]
+    causal: bool,
     #[module(skip)]
     grid: [usize; 3],
     #[module(skip)]
@@ -168,7 +180,8 @@ impl GridEncoder for Vit {
     }
 
     fn patch(&self) -> Option<[usize; 3]> {
-        Some(self.patch)
+        // Batch norm of single views is none.
+        self.stem.is_none().then_some(self.patch)
     }
 
     /// Dense features are the normalised tokens after the last block, without the class token; those of
@@ -210,7 +223,7 @@ impl GridEncoder for Vit {
     }
 
     fn published(&self) -> Option<Box<dyn Published>> {
-        let block = self.blocks.first()?;
+        let block = self.blocks.first().filter(|_| self.stem.is_none())?;
         Some(Box::new(PublishedVit {
             width: self.width,
             depth: self.blocks.len(),
@@ -223,18 +236,22 @@ impl GridEncoder for Vit {
             is_cls: self.cls.is_some(),
             registers: self.registers.as_ref().map_or(0, |tokens| tokens.dims()[1]),
             is_learned: self.places.is_some(),
+            is_causal: self.causal,
         }))
     }
 }
 
 impl Vit {
-    /// `[B, C, T, H, W] -> [B, tokens, width]`, and how positions rotate them.
-    fn tokens(&self, views: Tensor<5>) -> (Tensor<3>, Option<Rotation>) {
+    /// The tokens of views `[B, C, T, H, W]`.
+    fn tokens(&self, views: Tensor<5>) -> Tokens {
         let device = views.device();
         let [b, _, t, h, w] = views.dims();
         let [pt, ph, pw] = self.patch;
         let grid = [t / pt, h / ph, w / pw];
-        let mut patches = patchify(views, self.patch);
+        let mut patches = match &self.stem {
+            Some(stem) => stem.forward(views),
+            None => patchify(views, self.patch),
+        };
         let kept = self.kept(patches.dims(), &device);
         let dtype = patches.dtype();
         if let Some(kept) = &kept {
@@ -265,11 +282,22 @@ impl Vit {
                     }
                 });
         }
+        let mask = (self.causal && grid[0] > 1)
+            .then(|| Mask::causal(self.times(of_kept(times(grid, &device)))));
         let prefix = [&self.cls, &self.registers].into_iter().flatten();
         let mut all: Vec<Tensor<3>> =
             prefix.map(|tokens| tokens.val().expand([b as isize, -1, -1])).collect();
         all.push(tokens);
-        (if all.len() == 1 { all.swap_remove(0) } else { Tensor::cat(all, 1) }, rotation)
+        let values = if all.len() == 1 { all.swap_remove(0) } else { Tensor::cat(all, 1) };
+        Tokens { values, rotation, mask }
+    }
+
+    /// The times of all tokens, `[1 or B, tokens]`, from those of the patches, `[1 or B, patches, 1]`. Class token
+    /// and registers are later than all patches: they see everything, and carry nothing back.
+    fn times(&self, of_patches: Tensor<3>) -> Tensor<2> {
+        let [samples, ..] = of_patches.dims();
+        let after = Tensor::full([samples, self.prefix()], f32::MAX, &of_patches.device());
+        Tensor::cat(vec![after, of_patches.squeeze_dim::<2>(2)], 1)
     }
 
     /// Tokens before those of the patches.
@@ -286,7 +314,7 @@ impl Vit {
 
     /// Samples of all lengths through all blocks, together, so that weights are packed and their gradients
     /// summed once.
-    fn through_blocks(&self, views: Vec<(Tensor<3>, Option<Rotation>)>) -> Vec<Tensor<3>> {
+    fn through_blocks(&self, views: Vec<Tokens>) -> Vec<Tensor<3>> {
         let (x, samples) = Samples::concatenate(views);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x, &samples));
         samples.split(x)
@@ -316,6 +344,12 @@ fn pick(x: Tensor<3>, places: Tensor<2, Int>) -> Tensor<3> {
     let first = Tensor::<1, Int>::arange(0..b as i64, &places.device()) * n as i64;
     let rows = (places + first.reshape([b, 1])).reshape([b * kept]);
     x.reshape([b * n, width]).select(0, rows).reshape([b, kept, width])
+}
+
+/// The place in time of each patch of a grid, `[1, patches, 1]`.
+fn times([t, h, w]: [usize; 3], device: &Device) -> Tensor<3> {
+    let times = Tensor::<1, Int>::arange(0..t as i64, device).float();
+    times.reshape([t, 1]).expand([t, h * w]).reshape([1, t * h * w, 1])
 }
 
 /// Tokens that [`VitConfig::drop_tokens`] leaves a view at least.
@@ -356,9 +390,19 @@ impl EncoderKind for VitKind {
         let (views, device) = (at.views, at.device);
         let axes = views.grid().len();
         config.sized().validate(axes)?;
+        let fits = !config.causal || axes == 3;
+        ensure(
+            "encoder.causal",
+            fits,
+            "is for clips: these views have no axis of time before two others",
+        )?;
         let patch = config.patch_for(views)?;
         let patches: Vec<usize> = views.grid().iter().zip(&patch).map(|(n, p)| n / p).collect();
-        boxed(config.init(views.channels(), &patch, &patches, device), axes)
+        let (channels, sized) = (views.channels(), config.sized());
+        let stem = (sized.stem == StemKind::Conv)
+            .then(|| ConvStem::new(channels, three(&patch), sized.width, device))
+            .transpose()?;
+        boxed(sized.init_sized(channels, three(&patch), three(&patches), axes, stem, device), axes)
     }
 
     fn recognise(published: &Arrays) -> Option<Table> {

@@ -68,22 +68,53 @@ impl Rotation {
     }
 }
 
+/// What is added to the attention scores of the tokens of a view, `[1 or samples, 1, queries, keys]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Mask(Tensor<4>);
+
+impl Mask {
+    /// Of tokens at `times`, `[1 or samples, tokens]`: each attends to those of its own time and of earlier ones.
+    pub(crate) fn causal(times: Tensor<2>) -> Self {
+        let queries = times.clone().unsqueeze_dim::<3>(2).unsqueeze_dim::<4>(1);
+        let keys = times.unsqueeze_dim::<3>(1).unsqueeze_dim::<4>(1);
+        // Far enough below any score that its exponential is 0.
+        Self((keys - queries).greater_elem(0.0).float() * -1e9)
+    }
+}
+
+/// Tokens of views of one shape, `[samples, tokens, width]`, and what their attention depends on.
+pub(crate) struct Tokens {
+    pub(crate) values: Tensor<3>,
+    pub(crate) rotation: Option<Rotation>,
+    pub(crate) mask: Option<Mask>,
+}
+
+impl Tokens {
+    /// Tokens that all attend to all, whatever their places.
+    pub(crate) fn new(values: Tensor<3>) -> Self {
+        Self { values, rotation: None, mask: None }
+    }
+}
+
 /// Samples of several lengths, whose tokens are the rows of one matrix.
 pub(crate) struct Samples {
     sequences: Vec<Sequences>,
     rotations: Vec<Option<Rotation>>,
+    masks: Vec<Option<Mask>>,
 }
 
 impl Samples {
     /// Tokens of all samples, `[tokens, width]`.
-    pub(crate) fn concatenate(views: Vec<(Tensor<3>, Option<Rotation>)>) -> (Tensor<2>, Self) {
-        let mut all = Self { sequences: Vec::new(), rotations: Vec::new() };
+    pub(crate) fn concatenate(views: Vec<Tokens>) -> (Tensor<2>, Self) {
+        let (sequences, rotations, masks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = Self { sequences, rotations, masks };
         let mut rows = Vec::with_capacity(views.len());
-        for (x, rotation) in views {
-            let [samples, tokens, width] = x.dims();
-            rows.push(x.reshape([samples * tokens, width]));
+        for Tokens { values, rotation, mask } in views {
+            let [samples, tokens, width] = values.dims();
+            rows.push(values.reshape([samples * tokens, width]));
             all.sequences.push(Sequences { samples, tokens });
             all.rotations.push(rotation);
+            all.masks.push(mask);
         }
         (Tensor::cat(rows, 0), all)
     }
@@ -98,6 +129,11 @@ impl Samples {
             part.reshape([of.samples as isize, of.tokens as isize, -1])
         };
         self.sequences.iter().map(part).collect()
+    }
+
+    /// Whether all tokens attend to all, whatever their places.
+    fn is_plain(&self) -> bool {
+        self.rotations.iter().all(Option::is_none) && self.masks.iter().all(Option::is_none)
     }
 
     fn count(&self) -> usize {
@@ -155,8 +191,8 @@ impl Block {
     pub(crate) fn forward(&self, x: Tensor<2>, samples: &Samples) -> Tensor<2> {
         let device = x.device();
         let scales = [(); 2].map(|()| self.branch_scale(samples.count(), &device));
-        // The fused block knows neither rotations nor gates.
-        if self.is_gated() || samples.rotations.iter().any(Option::is_some) {
+        // The fused block knows neither rotations, masks nor gates.
+        if self.is_gated() || !samples.is_plain() {
             return self.composed(x, samples, scales);
         }
         let ([_, width], hidden, heads) = (x.dims(), self.hidden(), self.attention.heads);
@@ -223,8 +259,9 @@ impl Attention {
             shift = shift.slice_assign(width..2 * width, none);
         }
         let qkv = linear(x, self.qkv.weight.val(), shift);
-        let parts = samples.split(qkv).into_iter().zip(&samples.rotations);
-        let attend = |(qkv, rotation): (Tensor<3>, &Option<Rotation>)| {
+        let places = samples.rotations.iter().zip(&samples.masks);
+        let parts = samples.split(qkv).into_iter().zip(places);
+        let attend = |(qkv, (rotation, mask)): (Tensor<3>, (&Option<Rotation>, &Option<Mask>))| {
             let [count, tokens, _] = qkv.dims();
             let by_head = qkv.reshape([count, tokens, 3, heads, depth]).permute([2, 0, 3, 1, 4]);
             let [queries, keys, values] =
@@ -234,6 +271,13 @@ impl Attention {
                 None => (queries, keys),
             };
             let scores = queries.matmul(keys.swap_dims(2, 3)) / (depth as f64).sqrt();
+            let scores = match mask {
+                Some(Mask(mask)) => {
+                    let dtype = scores.dtype();
+                    scores + mask.clone().cast(dtype)
+                }
+                None => scores,
+            };
             let attended = softmax(scores, 3).matmul(values).swap_dims(1, 2);
             attended.reshape([count * tokens, width])
         };

@@ -44,9 +44,9 @@ fn a_block_is_the_composition_of_its_layers() {
         }
         all
     };
-    let samples =
-        Samples { sequences: sequences.to_vec(), rotations: sequences.map(|_| None).to_vec() };
-    let parts = samples.split(x.clone()).into_iter().map(|x| (plain(block, x), None));
+    let (rotations, masks) = (sequences.map(|_| None).to_vec(), sequences.map(|_| None).to_vec());
+    let samples = Samples { sequences: sequences.to_vec(), rotations, masks };
+    let parts = samples.split(x.clone()).into_iter().map(|x| Tokens::new(plain(block, x)));
     let want = run(Samples::concatenate(parts.collect()).0);
     for got in [
         run(block.forward(x.clone(), &samples)),
@@ -82,7 +82,7 @@ fn scores_depend_on_differences_of_angles() {
 }
 
 #[test]
-fn gates_and_rotations_have_gradients_of_their_own() {
+fn gates_rotations_and_masks_have_gradients() {
     let device = Device::flex().autodiff();
     device.seed(11);
     let config = VitConfig { width: 8, heads: 2, mlp: FeedForward::Swiglu, ..Default::default() };
@@ -91,7 +91,10 @@ fn gates_and_rotations_have_gradients_of_their_own() {
     let input = Tensor::<3>::random([2, 3, 8], Distribution::Default, &device);
     let weight = Tensor::<2>::random([6, 8], Distribution::Default, &device);
     let loss = |x: Tensor<3>| {
-        let (x, samples) = Samples::concatenate(vec![(x, Some(Rotation::new(angles.clone(), 0)))]);
+        let rotation = Some(Rotation::new(angles.clone(), 0));
+        let times = Tensor::<2>::from_floats([[0.0, 1.0, 1.0]], &device);
+        let mask = Some(Mask::causal(times));
+        let (x, samples) = Samples::concatenate(vec![Tokens { values: x, rotation, mask }]);
         (block.forward(x, &samples) * weight.clone()).sum()
     };
     let x = input.clone().require_grad();

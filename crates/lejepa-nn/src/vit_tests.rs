@@ -219,3 +219,64 @@ fn padding_does_not_change_an_embedding() {
         }
     }
 }
+
+#[test]
+fn causal_patches_do_not_see_later_frames() {
+    let device = Device::flex();
+    let noise = |frames| Tensor::<5>::random([2, 1, frames, 8, 8], Distribution::Default, &device);
+    let start = noise(3);
+    let ends = [(); 2].map(|()| Tensor::cat(vec![start.clone(), noise(1)], 2));
+    let base = VitConfig { width: 24, depth: 2, heads: 2, registers: 1, ..Default::default() };
+    let (cls, rope) = (Pool::Cls, PositionKind::Rope);
+    for config in [
+        VitConfig { pool: cls, ..base.clone() },
+        VitConfig { positions: rope, heads: 4, ..base.clone() },
+        base,
+    ] {
+        let near = burn::tensor::Tolerance::rel_abs(1e-5, 1e-5);
+        let features = |causal, clip: &Tensor<5>| {
+            device.seed(1);
+            let vit = VitConfig { causal, ..config.clone() };
+            let vit = vit.init(1, &[1, 4, 4], &[4, 2, 2], &device);
+            let input = Input::new(clip.clone());
+            let features = Encoder::<5>::features(&vit, input, &Wants::dense()).unwrap();
+            (features.pooled.into_data(), features.dense.unwrap())
+        };
+        let [(pooled, a), (other, b)] = [0, 1].map(|i| features(true, &ends[i]));
+        let first = |x: &Tensor<3>| x.clone().narrow(1, 0, 12).into_data();
+        first(&a).assert_approx_eq::<f32>(&first(&b), near);
+        // The class token, or the mean, sees all frames; so do all patches without the mask.
+        assert_ne!(pooled, other);
+        let [a, b] = [0, 1].map(|i| first(&features(false, &ends[i]).1));
+        assert_ne!(a, b);
+        // A frame alone attends to all of itself.
+        let one = start.clone().narrow(2, 0, 1);
+        let [a, b] = [true, false].map(|causal| features(causal, &one).1.into_data());
+        a.assert_eq(&b, true);
+    }
+    let views = spec(vec![3, 16, 16], vec![3, 8, 8]);
+    let config = VitConfig { causal: true, ..Default::default() };
+    let error = VitKind::build(&config, &BuildContext::new(&views, &device)).unwrap_err();
+    assert!(error.to_string().contains("encoder.causal"), "{error}");
+}
+
+#[test]
+fn causal_attention_knows_which_tokens_were_dropped() {
+    let device = Device::flex().autodiff();
+    let config = VitConfig {
+        width: 16,
+        depth: 1,
+        heads: 2,
+        causal: true,
+        drop_tokens: 0.5,
+        pool: Pool::Cls,
+        ..Default::default()
+    };
+    let vit = config.init(1, &[1, 2, 2], &[4, 4, 4], &device);
+    let x = Tensor::<5>::random([3, 1, 4, 8, 8], Distribution::Default, &device);
+    let y = vit.encode(x);
+    assert_eq!(y.dims(), [3, 16]);
+    let gradients = y.sum().backward();
+    let gradient = vit.embed.weight.val().grad(&gradients).unwrap();
+    assert!(gradient.try_into_vec_as::<f32>().unwrap().iter().all(|g| g.is_finite()));
+}

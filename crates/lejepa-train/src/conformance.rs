@@ -23,9 +23,11 @@ const ENDS: usize = 2;
 
 fn check(modality: Registration) -> Vec<Violation> {
     let mut out = Vec::new();
+    let mut axes = Vec::new();
     for source in [SourceKind::Demo, SourceKind::Files] {
-        if let Err(e) = resolve(modality, source, "") {
-            out.push(Violation::new(Rule::Recipe, format!("recipe({source:?}): {e}")));
+        match resolve(modality, source, "") {
+            Ok(resolved) => axes.extend(resolved.spec().groups().iter().map(|g| g.shape.len() - 1)),
+            Err(e) => out.push(Violation::new(Rule::Recipe, format!("recipe({source:?}): {e}"))),
         }
     }
     if !out.is_empty() {
@@ -35,7 +37,11 @@ fn check(modality: Registration) -> Vec<Violation> {
         Ok(registry) => {
             let name = modality.meta().name;
             let fits = |scope: Option<&str>| scope.is_none_or(|scope| scope == name);
-            let all = registry.all::<kind::Encoder>().map(Registration::meta);
+            let takes = |item: &&Registration| {
+                let entry = item.entry::<kind::Encoder>();
+                entry.is_some_and(|e| axes.iter().all(|axes| e.build().axes.contains(axes)))
+            };
+            let all = registry.all::<kind::Encoder>().filter(takes).map(Registration::meta);
             all.filter(|meta| fits(meta.scope)).map(|meta| meta.name).collect()
         }
         Err(e) => return vec![Violation::new(Rule::Encoders, e)],

@@ -58,7 +58,8 @@ impl Request {
         let settings = resolved.settings();
         let preset = settings.preset.as_str();
         let init = settings.train.init.as_str();
-        let published = foreign::settings_of(Path::new(init), registry)?;
+        let published = foreign::settings_of(Path::new(init), registry)?
+            .map(|encoder| self.around(encoder, registry, &resolved));
         if preset == NONE || preset == AUTO && settings.data.source == DEMO {
             let mut request = self.clone();
             of_published(published, &mut request.advice);
@@ -110,6 +111,19 @@ impl Request {
             file.remove("encoder");
         }
         request.resolve(registry)
+    }
+
+    /// Published settings, or those of the encoder that the request names where it can contain that one.
+    fn around(&self, encoder: Table, registry: &Registry, resolved: &Resolved) -> Table {
+        if !self.sets("encoder.name") {
+            return encoder;
+        }
+        let modality = Some(resolved.modality().name());
+        let around = resolved.encoder_names().into_iter().find_map(|name| {
+            let outer = registry.find::<kind::Encoder>(name, modality).ok()?;
+            (outer.build().around)(&encoder)
+        });
+        around.unwrap_or(encoder)
     }
 
     /// Drops an encoder that was chosen by the data where the request sets a key that it does not have.

@@ -216,3 +216,38 @@ fn other_grids_patches_and_channels_are_adapted_and_told() {
     let error = load_arrays("x".as_ref(), case.arrays(), &mut encoder).unwrap_err().to_string();
     assert!(error.contains("2 blocks") && error.contains("has 3"), "{error}");
 }
+
+#[test]
+fn frames_of_a_clip_are_embedded_with_weights_of_pictures() {
+    for case in cases() {
+        let around = (Registry::discover().unwrap())
+            .find::<kind::Encoder>("frames", None)
+            .map(|frames| (frames.build().around)(&case.settings()))
+            .unwrap();
+        let mut settings = around.unwrap();
+        assert_eq!(settings.remove("name").unwrap().as_str(), Some("frames"));
+        let (channels, side) = (case.channels, case.side);
+        let shape = [channels, 3, side, side];
+        let views = ViewSpec::multi_crop(2, shape, 0, shape);
+        let (registry, device) = (Registry::discover().unwrap(), Device::flex());
+        let frames = registry.find::<kind::Encoder>("frames", None).unwrap();
+        let load = |settings: &Table| {
+            let at = BuildContext::new(&views, &device).with_registry(&registry);
+            let mut own = frames.meta().defaults().unwrap();
+            own.extend(settings.clone());
+            own.insert("heads".into(), 1.into());
+            let mut encoder = (frames.build().build)(&own, &at).unwrap();
+            let notes = load_arrays("x".as_ref(), case.arrays(), &mut encoder).unwrap();
+            (encoder, notes)
+        };
+        let (_, notes) = load(&settings);
+        assert!(notes.iter().any(|note| note.contains("starts at random")), "{notes:?}");
+        // Three times the same picture, averaged.
+        settings.insert("depth".into(), 0.into());
+        let (encoder, _) = load(&settings);
+        let still = case.input().reshape([2, channels, 1, side * side]).repeat_dim(2, 3);
+        let still = still.reshape([2, channels * 3 * side * side]);
+        let output = encoder.encode(still, &shape).unwrap().try_into_vec_as::<f32>().unwrap();
+        assert!(difference(&output, &case.output) < 1e-4, "{}", case.name);
+    }
+}

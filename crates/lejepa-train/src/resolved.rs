@@ -165,6 +165,7 @@ impl Request {
         layers.table.insert(name.into(), Value::Table(modality.meta().defaults()?));
         layers.table.insert("modality".into(), Value::String(name.into()));
         let views = layers.choose::<kind::Views>("views", DEFAULT_VIEWS)?;
+        replace(&mut layers.recipe, (views.build().recipe)());
         let streams = modality.build().streams;
         let sections: Vec<String> = match streams {
             [] => vec!["encoder".into()],
@@ -203,7 +204,7 @@ impl Request {
         for assignment in &self.assignments {
             config::assign(&mut table, assignment)?;
         }
-        let pipeline = (views.build())(&section(&table, name), &own_keys(&table, "views"))?;
+        let pipeline = (views.build().build)(&section(&table, name), &own_keys(&table, "views"))?;
         let resolved = Resolved {
             settings: settings_of(&table)?,
             table,
@@ -229,6 +230,21 @@ impl Request {
         });
         let in_file = || self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string);
         Ok(assigned.or_else(in_file).unwrap_or_else(|| default.to_string()))
+    }
+}
+
+/// Lays the recipe of views over that of their modality.
+fn replace(recipe: &mut Table, of_views: Table) {
+    for (name, section) in of_views {
+        match (recipe.get_mut(&name), section) {
+            // The keys of another encoder would be unknown.
+            (Some(Value::Table(below)), Value::Table(section)) if name != "encoder" => {
+                below.extend(section);
+            }
+            (_, section) => {
+                recipe.insert(name, section);
+            }
+        }
     }
 }
 
@@ -355,7 +371,7 @@ impl Resolved {
         streams
             .map(|(stream, (key, entry))| {
                 let views = spec.stream(stream);
-                let at = BuildContext::new(&views, device);
+                let at = BuildContext::new(&views, device).with_registry(&self.registry);
                 Ok((entry.build().build)(&own_keys(&self.table, key), &at)?)
             })
             .collect()

@@ -52,7 +52,8 @@ pub struct AudioConfig {
     /// How several channels become one: `mean`, the `first`, or the `loudest` of each recording. The mean of
     /// inverted stereo is silence.
     pub downmix: Downmix,
-    /// How recordings shorter than a view are extended: `repeat` or `pad`.
+    /// Recordings shorter than a view: `repeat` them, `pad` them with silence, or `mask`: their views are shorter, and
+    /// an encoder that takes lengths (`convnet`, `resnet`, `vit`) sees nothing beyond their end.
     pub short: Short,
     /// Positions drawn for each view, 1 to 16, of which the best is taken: above 1 where much of the
     /// recordings is silence.
@@ -101,7 +102,7 @@ pub struct AudioConfig {
     pub std: f64,
 }
 
-/// How a recording shorter than a view is extended.
+/// What becomes of a recording shorter than a view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Short {
@@ -109,6 +110,8 @@ pub enum Short {
     Repeat,
     /// Silence is added before and after.
     Pad,
+    /// Its views are shorter.
+    Mask,
 }
 
 /// How several channels become one.

@@ -1,17 +1,19 @@
 //! Audio for LeJEPA: the modality `audio`.
 //!
 //! A sample is a [`Waveform`]: mono, at one sample rate, whatever the file has. Views are log-mel
-//! spectrograms `[1, mels, frames]`.
+//! spectrograms `[channels, mels, frames]`, or waveforms `[channels, samples]`.
 //!
 //! | Item | Purpose |
 //! |---|---|
 //! | [`AudioModality`] | the plugin |
 //! | [`AudioConfig`] | the `[audio]` section |
+//! | [`WaveformViews`] | views of the samples themselves, `views.name = "waveform"` |
 //! | [`AudioSampler`] | views: a random segment with changes of speed, gain, noise and masking |
 //! | `decode.rs` | encoded audio to waveforms, with sample-exact access to a segment of a long recording |
 //! | `recording.rs`, `container.rs`, `opus.rs` | reading of any container, whatever its header claims |
 //! | `ffmpeg.rs` | with the feature `ffmpeg`, what symphonia does not read |
 //! | `mel.rs` | waveforms to log-mel spectrograms |
+//! | `listen.rs` | and back, to hear a view |
 //! | `demo.rs` | synthetic sounds of ten classes ([`SOUNDS`]) |
 //!
 //! Of a recording longer than [`AudioConfig::whole_seconds`], training decodes a random segment each time
@@ -27,9 +29,11 @@ mod decode;
 mod demo;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
+mod listen;
 mod mel;
 mod opus;
 mod place;
+mod raw;
 mod recording;
 mod sampler;
 mod scale;
@@ -44,6 +48,7 @@ use lejepa_core::{
 
 pub use config::{AudioConfig, Criterion, Downmix, Short};
 pub use demo::SOUNDS;
+pub use raw::{WaveformConfig, WaveformViews};
 pub use sampler::AudioSampler;
 pub use scale::{LogScale, MelScale, Normalize};
 pub use waveform::Waveform;
@@ -51,7 +56,7 @@ pub use waveform::Waveform;
 /// Audio: recordings of speech, music, machines, animals.
 pub struct AudioModality;
 
-register!(kind::Modality: AudioModality);
+register!(kind::Modality: AudioModality, kind::Views: WaveformViews);
 
 impl Component for AudioModality {
     const NAME: &'static str = "audio";
@@ -171,7 +176,7 @@ mod tests {
         let audio = registry.find::<kind::Modality>("audio", None).unwrap();
         let section = audio.meta().defaults().unwrap();
         let views = registry.find::<kind::Views>("default", Some("audio")).unwrap();
-        let pipeline = (views.build())(&section, &Table::new()).unwrap();
+        let pipeline = (views.build().build)(&section, &Table::new()).unwrap();
         assert_eq!(pipeline.spec().groups()[0].max_shape(), [1, 64, 96]);
         assert_eq!(pipeline.spec().groups()[1].max_shape(), [1, 64, 48]);
         let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();

@@ -104,6 +104,41 @@ impl LogMel {
         self.window.len() + frames.saturating_sub(1) * self.hop
     }
 
+    /// Number of whole frames in `samples` samples.
+    pub(crate) fn frames(&self, samples: usize) -> usize {
+        samples.checked_sub(self.window.len()).map_or(0, |rest| rest / self.hop + 1)
+    }
+
+    /// Number of bands.
+    pub(crate) fn bands(&self) -> usize {
+        self.bands.len()
+    }
+
+    /// The window, whose length is that of a frame.
+    pub(crate) fn window(&self) -> &[f32] {
+        &self.window
+    }
+
+    /// Samples between the starts of consecutive frames.
+    pub(crate) fn hop(&self) -> usize {
+        self.hop
+    }
+
+    /// Magnitudes of the frequencies of a frame whose bands have this power: that of a band is spread over its
+    /// frequencies evenly.
+    pub(crate) fn magnitudes(&self, power: &[f32]) -> Vec<f32> {
+        let bins = self.window.len() / 2 + 1;
+        let (mut sums, mut weights) = (vec![0f32; bins], vec![1e-9f32; bins]);
+        for (band, power) in self.bands.iter().zip(power) {
+            let each = power / band.weights.iter().sum::<f32>();
+            for (i, weight) in band.weights.iter().enumerate() {
+                sums[band.first + i] += weight * each;
+                weights[band.first + i] += weight;
+            }
+        }
+        sums.iter().zip(&weights).map(|(sum, weight)| (sum / weight).max(0.0).sqrt()).collect()
+    }
+
     /// The same as a graph computes it, for views of `frames` frames; `None` for what graphs do not have.
     pub(crate) fn front_end(&self, sample_rate: usize, frames: usize) -> Option<LogSpectrogram> {
         if self.log != LogScale::Ln || self.pre_emphasis != 0.0 {

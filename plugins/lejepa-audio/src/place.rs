@@ -31,6 +31,21 @@ impl Place {
         Self { response, decay, noise, spectrum: response_of_noise(c, rng) }
     }
 
+    /// Power that is left of a band after a frame.
+    pub(crate) fn decay(&self) -> f32 {
+        self.decay
+    }
+
+    /// Power of the noise relative to that of the recording.
+    pub(crate) fn noise(&self) -> f32 {
+        self.noise
+    }
+
+    /// Share of each band in the noise.
+    pub(crate) fn spectrum(&self) -> &[f32] {
+        &self.spectrum
+    }
+
     /// Adds to `[frames, bands]` what is left of earlier frames: of a steady sound as much as the sound itself.
     pub(crate) fn reverberate(&self, power: &mut [f32], bands: usize) {
         if self.decay == 0.0 {

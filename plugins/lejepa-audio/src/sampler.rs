@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use lejepa_core::{Error, LogSpectrogram, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use lejepa_core::{
+    Error, LogSpectrogram, Result, Sound, View, ViewRng, ViewSampler, ViewSpec, Views,
+};
 use rand::RngExt;
 
 use crate::config::{AudioConfig, Criterion, Short};
+use crate::listen::listen;
 use crate::mel::{LogMel, MelSettings, Spectrogram};
 use crate::place::Place;
 use crate::scale::Normalize;
@@ -50,8 +53,19 @@ impl AudioSampler {
         Ok(Self { config: config.clone(), mel })
     }
 
+    /// The frames of a view of `frames` frames over `shown` frames of the recording, and those that it has of them:
+    /// with [`Short::Mask`] no more than there are.
+    fn fit(&self, wave: &Waveform, frames: usize, shown: usize, speed: f64) -> [usize; 2] {
+        let there = self.mel.frames((wave.samples().len() as f64 / speed) as usize).max(1);
+        if self.config.short != Short::Mask || there >= shown {
+            return [frames, shown];
+        }
+        let part = there as f64 / shown as f64;
+        [((frames as f64 * part).round() as usize).clamp(1, frames), there]
+    }
+
     /// A recording has one channel, which is repeated, or as many as views.
-    fn check(&self, wave: &Waveform) -> Result<()> {
+    pub(crate) fn check(&self, wave: &Waveform) -> Result<()> {
         let (has, wanted) = (wave.channels(), self.config.channels);
         if has == 1 || has == wanted {
             return Ok(());
@@ -70,6 +84,7 @@ impl AudioSampler {
         let c = &self.config;
         let (stretch, height) = (between(c.time_scale, rng), between(c.band_scale, rng).min(1.0));
         let shown = ((frames as f64 * stretch).round() as usize).max(1);
+        let [frames, shown] = self.fit(wave, frames, shown, c.speed[1]);
         let cut = self.draw_cut(wave, shown, rng);
         let place = Place::draw(c, rng);
         let share = c.mix * rng.random::<f64>();
@@ -120,7 +135,7 @@ impl AudioSampler {
     }
 
     /// A random stretch of `frames` frames: the best of several.
-    fn draw_cut(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Cut {
+    pub(crate) fn draw_cut(&self, wave: &Waveform, frames: usize, rng: &mut ViewRng) -> Cut {
         let c = &self.config;
         let draw = |rng: &mut ViewRng| {
             // Changes of the waveform are drawn in any case, so that one setting does not affect the draws of
@@ -153,6 +168,40 @@ impl AudioSampler {
         best
     }
 
+    /// Samples that `frames` frames span.
+    pub(crate) fn span(&self, frames: usize) -> usize {
+        self.mel.span(frames)
+    }
+
+    /// The place of a frequency among the bands, from 0 to their number.
+    pub(crate) fn band(&self, hertz: f64) -> f64 {
+        let c = &self.config;
+        let [low, high, at] = [c.f_min, c.highest(), hertz].map(|hertz| c.mel_scale.to_mel(hertz));
+        ((at - low) / (high - low)).clamp(0.0, 1.0) * c.mels as f64
+    }
+
+    /// The samples of a stretch of `frames` frames.
+    pub(crate) fn samples(
+        &self,
+        wave: &Waveform,
+        channel: usize,
+        frames: usize,
+        cut: &Cut,
+    ) -> Vec<f32> {
+        let mut samples = self.cut(wave.channel(channel), frames, cut.speed, Some(cut.at));
+        add_noise(&mut samples, cut.noise, cut.seed.wrapping_add(channel as u64));
+        samples
+    }
+
+    /// [`ViewSampler::raw_features`] of the spectrograms of channels of `count` samples.
+    pub(crate) fn features_of(&self, channels: &[f32], count: usize) -> Vec<f32> {
+        let AudioConfig { mean, std, normalize, .. } = self.config;
+        let mut data: Vec<f32> =
+            channels.chunks_exact(count).flat_map(|of| self.mel.log_power(of)).collect();
+        normalize.apply(&mut data, mean, std);
+        features(&data, self.mel.frames(count))
+    }
+
     /// Power of a stretch of `frames` frames, frame by frame.
     fn power(&self, wave: &Waveform, channel: usize, frames: usize, cut: &Cut) -> Vec<f32> {
         let c = &self.config;
@@ -161,9 +210,7 @@ impl AudioSampler {
             let spectrogram = wave.spectrogram(channel, |samples| self.mel.power(samples));
             return self.stretch(spectrogram, frames, cut.at);
         }
-        let mut samples = self.cut(wave.channel(channel), frames, cut.speed, Some(cut.at));
-        add_noise(&mut samples, cut.noise, cut.seed.wrapping_add(channel as u64));
-        self.mel.power(&samples).into_power()
+        self.mel.power(&self.samples(wave, channel, frames, cut)).into_power()
     }
 
     /// `frames` frames of a spectrogram, at a position from 0 (the earliest) to 1 (the latest).
@@ -180,7 +227,7 @@ impl AudioSampler {
             let index = start as i64 + t as i64;
             let index = match self.config.short {
                 Short::Repeat => index.rem_euclid(total as i64),
-                Short::Pad => index,
+                Short::Pad | Short::Mask => index,
             };
             let inside = usize::try_from(index).ok().filter(|i| *i < total);
             out.extend_from_slice(inside.map_or(&silence[..], |i| spectrogram.frame(i)));
@@ -190,14 +237,20 @@ impl AudioSampler {
 
     /// Samples for `frames` frames at `speed`. `at` chooses the position: 0 is the earliest, 1 the latest,
     /// `None` the centre.
-    fn cut(&self, samples: &[f32], frames: usize, speed: f64, at: Option<f64>) -> Vec<f32> {
+    pub(crate) fn cut(
+        &self,
+        samples: &[f32],
+        frames: usize,
+        speed: f64,
+        at: Option<f64>,
+    ) -> Vec<f32> {
         let length = samples.len() as f64;
         let count = self.mel.span(frames);
         let room = length - 1.0 - (count - 1) as f64 * speed;
         let (start, repeat) = match (self.config.short, room < 0.0) {
             // A repeated recording can start at any of its samples; by default at the first one.
             (Short::Repeat, true) => (at.map_or(0.0, |at| at * length), true),
-            (Short::Pad, true) | (_, false) => (at.unwrap_or(0.5) * room, false),
+            (Short::Pad | Short::Mask, true) | (_, false) => (at.unwrap_or(0.5) * room, false),
         };
         // At the original speed samples are taken without interpolation.
         let start = if speed == 1.0 { start.round() } else { start };
@@ -226,7 +279,17 @@ impl ViewSampler for AudioSampler {
     fn spec(&self) -> ViewSpec {
         let c = &self.config;
         let shape = |frames| [c.channels, c.mels, frames];
-        ViewSpec::multi_crop(c.globals, shape(c.global_frames), c.locals, shape(c.local_frames))
+        let spec = ViewSpec::multi_crop(
+            c.globals,
+            shape(c.global_frames),
+            c.locals,
+            shape(c.local_frames),
+        );
+        if c.short != Short::Mask {
+            return spec;
+        }
+        let groups = spec.groups().iter().map(|group| group.clone().up_to(2));
+        ViewSpec::new(groups.collect::<Vec<_>>())
     }
 
     fn views(&self, wave: &Waveform, rng: &mut ViewRng) -> Result<Views> {
@@ -263,46 +326,69 @@ impl ViewSampler for AudioSampler {
 
     /// Mean and deviation of each band over time, and the envelope in 32 steps.
     fn raw_features(&self, view: &View) -> Vec<f32> {
-        let [channels, bands, frames] = view.shape() else { return view.data().to_vec() };
-        let (data, bands) = (view.data(), channels * bands);
-        let mut out = Vec::with_capacity(2 * bands + 32);
-        for row in data.chunks_exact(*frames) {
-            let mean = row.iter().sum::<f32>() / *frames as f32;
-            let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / *frames as f32;
-            out.extend([mean, variance.sqrt()]);
+        match view.shape() {
+            [_, _, frames] => features(&view.data(), *frames),
+            _ => view.data().to_vec(),
         }
-        let mut envelope = vec![(0f32, 0f32); 32];
-        for (t, slot) in (0..*frames).map(|t| (t, t * 32 / frames)) {
-            let sum: f32 = (0..bands).map(|b| data[b * frames + t]).sum();
-            envelope[slot].0 += sum;
-            envelope[slot].1 += bands as f32;
-        }
-        out.extend(envelope.into_iter().map(|(sum, n)| sum / n.max(1.0)));
-        out
     }
 
     /// The centre of the recording, without augmentation.
     fn eval_view(&self, wave: &Waveform) -> Result<View> {
         self.check(wave)?;
         let AudioConfig { channels, mels, global_frames, mean, std, .. } = self.config;
-        let mut data = Vec::with_capacity(channels * mels * global_frames);
+        let [frames, _] = self.fit(wave, global_frames, global_frames, 1.0);
+        let mut data = Vec::with_capacity(channels * mels * frames);
         for channel in 0..channels {
-            let cut = self.cut(wave.channel(channel), global_frames, 1.0, None);
+            let cut = self.cut(wave.channel(channel), frames, 1.0, None);
             data.extend(self.mel.log_power(&cut));
         }
         self.config.normalize.apply(&mut data, mean, std);
-        View::new([channels, mels, global_frames], data)
+        View::new([channels, mels, frames], data)
+    }
+
+    /// The first channel, by a search for phases.
+    fn sound(&self, view: &View) -> Option<Sound> {
+        let c = &self.config;
+        let [_, mels, frames] = view.shape()[..] else { return None };
+        let plane = view.data();
+        let value = |t: usize, band: usize| {
+            let value = f64::from(plane[band * frames + t]) * c.std + c.mean;
+            c.log.power(value as f32)
+        };
+        let power: Vec<f32> =
+            (0..frames).flat_map(|t| (0..mels).map(move |band| value(t, band))).collect();
+        Some(Sound { sample_rate: c.sample_rate, samples: listen(&self.mel, &power) })
     }
 }
 
 /// What is taken of a recording.
-struct Cut {
-    speed: f64,
+pub(crate) struct Cut {
+    pub(crate) speed: f64,
     /// From 0 (the earliest) to 1 (the latest).
     at: f64,
     /// Of white noise, and its seed.
     noise: f32,
     seed: u64,
+}
+
+/// Mean and deviation of rows of `frames` values, and the mean of all rows in 32 steps.
+fn features(rows: &[f32], frames: usize) -> Vec<f32> {
+    let frames = frames.max(1);
+    let count = rows.len() / frames;
+    let mut out = Vec::with_capacity(2 * count + 32);
+    for row in rows.chunks_exact(frames) {
+        let mean = row.iter().sum::<f32>() / frames as f32;
+        let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / frames as f32;
+        out.extend([mean, variance.sqrt()]);
+    }
+    let mut envelope = vec![(0f32, 0f32); 32];
+    for (t, slot) in (0..frames).map(|t| (t, t * 32 / frames)) {
+        let sum: f32 = (0..count).map(|row| rows[row * frames + t]).sum();
+        envelope[slot].0 += sum;
+        envelope[slot].1 += count as f32;
+    }
+    out.extend(envelope.into_iter().map(|(sum, n)| sum / n.max(1.0)));
+    out
 }
 
 /// The largest spectral flux in the first quarter of the frames: how much the magnitudes of bands rise from one frame to
@@ -377,7 +463,12 @@ fn resample(
 }
 
 /// With this probability, a random range of at most the fraction `most` of `total`; else an empty one.
-fn masked(total: usize, most: f64, probability: f64, rng: &mut ViewRng) -> (usize, usize) {
+pub(crate) fn masked(
+    total: usize,
+    most: f64,
+    probability: f64,
+    rng: &mut ViewRng,
+) -> (usize, usize) {
     let length = (most * rng.random::<f64>() * (total + 1) as f64) as usize;
     let length = length.min((most * total as f64) as usize);
     let from = (rng.random::<f64>() * (total - length + 1) as f64) as usize;

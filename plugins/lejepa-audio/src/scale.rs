@@ -72,6 +72,15 @@ impl LogScale {
             Self::Log1p => power.ln_1p(),
         }
     }
+
+    /// The power of a value.
+    pub(crate) fn power(self, value: f32) -> f32 {
+        match self {
+            Self::Ln => (value.exp() - FLOOR).max(0.0),
+            Self::Db => 10f32.powf(value / 10.0),
+            Self::Log1p => value.exp_m1().max(0.0),
+        }
+    }
 }
 
 /// What mean and deviation of a spectrogram become 0 and 1.

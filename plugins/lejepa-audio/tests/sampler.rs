@@ -82,7 +82,10 @@ register!(kind::Views: Halves);
 fn pipeline(name: &str, keys: &str) -> Result<Box<dyn Pipeline>> {
     let registry = Registry::discover()?;
     let audio = registry.find::<kind::Modality>("audio", None)?.meta().defaults()?;
-    (registry.find::<kind::Views>(name, Some("audio"))?.build())(&audio, &config::recipe(keys))
+    (registry.find::<kind::Views>(name, Some("audio"))?.build().build)(
+        &audio,
+        &config::recipe(keys),
+    )
 }
 
 #[test]

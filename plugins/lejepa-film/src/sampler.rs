@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lejepa_audio::{AudioSampler, Waveform};
-use lejepa_core::{Group, Result, View, ViewRng, ViewSampler, ViewSpec, Views};
+use lejepa_core::{Group, Result, Sound, View, ViewRng, ViewSampler, ViewSpec, Views};
 use lejepa_video::{Clip, VideoSampler};
 
 use crate::config::{FilmConfig, within};
@@ -99,5 +99,9 @@ impl ViewSampler for FilmSampler {
             4 => self.picture.raw_features(view),
             _ => self.sound.raw_features(view),
         }
+    }
+
+    fn sound(&self, view: &View) -> Option<Sound> {
+        if view.shape().len() == 4 { None } else { self.sound.sound(view) }
     }
 }

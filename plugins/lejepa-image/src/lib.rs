@@ -123,7 +123,7 @@ mod tests {
         let recipe = (image.build().recipe)(SourceKind::Demo);
         overlay(&mut section, recipe["image"].as_table().unwrap(), "image").unwrap();
         let views = registry.find::<kind::Views>("default", Some("image")).unwrap();
-        let pipeline = (views.build())(&section, &Table::new()).unwrap();
+        let pipeline = (views.build().build)(&section, &Table::new()).unwrap();
         assert_eq!(pipeline.spec().shape(), [1, 16, 16]);
         let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();
         assert_eq!(source.len(), 1797);

@@ -170,7 +170,7 @@ mod tests {
         let recipe = (video.build().recipe)(SourceKind::Demo);
         overlay(&mut section, recipe["video"].as_table().unwrap(), "video").unwrap();
         let views = registry.find::<kind::Views>("default", Some("video")).unwrap();
-        let pipeline = (views.build())(&section, &Table::new()).unwrap();
+        let pipeline = (views.build().build)(&section, &Table::new()).unwrap();
         assert_eq!(pipeline.spec().groups()[0].max_shape(), [1, 8, 32, 32]);
         assert_eq!(pipeline.spec().groups()[1].max_shape(), [1, 8, 24, 24]);
         let source = pipeline.open(Source::Demo, &OpenOptions::default()).unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use image::codecs::gif::{GifEncoder, Repeat};
 use image::{Delay, Frame, RgbImage};
-use lejepa_core::{Purpose, Registry, View, ViewSource};
+use lejepa_core::{Purpose, Registry, Sound, View, ViewSource};
 use lejepa_train::{Fitted, TrainError};
 use serde_json::{Value, json};
 
@@ -15,6 +15,8 @@ use crate::sheet;
 
 /// Milliseconds that a frame of a film is shown.
 const FRAME_MS: u32 = 120;
+/// Milliseconds of silence after each sound.
+const PAUSE_MS: usize = 400;
 
 pub(super) fn run(args: &Args, words: &ViewsArgs, registry: &Registry) -> Result<Value, CliError> {
     let mut request = super::request(&words.config)?;
@@ -38,10 +40,12 @@ pub(super) fn run(args: &Args, words: &ViewsArgs, registry: &Registry) -> Result
     for i in 0..count {
         // Evenly over the data set.
         let index = i * source.len() / count;
-        match rows(source.as_ref(), index, seed, is_upwards) {
-            Ok(rows) => {
+        match Made::new(source.as_ref(), index, seed) {
+            Ok(made) => {
                 let name = format!("{i:03}-{}", file_name(&source.name(index)));
-                written.extend(write(folder, &name, &rows)?);
+                written.extend(write(folder, &name, &made.frames(is_upwards))?);
+                let sounds = made.sounds(source.as_ref());
+                written.extend(write_sound(folder, &name, &sounds)?);
             }
             Err(reason) => skipped.push(reason),
         }
@@ -56,6 +60,9 @@ pub(super) fn run(args: &Args, words: &ViewsArgs, registry: &Registry) -> Result
         let groups = resolved.spec().groups().iter();
         let groups: Vec<String> = groups.map(|g| format!("{} {}", g.count, g.name)).collect();
         outln!("rows      the evaluation view, then {}", groups.join(", "));
+        if written.iter().any(|file| file.extension().is_some_and(|e| e == "wav")) {
+            outln!("sounds    in the same order, with pauses; phases of spectrograms are guessed");
+        }
         outln!("{} files in {}", written.len(), folder.display());
     }
     let names: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
@@ -80,23 +87,62 @@ pub(super) fn listing(files: &[PathBuf]) -> Result<tempfile::NamedTempFile, CliE
     Ok(manifest)
 }
 
-/// The frames of the views of a sample: of its evaluation views, then of each group.
-pub(super) fn rows(
-    source: &dyn ViewSource,
-    index: usize,
-    seed: lejepa_core::Seed,
-    is_upwards: bool,
-) -> Result<Vec<Vec<Vec<RgbImage>>>, String> {
-    let one_line = |e: lejepa_core::Error| e.to_string();
-    let draw = |view: &View| sheet::frames(view, is_upwards);
-    let whole = source.checked_eval_views(index).map_err(one_line)?;
-    let mut rng = seed.rng(Purpose::Views, &[0, index as u64, 0]);
-    let others = (1..=source.companions()).map(|k| (index + k) % source.len().max(1));
-    let companions: Vec<usize> = others.collect();
-    let views = source.checked_views(index, &companions, &mut rng).map_err(one_line)?;
-    let mut rows = vec![whole.iter().map(draw).collect()];
-    rows.extend(views.groups().iter().map(|group| group.iter().map(draw).collect::<Vec<_>>()));
-    Ok(rows)
+/// The views of a sample: its evaluation views, then those of each group.
+pub(super) struct Made(Vec<Vec<View>>);
+
+impl Made {
+    /// Makes the views of a sample.
+    pub(super) fn new(
+        source: &dyn ViewSource,
+        index: usize,
+        seed: lejepa_core::Seed,
+    ) -> Result<Self, String> {
+        let one_line = |e: lejepa_core::Error| e.to_string();
+        let whole = source.checked_eval_views(index).map_err(one_line)?;
+        let mut rng = seed.rng(Purpose::Views, &[0, index as u64, 0]);
+        let others = (1..=source.companions()).map(|k| (index + k) % source.len().max(1));
+        let companions: Vec<usize> = others.collect();
+        let views = source.checked_views(index, &companions, &mut rng).map_err(one_line)?;
+        let mut all = vec![whole];
+        all.extend(views.groups().iter().cloned());
+        Ok(Self(all))
+    }
+
+    /// Row by row, each view as the frames of a film.
+    pub(super) fn frames(&self, is_upwards: bool) -> Vec<Vec<Vec<RgbImage>>> {
+        let row = |views: &Vec<View>| views.iter().map(|v| sheet::frames(v, is_upwards)).collect();
+        self.0.iter().map(row).collect()
+    }
+
+    /// What views sound like, those that do.
+    fn sounds(&self, source: &dyn ViewSource) -> Vec<Sound> {
+        self.0.iter().flatten().filter_map(|view| source.sound(view)).collect()
+    }
+}
+
+/// Views to hear, one after the other, with pauses; nothing where there are none.
+fn write_sound(folder: &Path, name: &str, sounds: &[Sound]) -> Result<Option<PathBuf>, CliError> {
+    let Some(first) = sounds.first() else { return Ok(None) };
+    let file = folder.join(format!("{name}.wav"));
+    let failed = |e: hound::Error| TrainError::Io {
+        action: "write",
+        path: file.clone(),
+        source: std::io::Error::other(e),
+    };
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: first.sample_rate as u32,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&file, spec).map_err(failed)?;
+    let pause = vec![0.0; first.sample_rate * PAUSE_MS / 1000];
+    for sample in sounds.iter().flat_map(|sound| sound.samples.iter().chain(&pause)) {
+        let value = (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16;
+        writer.write_sample(value).map_err(failed)?;
+    }
+    writer.finalize().map_err(failed)?;
+    Ok(Some(file))
 }
 
 /// A sheet of views. One that moves is a row of its own, frame by frame.

@@ -15,7 +15,7 @@ pub(crate) fn prepare(path: &Path, settings: &str) -> Result<(Box<dyn Pipeline>,
     let mut section = entry.meta().defaults()?;
     section.extend(settings.parse::<Table>().unwrap());
     let views = registry.find::<kind::Views>("default", Some(WorldModality::NAME))?;
-    let pipeline = (views.build())(&section, &Table::new())?;
+    let pipeline = (views.build().build)(&section, &Table::new())?;
     let source = Source::resolve(path.to_str().unwrap(), (entry.build().rule)())?;
     Ok((pipeline, source))
 }

@@ -134,8 +134,8 @@ pub(super) fn of(
     }
     let seed = Seed(resolved.settings().seed);
     for &index in evenly(&indices, DRAWN).iter() {
-        if let Ok(rows) = views::rows(source.as_ref(), index, seed, is_upwards) {
-            made.sheets.push(data_url(&views::still(&rows)));
+        if let Ok(drawn) = views::Made::new(source.as_ref(), index, seed) {
+            made.sheets.push(data_url(&views::still(&drawn.frames(is_upwards))));
         }
     }
     made.maps = maps(&embedder, source.as_ref(), &evenly(&indices, DRAWN), is_upwards)?;
