@@ -65,8 +65,8 @@ impl Source {
 
     /// Resolves what a user wrote: `demo`, a folder, a manifest (`.csv`, `.jsonl`), an archive of samples
     /// (`.tar`, `.parquet`), or the URL of one of these in a store that a [`Scheme`](crate::Scheme) reads. A folder with a
-    /// manifest directly in it (`manifest.csv`, `metadata.csv` or either as `.jsonl`) is what that lists; a folder of
-    /// archives without loose samples is all of them.
+    /// manifest directly in it (`manifest.csv`, `metadata.csv` or either as `.jsonl`), or with that of ESC-50 or
+    /// UrbanSound8K in its place, is what that lists; a folder of archives without loose samples is all of them.
     ///
     /// # Errors
     /// [`Error::Path`] for a path that is missing, unreadable, or holds no sample of this kind, and for the URL of a
@@ -132,14 +132,17 @@ impl Source {
 }
 
 /// Names of manifests that are read without being named. A file called `metadata` may be about anything else.
-const WITHIN: [(&str, bool); 4] = [
+const WITHIN: [(&str, bool); 6] = [
     ("manifest.csv", true),
     ("manifest.jsonl", true),
     ("metadata.csv", false),
     ("metadata.jsonl", false),
+    // ESC-50 and UrbanSound8K as they are published.
+    ("meta/esc50.csv", false),
+    ("metadata/UrbanSound8K.csv", false),
 ];
 
-/// What a manifest directly in a folder lists.
+/// What a manifest in a folder lists.
 fn listed_within(folder: &Path) -> Result<Option<Listing>> {
     for (name, is_certain) in WITHIN {
         let file = folder.join(name);
@@ -203,6 +206,26 @@ mod tests {
         std::fs::write(d.path().join("manifest.csv"), "path,label\na.png,x\na.png,y\n").unwrap();
         let reason = Source::resolve(folder, RULE).unwrap_err().to_string();
         assert!(reason.contains("another label"), "{reason}");
+    }
+
+    #[test]
+    fn a_published_set_is_known_by_its_folder() {
+        let d = tempfile::tempdir().unwrap();
+        for folder in ["audio", "meta"] {
+            std::fs::create_dir(d.path().join(folder)).unwrap();
+        }
+        for name in ["1-7-A-0.wav", "2-8-A-1.wav"] {
+            std::fs::write(d.path().join("audio").join(name), name).unwrap();
+        }
+        let rows = "filename,fold,target,category\n1-7-A-0.wav,1,0,dog\n2-8-A-1.wav,2,1,rain\n";
+        std::fs::write(d.path().join("meta/esc50.csv"), rows).unwrap();
+        let folder = d.path().to_str().unwrap();
+        let Source::Blobs(store) = Source::resolve(folder, SampleRule::new(&["wav"])).unwrap()
+        else {
+            panic!("a folder")
+        };
+        assert_eq!((store.len(), store.fold(1)), (2, Some("2")));
+        assert_eq!(store.labels()[0].names(), ["dog", "rain"]);
     }
 
     const RULE: SampleRule = SampleRule::new(&["png"]);

@@ -40,7 +40,7 @@ pub(super) fn list(args: &Args, kind: ListKind, registry: &Registry) -> Value {
             details.push(format!("reads: {}", extensions.join(" ")));
         }
         let scope = if scoped {
-            format!("for {}, ", meta.scope.unwrap_or("any modality"))
+            format!("for {}{}, ", meta.scope.unwrap_or("any modality"), views_of(row))
         } else {
             String::new()
         };
@@ -114,6 +114,17 @@ pub(super) fn sizes(args: &Args, registry: &Registry) -> Result<Value, CliError>
         }
     }
     Ok(json!({ "sizes": all }))
+}
+
+/// The views that an encoder is limited to.
+fn views_of(row: &Registration) -> String {
+    let axes = row.entry::<kind::Encoder>().map_or(&[][..], |entry| entry.build().axes);
+    match axes {
+        [1] => " of signals".into(),
+        [2] => " of pictures".into(),
+        [3] => " of clips".into(),
+        _ => String::new(),
+    }
 }
 
 fn extensions(row: &Registration) -> Option<&'static [&'static str]> {

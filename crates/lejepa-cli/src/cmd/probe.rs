@@ -177,7 +177,7 @@ impl Job<'_> {
             ));
         }
         if !self.args.json {
-            print_folds(&all);
+            print_folds(&all, self.words.data.is_empty());
         }
         let means: Vec<_> = columns(&all).into_iter().map(|rows| mean_json(&rows)).collect();
         Ok(json!({ "folds": all, "columns": means }))

@@ -71,7 +71,8 @@ pub(super) fn print_shots(all: &[ShotScores]) {
     }
 }
 
-pub(super) fn print_folds(all: &[FoldScores]) {
+/// Scores of folds; `is_own` tells whether they are those of the data that the run trained on.
+pub(super) fn print_folds(all: &[FoldScores], is_own: bool) {
     for rows in columns(all) {
         outln!(
             "\nprobe of `{}` over {} folds, each with what was fitted on the others",
@@ -93,7 +94,10 @@ pub(super) fn print_folds(all: &[FoldScores]) {
             }
         }
     }
-    outln!("\nthe encoder saw samples of all folds but the held-out one, without their labels");
+    if is_own {
+        let held_out = "the one that the run held out";
+        outln!("\nthe encoder saw samples of all folds but {held_out}, without their labels");
+    }
 }
 
 pub(super) fn mean_json(rows: &[&FoldScores]) -> Value {
