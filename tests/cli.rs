@@ -60,7 +60,8 @@ fn the_binary_links_exactly_the_official_plugins() {
         rows.iter().map(|r| r["name"].as_str().unwrap().to_string()).collect()
     };
     assert_eq!(names("modalities"), ["audio", "film", "image", "video", "world"]);
-    assert_eq!(names("encoders"), ["convnet", "convnext", "mlp", "resnet", "vit"]);
+    let encoders = ["convnet", "convnext", "filterbank", "frames", "mlp", "resnet", "vit"];
+    assert_eq!(names("encoders"), encoders);
     let text = stdout(&lejepa(d.path(), &["modalities"]));
     assert!(text.contains("lejepa-audio 0.1.0"), "{text}");
 }
