@@ -104,8 +104,13 @@ impl FilterbankConfig {
     pub fn init(&self, encoder: BoxedEncoder, device: &Device) -> Result<Filterbank> {
         let chosen = self.chosen(usize::MAX);
         chosen.validate(usize::MAX)?;
-        let data = TensorData::new(chosen.gabor(), [chosen.window, 2 * chosen.filters]);
+        let mut filters = chosen.gabor();
+        let squares: f64 = filters.iter().map(|v| f64::from(v * v)).sum();
+        let scale = (squares / filters.len() as f64).sqrt().max(1e-12);
+        filters.iter_mut().for_each(|v| *v /= scale as f32);
+        let data = TensorData::new(filters, [chosen.window, 2 * chosen.filters]);
         Ok(Filterbank {
+            scale,
             filters: Param::from_tensor(Tensor::from_data(data, device)),
             norm: BatchNormConfig::new(chosen.filters).init(device),
             spectrogram: encoder,
@@ -148,7 +153,11 @@ impl FilterbankConfig {
 /// of pictures.
 #[derive(Module, Debug)]
 pub struct Filterbank {
+    /// In units of their root mean square before training: AdamW moves every coefficient by about the learning rate,
+    /// whatever its size.
     filters: Param<Tensor<2>>,
+    #[module(skip)]
+    scale: f64,
     norm: BatchNorm,
     spectrogram: BoxedEncoder,
     #[module(skip)]
@@ -170,7 +179,7 @@ impl Filterbank {
         let filters = both / 2;
         let none = Tensor::zeros([both], (&frames.device(), frames.dtype()));
         let parts = linear(frames.reshape([b * c * t, window]), self.filters.val(), none);
-        let squares = parts.square();
+        let squares = (parts * self.scale).square();
         let power = squares.clone().narrow(1, 0, filters) + squares.narrow(1, filters, filters);
         let logs = (power + FLOOR).log().reshape([b * c, t, filters]).swap_dims(1, 2);
         let normed: Tensor<3> = self.norm.forward(logs);
