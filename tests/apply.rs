@@ -99,7 +99,9 @@ fn weights_go_to_timm_and_start_a_run_again() {
     let out = run(d.path(), &[&base[..], &from, &["--device", "cpu"]].concat());
     assert!(out.status.success(), "{}", stderr(&out));
     let config = std::fs::read_to_string(d.path().join("again/config.toml")).unwrap();
-    for line in ["name = \"vit\"", "width = 24", "pool = \"cls\"", "positions = \"learned\""] {
+    for line in
+        ["name = \"vit\"", "width = 24", "heads = 3", "pool = \"cls\"", "positions = \"learned\""]
+    {
         assert!(config.contains(line), "{line}");
     }
     assert!(stderr(&out).contains("weights   of the encoder from"), "{}", stderr(&out));

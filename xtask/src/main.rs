@@ -3,6 +3,7 @@
 mod bench;
 mod commands;
 mod cuda;
+mod fusion;
 mod setup;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ const HELP: &str = "Usage: ./x COMMAND
   gpu-check [--json] [--bundle FILE | --from PROGRAM] [DEVICE]...
           build with CUDA and wgpu, and compare graphics cards with the CPU (lejepa doctor --check); with --bundle
           pack the binary for a machine without a compiler
+  fusion-check [DEVICE]
+          build with burn's fusion and without, and compare trainings of 50 steps on a graphics card
   cuda-link
           build the same, with an LLVM from PyPI where the backend's own is missing, and start it
   commands
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::bench(&words[1..]),
         Some("data") => data(&words[1..]),
         Some("gpu-check") => cuda::check(&words[1..]),
+        Some("fusion-check") => fusion::check(&words[1..]),
         Some("cuda-link") => cuda::link(),
         Some("commands") => commands(),
         Some("fuzz") => fuzz(&words[1..]),

@@ -14,7 +14,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `ops` | the operations on tensors: [`transformer_block`], [`linear`], [`layer_norm`], [`conv2d`], [`batch_norm`], [`norm_conv2d`]; `ops::extension` binds them to burn, `ops::reference` composes them of burn's own |
+//! | `ops` | the operations on tensors: [`transformer_block`], [`attention`], [`linear`], [`layer_norm`], [`conv2d`], [`batch_norm`], [`norm_conv2d`]; `ops::extension` binds them to burn, `ops::reference` composes them of burn's own |
 //! | `layers` | the same on slices |
 //! | `gemm` | matrix products: [`product()`] |
 //! | `elementwise`, `normalize` | elementwise and row-wise passes |
@@ -65,8 +65,9 @@ pub use ops::extension::supports;
 #[doc(hidden)]
 pub use ops::reference;
 pub use ops::{
-    Activation, ChannelNorm, batch_norm, channel_statistics, conv2d, conv2d_with_statistics,
-    layer_norm, linear, norm_conv2d, transformer_block, transformer_block_drop_path,
+    Activation, ChannelNorm, attention, batch_norm, channel_statistics, conv2d,
+    conv2d_with_statistics, layer_norm, linear, norm_conv2d, transformer_block,
+    transformer_block_drop_path,
 };
 pub use precision::Precision;
 pub use profile::{OperationTime, profile};

@@ -3,6 +3,7 @@
 //! Where [`supports`](extension::supports) is true, they are fused; elsewhere they are composed of burn's own
 //! operations, by the functions of [`reference`].
 
+mod attention;
 mod batch_norm;
 mod channel_norm;
 mod conv;
@@ -15,6 +16,7 @@ mod transformer_block;
 #[cfg(test)]
 mod tests;
 
+pub use attention::attention;
 pub use batch_norm::{batch_norm, channel_statistics};
 pub use channel_norm::{Activation, ChannelNorm};
 pub use conv::{conv2d, conv2d_with_statistics, norm_conv2d};

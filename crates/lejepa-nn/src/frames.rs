@@ -55,7 +55,7 @@ impl FramesConfig {
     ///
     /// let device = Device::flex();
     /// let frame = VitConfig { width: 24, depth: 1, heads: 2, ..VitConfig::default() };
-    /// let frame = BoxedEncoder::new::<4>(frame.init(3, &[4, 4], &[2, 2], &device));
+    /// let frame = BoxedEncoder::new::<4>(frame.init(3, &[4, 4], &[2, 2], &device)?);
     /// let frames = FramesConfig::default().init(frame, &device)?;
     /// assert_eq!(frames.encode(Tensor::<5>::zeros([2, 3, 6, 8, 8], &device)).dims(), [2, 24]);
     /// # Ok::<(), lejepa_core::Error>(())

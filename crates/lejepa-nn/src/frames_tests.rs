@@ -39,7 +39,7 @@ fn changed(causal: bool) -> (Vec<f32>, Vec<f32>) {
     let device = Device::flex();
     device.seed(3);
     let frame = VitConfig { width: 16, depth: 1, heads: 2, ..VitConfig::default() };
-    let frame = BoxedEncoder::new::<4>(frame.init(1, &[4, 4], &[2, 2], &device));
+    let frame = BoxedEncoder::new::<4>(frame.init(1, &[4, 4], &[2, 2], &device).unwrap());
     let frames = FramesConfig { causal, ..FramesConfig::default() }.init(frame, &device).unwrap();
     let out = |clip: Tensor<5>| {
         let of_frames = frames.frame.encode(flat_frames(clip), &[1, 8, 8]).unwrap();

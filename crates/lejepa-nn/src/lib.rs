@@ -21,10 +21,11 @@
 //!
 //! let device = Device::flex();
 //! let config = VitConfig { width: 48, depth: 2, heads: 3, ..VitConfig::default() };
-//! let vit: Vit = config.init(1, &[8, 8], &[4, 4], &device);
+//! let vit: Vit = config.init(1, &[8, 8], &[4, 4], &device)?;
 //! // Global and local views of different sizes go through the same weights.
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 32, 32], &device)).dims(), [2, 48]);
 //! assert_eq!(vit.encode(Tensor::<4>::zeros([2, 1, 16, 16], &device)).dims(), [2, 48]);
+//! # Ok::<(), lejepa_core::Error>(())
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]

@@ -20,7 +20,10 @@ use crate::vit_stem::ConvStem;
 
 impl VitConfig {
     /// Builds the transformer for `channels` channels and the given patch size per grid axis
-    /// (1 to 3 axes), with a linear layer of each patch. Learned positions are those of a grid of `patches` along each axis.
+    /// (1 to 3 axes). Learned positions are those of a grid of `patches` along each axis.
+    ///
+    /// # Errors
+    /// [`Error::BadValue`] for settings out of range, and for patches that the stem cannot make.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -29,8 +32,9 @@ impl VitConfig {
     ///
     /// let device = Device::flex();
     /// let config = VitConfig { width: 24, depth: 1, heads: 2, ..Default::default() };
-    /// let vit = config.init(3, &[2, 4, 4], &[2, 2, 2], &device);
+    /// let vit = config.init(3, &[2, 4, 4], &[2, 2, 2], &device)?;
     /// assert_eq!(vit.encode(Tensor::<5>::zeros([2, 3, 4, 8, 8], &device)).dims(), [2, 24]);
+    /// # Ok::<(), lejepa_core::Error>(())
     /// ```
     pub fn init(
         &self,
@@ -38,31 +42,33 @@ impl VitConfig {
         patch: &[usize],
         patches: &[usize],
         device: &Device,
-    ) -> Vit {
-        let sized = self.sized();
-        let axes = patch.len().clamp(1, 3);
-        sized.init_sized(channels, three(patch), three(patches), axes, None, device)
+    ) -> Result<Vit> {
+        self.sized().init_sized(channels, patch, patches, device)
     }
 
     fn init_sized(
         &self,
         channels: usize,
-        patch3: [usize; 3],
-        grid: [usize; 3],
-        axes: usize,
-        stem: Option<ConvStem>,
+        patch: &[usize],
+        patches: &[usize],
         device: &Device,
-    ) -> Vit {
+    ) -> Result<Vit> {
+        let axes = patch.len().clamp(1, 3);
+        self.validate(axes)?;
+        let (patch, grid) = (three(patch), three(patches));
+        let stem = (self.stem == StemKind::Conv)
+            .then(|| ConvStem::new(channels, patch, self.width, device))
+            .transpose()?;
         let inputs = match &stem {
             Some(stem) => stem.width(),
-            None => channels * patch3.iter().product::<usize>(),
+            None => channels * patch.iter().product::<usize>(),
         };
         let blocks = (0..self.depth).map(|i| Block::new(self, i, device)).collect();
         let tokens = |count: usize| {
             Initializer::Normal { mean: 0.0, std: 0.02 }.init([1, count, self.width], device)
         };
         let cells = grid.iter().product();
-        Vit {
+        Ok(Vit {
             stem,
             embed: LinearConfig::new(inputs, self.width).init(device),
             cls: (self.pool == Pool::Cls).then(|| tokens(1)),
@@ -72,7 +78,7 @@ impl VitConfig {
             norm: LayerNormConfig::new(self.width)
                 .with_epsilon(epsilon(self.positions == PositionKind::Rope))
                 .init(device),
-            patch: patch3,
+            patch,
             width: self.width,
             drop_tokens: self.drop_tokens,
             causal: self.causal,
@@ -83,7 +89,7 @@ impl VitConfig {
             positions: Positions::default(),
             interpolations: Interpolations::default(),
             rotations: Rotations::default(),
-        }
+        })
     }
 
     fn patch_for(&self, views: &ViewSpec) -> Result<Vec<usize>> {
@@ -389,7 +395,6 @@ impl EncoderKind for VitKind {
     fn build(config: &VitConfig, at: &BuildContext<'_>) -> Result<BoxedEncoder> {
         let (views, device) = (at.views, at.device);
         let axes = views.grid().len();
-        config.sized().validate(axes)?;
         let fits = !config.causal || axes == 3;
         ensure(
             "encoder.causal",
@@ -398,11 +403,7 @@ impl EncoderKind for VitKind {
         )?;
         let patch = config.patch_for(views)?;
         let patches: Vec<usize> = views.grid().iter().zip(&patch).map(|(n, p)| n / p).collect();
-        let (channels, sized) = (views.channels(), config.sized());
-        let stem = (sized.stem == StemKind::Conv)
-            .then(|| ConvStem::new(channels, three(&patch), sized.width, device))
-            .transpose()?;
-        boxed(sized.init_sized(channels, three(&patch), three(&patches), axes, stem, device), axes)
+        boxed(config.init(views.channels(), &patch, &patches, device)?, axes)
     }
 
     fn recognise(published: &Arrays) -> Option<Table> {

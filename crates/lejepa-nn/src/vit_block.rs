@@ -2,10 +2,11 @@
 
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::activation::{gelu, silu, softmax};
+use burn::tensor::activation::{gelu, silu};
 use burn::tensor::{Device, Distribution, Tensor};
 use lejepa_kernels::{
-    BlockShape, Sequences, layer_norm, linear, transformer_block, transformer_block_drop_path,
+    BlockShape, Sequences, attention, layer_norm, linear, transformer_block,
+    transformer_block_drop_path,
 };
 
 use crate::vit_config::{FeedForward, PositionKind, VitConfig};
@@ -270,16 +271,9 @@ impl Attention {
                 Some(rotation) => (rotation.apply(queries), rotation.apply(keys)),
                 None => (queries, keys),
             };
-            let scores = queries.matmul(keys.swap_dims(2, 3)) / (depth as f64).sqrt();
-            let scores = match mask {
-                Some(Mask(mask)) => {
-                    let dtype = scores.dtype();
-                    scores + mask.clone().cast(dtype)
-                }
-                None => scores,
-            };
-            let attended = softmax(scores, 3).matmul(values).swap_dims(1, 2);
-            attended.reshape([count * tokens, width])
+            let bias = mask.as_ref().map(|Mask(mask)| mask.clone().cast(queries.dtype()));
+            let attended = attention(queries, keys, values, bias);
+            attended.swap_dims(1, 2).reshape([count * tokens, width])
         };
         apply(&self.out, Tensor::cat(parts.map(attend).collect(), 0))
     }

@@ -50,7 +50,7 @@ fn dropped_tokens_are_random_and_for_training_only() {
     let x = |device: &Device| Tensor::<4>::ones([2, 1, 32, 32], device);
     let device = Device::flex();
     device.seed(5);
-    let vit = config.init(1, &[4, 4], &[4, 4], &device);
+    let vit = config.init(1, &[4, 4], &[4, 4], &device).unwrap();
     let first = vit.encode(x(&device)).into_data();
     first.assert_eq(&vit.encode(x(&device)).into_data(), true);
     // 64 patches: 32 stay, others in each view and each pass.
@@ -73,7 +73,7 @@ fn dropped_tokens_are_random_and_for_training_only() {
     // A few tokens are never dropped, and nothing is by default.
     assert_eq!(vit.kept([1, 20, 16], &learning).unwrap().dims(), [1, 16]);
     assert!(vit.kept([1, 16, 16], &learning).is_none());
-    let all = VitConfig { drop_tokens: 0.0, ..config }.init(1, &[4, 4], &[4, 4], &device);
+    let all = VitConfig { drop_tokens: 0.0, ..config }.init(1, &[4, 4], &[4, 4], &device).unwrap();
     assert!(all.kept([1, 64, 16], &learning).is_none());
     // The picked tokens are those at their places.
     let tokens = Tensor::<1, Int>::arange(0..12, &device).float().reshape([2, 3, 2]);
@@ -93,7 +93,7 @@ fn rotary_positions_tell_places_apart_and_go_with_their_tokens() {
         ..Default::default()
     };
     device.seed(3);
-    let vit = config.init(1, &[4, 4], &[4, 4], &device);
+    let vit = config.init(1, &[4, 4], &[4, 4], &device).unwrap();
     // One bright patch, which is the same wherever it is but for its place.
     let at = |row: usize, column: usize| {
         let one = Tensor::<4>::ones([1, 1, 4, 4], &device);
@@ -119,7 +119,7 @@ fn rotary_positions_tell_places_apart_and_go_with_their_tokens() {
 fn drop_path_is_for_training_only() {
     let device = Device::flex();
     let config = VitConfig { width: 24, depth: 3, heads: 2, drop_path: 0.5, ..Default::default() };
-    let vit = config.init(1, &[4], &[16], &device.clone().autodiff());
+    let vit = config.init(1, &[4], &[16], &device.clone().autodiff()).unwrap();
     let x = Tensor::<3>::random([4, 1, 16], Distribution::Default, &device.clone().autodiff());
     let run = |v: &Vit, x: Tensor<3>| v.encode(x).into_data();
     assert_ne!(run(&vit, x.clone()), run(&vit, x.clone()));
@@ -138,7 +138,7 @@ fn views_of_several_shapes_are_embedded_as_one_shape_at_a_time() {
         VitConfig { mlp: swiglu, pool: Pool::Cls, positions: rope, ..base.clone() },
         base,
     ] {
-        let vit = config.init(3, &[4, 4], &[4, 4], &device);
+        let vit = config.init(3, &[4, 4], &[4, 4], &device).unwrap();
         let noise = |shape| Tensor::<4>::random(shape, Distribution::Default, &device);
         let (global, local) = (noise([5, 3, 16, 16]), noise([7, 3, 8, 8]));
         let apart = [vit.encode(global.clone()), vit.encode(local.clone())];
@@ -169,7 +169,7 @@ fn dense_features_are_those_that_are_pooled() {
     let x = Tensor::<4>::random([3, 2, 12, 8], Distribution::Default, &device);
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 16, depth: 3, heads: 2, pool, ..Default::default() };
-        let vit = config.init(2, &[4, 4], &[4, 4], &device);
+        let vit = config.init(2, &[4, 4], &[4, 4], &device).unwrap();
         let wants = Wants::dense().layers([2, 0]);
         let features = Encoder::<4>::features(&vit, Input::new(x.clone()), &wants).unwrap();
         assert_eq!(features.grid, [3, 2]);
@@ -197,7 +197,7 @@ fn padding_does_not_change_an_embedding() {
     let device = Device::flex();
     for pool in [Pool::Cls, Pool::Mean] {
         let config = VitConfig { width: 16, depth: 2, heads: 2, pool, ..Default::default() };
-        let vit = config.init(2, &[4], &[16], &device);
+        let vit = config.init(2, &[4], &[16], &device).unwrap();
         let noise = |length| Tensor::<3>::random([1, 2, length], Distribution::Default, &device);
         // One that fills its patches, one that ends within a patch, one longer than whole patches.
         let lengths = [8usize, 5, 14];
@@ -237,7 +237,7 @@ fn causal_patches_do_not_see_later_frames() {
         let features = |causal, clip: &Tensor<5>| {
             device.seed(1);
             let vit = VitConfig { causal, ..config.clone() };
-            let vit = vit.init(1, &[1, 4, 4], &[4, 2, 2], &device);
+            let vit = vit.init(1, &[1, 4, 4], &[4, 2, 2], &device).unwrap();
             let input = Input::new(clip.clone());
             let features = Encoder::<5>::features(&vit, input, &Wants::dense()).unwrap();
             (features.pooled.into_data(), features.dense.unwrap())
@@ -272,7 +272,7 @@ fn causal_attention_knows_which_tokens_were_dropped() {
         pool: Pool::Cls,
         ..Default::default()
     };
-    let vit = config.init(1, &[1, 2, 2], &[4, 4, 4], &device);
+    let vit = config.init(1, &[1, 2, 2], &[4, 4, 4], &device).unwrap();
     let x = Tensor::<5>::random([3, 1, 4, 8, 8], Distribution::Default, &device);
     let y = vit.encode(x);
     assert_eq!(y.dims(), [3, 16]);

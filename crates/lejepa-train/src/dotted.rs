@@ -78,3 +78,18 @@ pub(crate) fn advised(mut recipe: Table, advice: &Advice) -> Table {
     }
     recipe
 }
+
+/// Lays the recipe of views over that of their modality.
+pub(crate) fn lay_over(recipe: &mut Table, of_views: Table) {
+    for (name, section) in of_views {
+        match (recipe.get_mut(&name), section) {
+            // The keys of another encoder would be unknown.
+            (Some(Value::Table(below)), Value::Table(section)) if name != "encoder" => {
+                below.extend(section);
+            }
+            (_, section) => {
+                recipe.insert(name, section);
+            }
+        }
+    }
+}

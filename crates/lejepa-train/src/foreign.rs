@@ -169,7 +169,22 @@ pub(crate) fn settings_of(file: &Path, registry: &Registry) -> Result<Option<Tab
         return Ok(None);
     };
     let mut all = registry.all::<kind::Encoder>();
-    Ok(all.find_map(|item| (item.entry::<kind::Encoder>()?.build().recognise)(&arrays)))
+    let found = all.find_map(|item| (item.entry::<kind::Encoder>()?.build().recognise)(&arrays));
+    Ok(found.map(|mut settings| {
+        // Shapes do not tell how many there are.
+        if let (Some(heads), Some(told)) = (settings.get_mut("heads"), told_heads(file)) {
+            *heads = told.into();
+        }
+        settings
+    }))
+}
+
+/// Attention heads by the `config.json` beside the weights, as timm and transformers write it.
+fn told_heads(file: &Path) -> Option<i64> {
+    let text = fs::read_to_string(file.with_file_name("config.json")).ok()?;
+    let config: Value = serde_json::from_str(&text).ok()?;
+    let places = ["/model_args/num_heads", "/num_attention_heads"];
+    places.iter().find_map(|place| config.pointer(place)?.as_i64()).filter(|heads| *heads > 0)
 }
 
 /// An encoder of a run on its way to other programs.

@@ -18,7 +18,7 @@ use crate::adamw::AdamWKind;
 use crate::callback::{Callback, CallbackContext, Callbacks};
 use crate::callbacks::{Best, Ema, Monitor, OnlineProbe};
 use crate::config::Settings;
-use crate::dotted::{advised, at, insert, own_keys, remove, section, text};
+use crate::dotted::{advised, at, insert, lay_over, own_keys, remove, section, text};
 use crate::schedule::Cosine;
 use crate::{Result, TrainError};
 
@@ -165,7 +165,7 @@ impl Request {
         layers.table.insert(name.into(), Value::Table(modality.meta().defaults()?));
         layers.table.insert("modality".into(), Value::String(name.into()));
         let views = layers.choose::<kind::Views>("views", DEFAULT_VIEWS)?;
-        replace(&mut layers.recipe, (views.build().recipe)());
+        lay_over(&mut layers.recipe, (views.build().recipe)());
         let streams = modality.build().streams;
         let sections: Vec<String> = match streams {
             [] => vec!["encoder".into()],
@@ -230,21 +230,6 @@ impl Request {
         });
         let in_file = || self.file.as_ref().and_then(|f| text(f, key)).map(ToString::to_string);
         Ok(assigned.or_else(in_file).unwrap_or_else(|| default.to_string()))
-    }
-}
-
-/// Lays the recipe of views over that of their modality.
-fn replace(recipe: &mut Table, of_views: Table) {
-    for (name, section) in of_views {
-        match (recipe.get_mut(&name), section) {
-            // The keys of another encoder would be unknown.
-            (Some(Value::Table(below)), Value::Table(section)) if name != "encoder" => {
-                below.extend(section);
-            }
-            (_, section) => {
-                recipe.insert(name, section);
-            }
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::AudioModality;
 use crate::config::AudioConfig;
 use crate::place::Place;
-use crate::sampler::{AudioSampler, Cut, between, masked};
+use crate::sampler::{AudioSampler, Cut, between, draw_all, masked};
 use crate::waveform::Waveform;
 
 /// `[views]` of [`WaveformViews`].
@@ -191,15 +191,9 @@ impl ViewSampler for WaveformViews {
         others: &[Arc<Waveform>],
         rng: &mut ViewRng,
     ) -> Result<Views> {
-        let c = &self.config;
         self.spectrograms.check(wave)?;
         others.iter().try_for_each(|other| self.spectrograms.check(other))?;
-        let mut draw = |frames, count| -> Result<Vec<View>> {
-            (0..count).map(|_| self.random_view(wave, frames, others, rng)).collect()
-        };
-        let globals = draw(c.global_frames, c.globals)?;
-        let locals = draw(c.local_frames, c.locals)?;
-        Ok(Views::multi_crop(globals, locals))
+        draw_all(&self.config, |frames| self.random_view(wave, frames, others, rng))
     }
 
     /// Those of the spectrogram.

@@ -313,15 +313,9 @@ impl ViewSampler for AudioSampler {
         others: &[Arc<Waveform>],
         rng: &mut ViewRng,
     ) -> Result<Views> {
-        let c = &self.config;
         self.check(wave)?;
         others.iter().try_for_each(|other| self.check(other))?;
-        let mut draw = |frames, count| -> Result<Vec<View>> {
-            (0..count).map(|_| self.random_view(wave, frames, others, rng)).collect()
-        };
-        let globals = draw(c.global_frames, c.globals)?;
-        let locals = draw(c.local_frames, c.locals)?;
-        Ok(Views::multi_crop(globals, locals))
+        draw_all(&self.config, |frames| self.random_view(wave, frames, others, rng))
     }
 
     /// Mean and deviation of each band over time, and the envelope in 32 steps.
@@ -407,6 +401,16 @@ fn onset(power: &[f32], bands: usize) -> f32 {
 /// draws of the others.
 fn chance(probability: f64, rng: &mut ViewRng) -> bool {
     rng.random::<f64>() < probability
+}
+
+/// Global and local views, each from `draw` for its frames.
+pub(crate) fn draw_all(
+    c: &AudioConfig,
+    mut draw: impl FnMut(usize) -> Result<View>,
+) -> Result<Views> {
+    let globals = (0..c.globals).map(|_| draw(c.global_frames)).collect::<Result<_>>()?;
+    let locals = (0..c.locals).map(|_| draw(c.local_frames)).collect::<Result<_>>()?;
+    Ok(Views::multi_crop(globals, locals))
 }
 
 /// Uniform in a range.

@@ -128,7 +128,7 @@ enum SavedInput<T> {
 /// The inputs of an operation, in a form that burn routes to a backend.
 #[derive(ExtensionType)]
 #[rustfmt::skip]
-enum Inputs<B: Backend> {
+pub(super) enum Inputs<B: Backend> {
     One(FloatTensor<B>),
     Two(FloatTensor<B>, FloatTensor<B>),
     Three(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>),
@@ -139,7 +139,7 @@ enum Inputs<B: Backend> {
 
 impl<B: Backend> Inputs<B> {
     #[rustfmt::skip]
-    fn into_vec(self) -> Vec<FloatTensor<B>> {
+    pub(super) fn into_vec(self) -> Vec<FloatTensor<B>> {
         match self {
             Self::One(a) => vec![a],
             Self::Two(a, b) => vec![a, b],
@@ -178,6 +178,15 @@ impl<B: Backend> Inputs<B> {
             ),
             _ => return None,
         })
+    }
+}
+
+impl Inputs<Dispatch> {
+    pub(super) fn of_all(inputs: impl IntoIterator<Item = Dispatched>) -> Self {
+        let Some(inputs) = Self::of(inputs.into_iter().map(|t| t.0).collect()) else {
+            unreachable!("a number of inputs that `Inputs` does not have")
+        };
+        inputs
     }
 }
 
@@ -363,10 +372,7 @@ pub(crate) fn run_with_statistics<const R: usize>(
     inputs: Vec<Dispatched>,
     op: impl Operation,
 ) -> (Tensor<R>, Option<Tensor<2>>) {
-    let Some(inputs) = Inputs::of(inputs.into_iter().map(|t| t.0).collect()) else {
-        unreachable!("a number of inputs that `Inputs` does not have")
-    };
-    let (value, statistics) = <Dispatch as Fused>::fused(inputs, Arc::new(op));
+    let (value, statistics) = <Dispatch as Fused>::fused(Inputs::of_all(inputs), Arc::new(op));
     (Tensor::from_dispatch(value), statistics.map(Tensor::from_dispatch))
 }
 

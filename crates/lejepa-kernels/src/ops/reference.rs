@@ -2,10 +2,11 @@
 //!
 //! The functions of the crate call these where there is no fused operation; tests compare both.
 
-use burn::tensor::activation::{gelu, relu, softmax};
+use burn::tensor::activation::{gelu, relu};
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, FloatDType, Tensor, module};
 
+use super::attention::attention;
 use super::channel_norm::{Activation, ChannelNorm};
 use super::extension::constant;
 use crate::layers::transformer_block::{BlockShape, Sequences};
@@ -48,7 +49,7 @@ pub fn transformer_block(
         None => [None, None],
     };
     let qkv = linear(layer_norm(x.clone(), gamma1, beta1, epsilon), qkv, qkv_bias);
-    let branch = linear(attention(qkv, shape.heads, sequences), out, out_bias);
+    let branch = linear(multi_head(qkv, shape.heads, sequences), out, out_bias);
     let x = x + scaled(branch, scale1, sequences);
     let hidden = linear(layer_norm(x.clone(), gamma2, beta2, epsilon), up, up_bias);
     let branch = linear(gelu(hidden), down, down_bias);
@@ -56,15 +57,14 @@ pub fn transformer_block(
 }
 
 /// Multi-head attention of queries, keys and values `[rows, 3·width]`.
-fn attention(qkv: Tensor<2>, heads: usize, sequences: &[Sequences]) -> Tensor<2> {
+fn multi_head(qkv: Tensor<2>, heads: usize, sequences: &[Sequences]) -> Tensor<2> {
     let [_, width] = qkv.dims();
     let (width, depth) = (width / 3, width / 3 / heads);
     let attend = |qkv: Tensor<2>, Sequences { samples, tokens }| {
         let qkv = qkv.reshape([samples, tokens, 3, heads, depth]).permute([2, 0, 3, 1, 4]);
         let part = |i| qkv.clone().narrow(0, i, 1).reshape([samples, heads, tokens, depth]);
-        let (q, k, v) = (part(0) * (depth as f64).powf(-0.5), part(1), part(2));
-        let weights = softmax(q.matmul(k.swap_dims(2, 3)), 3);
-        weights.matmul(v).swap_dims(1, 2).reshape([samples * tokens, width])
+        let attended = attention(part(0), part(1), part(2), None);
+        attended.swap_dims(1, 2).reshape([samples * tokens, width])
     };
     by_sequences(qkv, sequences, attend)
 }

@@ -165,62 +165,96 @@ fn gradient(
     projections[at] = re;
 }
 
-/// Value and, where wanted, gradient: the GPU's twin of `on_flex`.
-pub(super) fn run(
-    z: FloatTensor<CubeBackend>,
+/// What the first kernel makes.
+pub(super) struct Forward {
     axes: FloatTensor<CubeBackend>,
-    rule: &Rule,
-    with_gradient: bool,
-) -> (FloatTensor<CubeBackend>, Option<FloatTensor<CubeBackend>>) {
-    let [sets, rows, dim] = z.shape().dims();
-    let [_, slices] = axes.shape().dims();
-    let count = rule.weights.len();
-    let flat = CubeBackend::float_reshape(z, Shape::new([sets * rows, dim]));
-    let projections = into_contiguous(CubeBackend::float_matmul(flat, axes.clone()));
-    let (client, device) = (projections.client.clone(), projections.device.clone());
-    let empty = |shape: Shape| -> CubeTensor {
-        empty_device_contiguous_dtype(client.clone(), device.clone(), shape, DType::F32)
-    };
-    let values = empty(Shape::new([sets, slices]));
-    let cos = empty(Shape::new([sets, count, slices]));
-    let sin = empty(Shape::new([sets, count, slices]));
-    let knots = into_contiguous(CubeBackend::float_from_data(
-        burn::tensor::TensorData::new(rule.table(sets * slices), [4, count]),
-        &device,
-    ));
-    let half_step = 0.5 * rule.step as f32;
-    let across = (slices as u32).div_ceil(UNITS);
-    characteristic::launch(
-        &client,
-        CubeCount::Static(across, sets as u32, 1),
-        CubeDim::new_1d(UNITS),
-        projections.clone().into_tensor_arg(),
-        knots.into_tensor_arg(),
-        values.clone().into_tensor_arg(),
-        cos.clone().into_tensor_arg(),
-        sin.clone().into_tensor_arg(),
-        rows as u32,
-        slices as u32,
-        half_step,
-        count as u32,
-    );
-    let mean = CubeBackend::float_mean(values);
-    if !with_gradient {
-        return (mean, None);
+    /// `[sets · rows, slices]`
+    projections: CubeTensor,
+    /// `[sets, slices]`
+    values: CubeTensor,
+    cos: CubeTensor,
+    sin: CubeTensor,
+    sets: usize,
+    rows: usize,
+    dim: usize,
+    slices: usize,
+    half_step: f32,
+    knots: usize,
+}
+
+impl Forward {
+    pub(super) fn new(
+        z: FloatTensor<CubeBackend>,
+        axes: FloatTensor<CubeBackend>,
+        rule: Rule,
+    ) -> Self {
+        let [sets, rows, dim] = z.shape().dims();
+        let [_, slices] = axes.shape().dims();
+        let count = rule.weights.len();
+        let flat = CubeBackend::float_reshape(z, Shape::new([sets * rows, dim]));
+        let projections = into_contiguous(CubeBackend::float_matmul(flat, axes.clone()));
+        let (client, device) = (projections.client.clone(), projections.device.clone());
+        let empty = |shape: Shape| -> CubeTensor {
+            empty_device_contiguous_dtype(client.clone(), device.clone(), shape, DType::F32)
+        };
+        let values = empty(Shape::new([sets, slices]));
+        let cos = empty(Shape::new([sets, count, slices]));
+        let sin = empty(Shape::new([sets, count, slices]));
+        let knots = into_contiguous(CubeBackend::float_from_data(
+            burn::tensor::TensorData::new(rule.table(sets * slices), [4, count]),
+            &device,
+        ));
+        let half_step = 0.5 * rule.step as f32;
+        characteristic::launch(
+            &client,
+            CubeCount::Static((slices as u32).div_ceil(UNITS), sets as u32, 1),
+            CubeDim::new_1d(UNITS),
+            projections.clone().into_tensor_arg(),
+            knots.into_tensor_arg(),
+            values.clone().into_tensor_arg(),
+            cos.clone().into_tensor_arg(),
+            sin.clone().into_tensor_arg(),
+            rows as u32,
+            slices as u32,
+            half_step,
+            count as u32,
+        );
+        Self {
+            axes,
+            projections,
+            values,
+            cos,
+            sin,
+            sets,
+            rows,
+            dim,
+            slices,
+            half_step,
+            knots: count,
+        }
     }
-    gradient::launch(
-        &client,
-        CubeCount::Static(across, rows as u32, sets as u32),
-        CubeDim::new_1d(UNITS),
-        projections.clone().into_tensor_arg(),
-        cos.into_tensor_arg(),
-        sin.into_tensor_arg(),
-        rows as u32,
-        slices as u32,
-        half_step,
-        count as u32,
-    );
-    let transposed = CubeBackend::float_transpose(axes);
-    let back = CubeBackend::float_matmul(projections, transposed);
-    (mean, Some(CubeBackend::float_reshape(back, Shape::new([sets, rows, dim]))))
+
+    pub(super) fn value(self) -> FloatTensor<CubeBackend> {
+        CubeBackend::float_mean(self.values)
+    }
+
+    pub(super) fn value_and_gradient(self) -> (FloatTensor<CubeBackend>, FloatTensor<CubeBackend>) {
+        let Self { axes, projections, values, cos, sin, sets, rows, dim, slices, .. } = self;
+        gradient::launch(
+            &projections.client,
+            CubeCount::Static((slices as u32).div_ceil(UNITS), rows as u32, sets as u32),
+            CubeDim::new_1d(UNITS),
+            projections.clone().into_tensor_arg(),
+            cos.into_tensor_arg(),
+            sin.into_tensor_arg(),
+            rows as u32,
+            slices as u32,
+            self.half_step,
+            self.knots as u32,
+        );
+        let transposed = CubeBackend::float_transpose(axes);
+        let back = CubeBackend::float_matmul(projections, transposed);
+        let back = CubeBackend::float_reshape(back, Shape::new([sets, rows, dim]));
+        (CubeBackend::float_mean(values), back)
+    }
 }

@@ -17,9 +17,13 @@ use burn::backend::autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, OpsKind},
 };
+#[cfg(feature = "fusion")]
+use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+#[cfg(feature = "gpu")]
+use burn_cubecl::CubeBackend;
 
 use crate::quadrature::Quadrature;
 use cpu::Problem;
@@ -56,15 +60,24 @@ impl Rule {
     }
 }
 
-/// A backend that has the operation.
+/// A backend that has the operation. Fusion defers both methods as they are.
+#[cfg_attr(
+    feature = "gpu",
+    backend_extension(Flex, Cube, Fusion: cfg(feature = "fusion"))
+)]
+#[cfg_attr(not(feature = "gpu"), backend_extension(Flex))]
 trait Kernel: Backend {
-    /// The mean over sets and directions, `[1]`, and where wanted its gradient, of the shape of `z`.
-    fn run(
+    /// The mean over sets and directions, `[1]`.
+    #[fusion(meta = |z, _, _| TensorSpec::new([1].into(), z.dtype))]
+    fn value(z: FloatTensor<Self>, axes: FloatTensor<Self>, rule: Rule) -> FloatTensor<Self>;
+
+    /// The same and its gradient, of the shape of `z`.
+    #[fusion(meta = |z, _, _| (TensorSpec::new([1].into(), z.dtype), z.clone()))]
+    fn value_and_gradient(
         z: FloatTensor<Self>,
         axes: FloatTensor<Self>,
-        rule: &Rule,
-        gradient: bool,
-    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>);
+        rule: Rule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// The operation, per backend.
@@ -78,51 +91,64 @@ trait FusedSigreg: Backend {
     -> FloatTensor<Self>;
 }
 
+/// Value, and gradient where wanted.
+fn on_flex(
+    z: FloatTensor<Flex>,
+    axes: FloatTensor<Flex>,
+    rule: &Rule,
+    gradient: bool,
+) -> [TensorData; 2] {
+    let z = z.to_contiguous();
+    let axes =
+        if axes.layout().strides().iter().all(|&s| s > 0) { axes } else { axes.to_contiguous() };
+    let [sets, rows, dim] = z.layout().shape().dims();
+    let [_, slices] = axes.layout().shape().dims();
+    let strides = axes.layout().strides();
+    let problem = Problem {
+        sets,
+        rows,
+        dim,
+        slices,
+        z: &z.storage::<f32>()[z.layout().start_offset()..],
+        axes: Matrix {
+            data: &axes.storage::<f32>()[axes.layout().start_offset()..],
+            row: strides[0].unsigned_abs(),
+            column: strides[1].unsigned_abs(),
+        },
+        rule,
+    };
+    let (value, back) = problem.run(gradient);
+    let shape = if gradient { [sets, rows, dim] } else { [0; 3] };
+    [TensorData::new(vec![value as f32], [1]), TensorData::new(back, shape)]
+}
+
 impl Kernel for Flex {
-    fn run(
+    fn value(z: FloatTensor<Self>, axes: FloatTensor<Self>, rule: Rule) -> FloatTensor<Self> {
+        let [value, _] = on_flex(z, axes, &rule, false);
+        FloatTensor::<Flex>::from_data(value)
+    }
+
+    fn value_and_gradient(
         z: FloatTensor<Self>,
         axes: FloatTensor<Self>,
-        rule: &Rule,
-        gradient: bool,
-    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
-        let z = z.to_contiguous();
-        let axes = if axes.layout().strides().iter().all(|&s| s > 0) {
-            axes
-        } else {
-            axes.to_contiguous()
-        };
-        let [sets, rows, dim] = z.layout().shape().dims();
-        let [_, slices] = axes.layout().shape().dims();
-        let strides = axes.layout().strides();
-        let problem = Problem {
-            sets,
-            rows,
-            dim,
-            slices,
-            z: &z.storage::<f32>()[z.layout().start_offset()..],
-            axes: Matrix {
-                data: &axes.storage::<f32>()[axes.layout().start_offset()..],
-                row: strides[0].unsigned_abs(),
-                column: strides[1].unsigned_abs(),
-            },
-            rule,
-        };
-        let (value, back) = problem.run(gradient);
-        let tensor = |data: TensorData| FloatTensor::<Flex>::from_data(data);
-        let back = gradient.then(|| tensor(TensorData::new(back, [sets, rows, dim])));
-        (tensor(TensorData::new(vec![value as f32], [1])), back)
+        rule: Rule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        on_flex(z, axes, &rule, true).map(FloatTensor::<Flex>::from_data).into()
     }
 }
 
 #[cfg(feature = "gpu")]
-impl Kernel for Cube {
-    fn run(
+impl Kernel for CubeBackend {
+    fn value(z: FloatTensor<Self>, axes: FloatTensor<Self>, rule: Rule) -> FloatTensor<Self> {
+        gpu::Forward::new(z, axes, rule).value()
+    }
+
+    fn value_and_gradient(
         z: FloatTensor<Self>,
         axes: FloatTensor<Self>,
-        rule: &Rule,
-        gradient: bool,
-    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
-        gpu::run(z, axes, rule, gradient)
+        rule: Rule,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        gpu::Forward::new(z, axes, rule).value_and_gradient()
     }
 }
 
@@ -132,7 +158,7 @@ impl FusedSigreg for Flex {
         axes: FloatTensor<Self>,
         rule: Rule,
     ) -> FloatTensor<Self> {
-        Self::run(z, axes, &rule, false).0
+        <Self as Kernel>::value(z, axes, rule)
     }
 }
 
@@ -143,7 +169,7 @@ impl FusedSigreg for Cube {
         axes: FloatTensor<Self>,
         rule: Rule,
     ) -> FloatTensor<Self> {
-        Self::run(z, axes, &rule, false).0
+        <Self as Kernel>::value(z, axes, rule)
     }
 }
 
@@ -178,11 +204,11 @@ impl<B: Kernel, C: CheckpointStrategy> FusedSigreg for Autodiff<B, C> {
         let node = z.node();
         let (z, axes) = (z.into_primitive(), axes.into_primitive());
         match Scale.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => match B::run(z, axes, &rule, true) {
-                (value, Some(back)) => prep.finish(back, value),
-                (_, None) => unreachable!("the gradient was asked for"),
-            },
-            OpsKind::UnTracked(prep) => prep.finish(B::run(z, axes, &rule, false).0),
+            OpsKind::Tracked(prep) => {
+                let (value, back) = B::value_and_gradient(z, axes, rule);
+                prep.finish(back, value)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::value(z, axes, rule)),
         }
     }
 }
