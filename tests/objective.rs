@@ -1,12 +1,13 @@
 //! What each of the two terms does to a model alone: SIGReg makes embeddings Gaussian, prediction
-//! alone makes them collapse.
+//! alone makes them collapse; and what coarse products leave of SIGReg.
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use lejepa::prelude::*;
+use lejepa_objective::{Slicing, directions};
 
 #[derive(Module, Debug)]
 struct Small {
@@ -78,4 +79,41 @@ fn prediction_alone_collapses() {
     let (_, last) = train(0.0, 300);
     let collapsed = 0.40204757973166455 * SAMPLES as f64;
     assert!((last / collapsed - 1.0).abs() < 0.05, "SIGReg {last}, total collapse {collapsed}");
+}
+
+/// The nearest number with ten bits of mantissa, as the tensor cores of CUDA round factors of f32 (TF32).
+fn to_ten_bits(x: f32) -> f32 {
+    f32::from_bits((x.to_bits() + 0x1000) & !0x1fff)
+}
+
+#[test]
+fn factors_of_ten_bits_leave_sigreg_and_its_gradient() {
+    let device = Device::flex().autodiff();
+    device.seed(1);
+    for [views, samples, dim, slices] in [[6, 64, 64, 256], [4, 256, 128, 512]] {
+        let objective = ObjectiveConfig { slices, ..Default::default() }.init().unwrap();
+        let shape = [views, samples, dim];
+        let z = Tensor::<3>::random(shape, Distribution::Normal(0.3, 1.2), &device);
+        let axes = directions(Slicing::Gaussian, dim, slices, Seed(0), 0, &device);
+        let sigreg = |rounded: bool| {
+            let round = |values: Vec<f32>| -> Vec<f32> {
+                values.into_iter().map(|x| if rounded { to_ten_bits(x) } else { x }).collect()
+            };
+            let of_z = round(z.clone().try_into_vec_as::<f32>().unwrap());
+            let of_axes = round(axes.clone().try_into_vec_as::<f32>().unwrap());
+            let z = Tensor::<3>::from_data(TensorData::new(of_z, shape), &device).require_grad();
+            let axes = Tensor::from_data(TensorData::new(of_axes, [dim, slices]), &device);
+            let value = objective.sigreg(z.clone(), axes).unwrap();
+            let gradient = z.grad(&value.clone().backward()).unwrap();
+            (value.into_scalar::<f32>(), gradient.try_into_vec_as::<f32>().unwrap())
+        };
+        let ((exact, gradient), (rounded, other)) = (sigreg(false), sigreg(true));
+        assert_ne!(exact, rounded);
+        assert!((rounded / exact - 1.0).abs() < 1e-3, "{exact} {rounded}");
+        let norm =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>().sqrt();
+        let apart = norm(&mut gradient.iter().zip(&other).map(|(a, b)| a - b));
+        let whole = norm(&mut gradient.iter().copied());
+        assert!(apart / whole < 2e-3, "{apart} {whole}");
+    }
 }

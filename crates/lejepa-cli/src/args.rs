@@ -159,7 +159,7 @@ pub(crate) struct ConfigArgs {
     /// One setting, e.g. train.epochs=20; may be given again
     #[arg(long = "set", short, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// auto, cpu, wgpu[:n] or cuda[:n]; cuda:0,1 divides each step among both
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n] or cuda[:n]; cuda:0,1 divides each step among both
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Where all randomness comes from; the same seed gives the same run on a CPU
@@ -280,7 +280,7 @@ pub(crate) struct ResumeArgs {
     /// Loader threads instead of the run's own; the result does not depend on them
     #[arg(long, value_name = "NUMBER")]
     pub(crate) workers: Option<usize>,
-    /// auto, cpu, wgpu[:n], cuda[:n] or a list such as cuda:0,1, instead of the run's own
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n], cuda[:n] or a list such as cuda:0,1, instead of the run's own
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }
@@ -348,7 +348,7 @@ pub(crate) struct ReportArgs {
     /// Data to take samples from; without it, the data of the run
     #[arg(long, short, value_name = "SOURCE")]
     pub(crate) data: Option<String>,
-    /// auto, cpu, wgpu[:n] or cuda[:n]
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }
@@ -385,7 +385,7 @@ pub(crate) struct NeighboursArgs {
     /// Neighbours of each file
     #[arg(long, value_name = "NUMBER", default_value_t = 5)]
     pub(crate) top: usize,
-    /// auto, cpu, wgpu[:n] or cuda[:n]
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }

@@ -14,9 +14,44 @@ pub(crate) enum Choice {
     Auto,
     Cpu,
     #[cfg(feature = "wgpu")]
-    Wgpu(Option<usize>),
+    Wgpu(Graphics, Option<usize>),
     #[cfg(feature = "cuda")]
     Cuda(usize),
+}
+
+/// What wgpu works by.
+#[cfg(feature = "wgpu")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Graphics {
+    /// What there is.
+    Any,
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+    #[cfg(feature = "metal")]
+    Metal,
+}
+
+#[cfg(feature = "wgpu")]
+impl Graphics {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Any => "wgpu",
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => "vulkan",
+            #[cfg(feature = "metal")]
+            Self::Metal => "metal",
+        }
+    }
+
+    fn device(self, kind: burn::tensor::DeviceKind) -> Device {
+        match self {
+            Self::Any => Device::wgpu(kind),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Device::vulkan(kind),
+            #[cfg(feature = "metal")]
+            Self::Metal => Device::metal(kind),
+        }
+    }
 }
 
 /// Reads what a user wrote. Opens nothing: drivers are slow to start and chatty.
@@ -32,11 +67,19 @@ pub(crate) fn choose(words: &str) -> Result<Choice, CliError> {
         ("auto", None) => Ok(Choice::Auto),
         ("cpu", None) => Ok(Choice::Cpu),
         #[cfg(feature = "wgpu")]
-        ("wgpu", index) => Ok(Choice::Wgpu(index)),
+        ("wgpu", index) => Ok(Choice::Wgpu(Graphics::Any, index)),
+        #[cfg(feature = "vulkan")]
+        ("vulkan", index) => Ok(Choice::Wgpu(Graphics::Vulkan, index)),
+        #[cfg(feature = "metal")]
+        ("metal", index) => Ok(Choice::Wgpu(Graphics::Metal, index)),
         #[cfg(feature = "cuda")]
         ("cuda", index) => Ok(Choice::Cuda(index.unwrap_or_else(crate::workers::local_rank))),
         #[cfg(not(feature = "wgpu"))]
         ("wgpu", _) => Err(absent("wgpu")),
+        #[cfg(not(feature = "vulkan"))]
+        ("vulkan", _) => Err(absent("vulkan")),
+        #[cfg(not(feature = "metal"))]
+        ("metal", _) => Err(absent("metal")),
         #[cfg(not(feature = "cuda"))]
         ("cuda", _) => Err(absent("cuda")),
         _ => Err(unknown(words)),
@@ -124,12 +167,13 @@ pub(crate) fn try_open(choice: Choice) -> Result<(Device, String), Unusable> {
         Choice::Auto => Ok(automatic()),
         Choice::Cpu => Ok(cpu()),
         #[cfg(feature = "wgpu")]
-        Choice::Wgpu(index) => {
+        Choice::Wgpu(graphics, index) => {
             use burn::tensor::DeviceKind;
             let kind = index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
-            let name = index.map_or("wgpu".into(), |n| format!("wgpu:{n}"));
+            let name = graphics.name();
+            let name = index.map_or(name.into(), |n| format!("{name}:{n}"));
             let hint = "it takes a driver for Vulkan, Metal or DirectX 12; --device cpu needs none";
-            computing(name, hint, || Device::wgpu(kind))
+            computing(name, hint, || graphics.device(kind))
         }
         #[cfg(feature = "cuda")]
         Choice::Cuda(n) => {
@@ -188,16 +232,16 @@ pub(crate) fn all() -> [(&'static str, Option<Choice>); 3] {
 
 fn unknown(words: &str) -> CliError {
     let near = match words.split(':').next() {
-        // What wgpu works by.
-        Some("vulkan" | "metal" | "dx12" | "webgpu") => Some("wgpu"),
+        Some("dx12" | "webgpu") => Some("wgpu"),
         Some("gpu" | "nvidia") => Some("cuda"),
-        _ => lejepa_core::nearest(words, ["auto", "cpu", "wgpu", "cuda"]),
+        _ => lejepa_core::nearest(words, ["auto", "cpu", "wgpu", "vulkan", "metal", "cuda"]),
     };
     let near = near.map_or(String::new(), |n| format!("did you mean `{n}`? "));
     CliError::Usage(
         format!("unknown device `{words}`"),
         format!(
-            "{near}devices are auto, cpu, wgpu[:n] and cuda[:n]; cuda:0,1 divides a run among both"
+            "{near}devices are auto, cpu, wgpu[:n], vulkan[:n], metal[:n] and cuda[:n]; cuda:0,1 divides a run \
+             among both"
         ),
     )
 }
@@ -254,11 +298,15 @@ fn quietly<T>(probe: impl FnOnce() -> T) -> T {
     probe()
 }
 
-#[cfg(not(all(feature = "wgpu", feature = "cuda")))]
+#[cfg(not(all(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda")))]
 fn absent(feature: &str) -> CliError {
+    // It takes Vulkan or Metal where it finds them.
+    let instead = if feature != "cuda" && cfg!(feature = "wgpu") { "wgpu" } else { "cpu" };
     CliError::Usage(
         format!("this binary was built without {feature}"),
-        format!("build it with `cargo build --release --features {feature}`, or use --device cpu"),
+        format!(
+            "build it with `cargo build --release --features {feature}`, or use --device {instead}"
+        ),
     )
 }
 
@@ -277,7 +325,11 @@ mod tests {
             Err(CliError::Usage(_, hint)) => hint,
             _ => String::new(),
         };
-        assert!(hint("metal").contains("did you mean `wgpu`?"), "{}", hint("metal"));
+        assert!(hint("webgpu").contains("did you mean `wgpu`?"), "{}", hint("webgpu"));
+        #[cfg(all(feature = "wgpu", not(feature = "metal")))]
+        assert!(hint("metal").contains("or use --device wgpu"), "{}", hint("metal"));
+        #[cfg(feature = "vulkan")]
+        assert_eq!(choose("vulkan:1").unwrap(), Choice::Wgpu(Graphics::Vulkan, Some(1)));
         assert!(hint("gpu").contains("did you mean `cuda`?"));
     }
 

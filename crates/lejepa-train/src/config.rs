@@ -206,7 +206,7 @@ pub struct Settings {
     pub preset: String,
     /// The seed every random stream follows from; 0 to 2^63 − 1.
     pub seed: u64,
-    /// `auto`, `cpu`, `wgpu[:n]` or `cuda[:n]`; or several that share each step, as `cuda:0,1`.
+    /// `auto`, `cpu`, `wgpu[:n]`, `vulkan[:n]`, `metal[:n]` or `cuda[:n]`; or several that share each step, as `cuda:0,1`.
     pub device: String,
     /// `[data]`.
     pub data: DataConfig,

@@ -32,7 +32,7 @@ pub(crate) struct ProbeArgs {
     /// A table of each class, and what it is taken for; with --json the confusion matrices
     #[arg(long, conflicts_with_all = ["folds", "shots"])]
     pub(crate) classes: bool,
-    /// auto, cpu, wgpu[:n] or cuda[:n]
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }
@@ -58,7 +58,7 @@ pub(crate) struct EmbedArgs {
     /// Seconds between the starts of windows [default: the window]
     #[arg(long, value_name = "SECONDS", requires = "window")]
     pub(crate) hop: Option<f64>,
-    /// auto, cpu, wgpu[:n] or cuda[:n]
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }
@@ -104,7 +104,7 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_name = "N", default_value_t = 10,
           value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) rounds: u32,
-    /// auto, cpu, wgpu[:n] or cuda[:n]
+    /// auto, cpu, wgpu[:n], vulkan[:n], metal[:n] or cuda[:n]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
 }
