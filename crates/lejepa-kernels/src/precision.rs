@@ -26,7 +26,7 @@ pub enum Precision {
     /// f32.
     #[default]
     F32,
-    /// bf16 on processors with AMX or AVX512-BF16, f32 on others.
+    /// bf16 on processors with AMX or AVX512-BF16, and on other devices that have it; f32 elsewhere.
     Bf16,
 }
 

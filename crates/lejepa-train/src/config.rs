@@ -83,8 +83,8 @@ pub struct TrainConfig {
     pub lr: f64,
     /// Steps between lines of metrics, at least 1.
     pub log_every: u64,
-    /// Precision of the encoder's matrix products on a CPU: `f32`, or `bf16`, which is faster on
-    /// processors that have it (AMX, AVX512-BF16) and makes no difference elsewhere.
+    /// Precision of the encoder's matrix products: `f32`, or `bf16`, which is faster on processors (AMX, AVX512-BF16)
+    /// and graphics cards that have it and makes no difference elsewhere.
     pub precision: Precision,
     /// `full` saves all activations for the backward pass; `checkpoint` recomputes many of them, which
     /// takes less memory and more time.

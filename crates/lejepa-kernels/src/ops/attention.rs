@@ -13,35 +13,45 @@ use burn::backend::autodiff::{
 };
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Slice, Tensor};
+use burn::tensor::{FloatDType, Slice, Tensor};
 
-use super::extension::{Dispatched, Inputs};
+use super::extension::{Dispatched, Inputs, is_fused};
+use super::reference::is_narrow;
 
-/// The most scores that are held at once.
+/// For [`Plan::most`].
 const MOST_SCORES: usize = 1 << 24;
+
+/// How attention is computed.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// The most scores that are held at once.
+    most: usize,
+    /// Whether products are of bf16 factors.
+    narrow: bool,
+}
 
 /// Attention, per backend: queries, keys, values, and what is added to the scores where there is a fourth.
 #[cfg_attr(feature = "gpu", backend_extension(Flex, Cube, Autodiff))]
 #[cfg_attr(not(feature = "gpu"), backend_extension(Flex, Autodiff))]
 trait Attend: Backend {
-    fn attend(#[extension_type] inputs: Inputs<Self>, most: usize) -> FloatTensor<Self>;
+    fn attend(#[extension_type] inputs: Inputs<Self>, plan: Plan) -> FloatTensor<Self>;
 }
 
 impl Attend for Flex {
-    fn attend(inputs: Inputs<Self>, most: usize) -> FloatTensor<Self> {
-        forward::<Self>(&inputs.into_vec(), most)
+    fn attend(inputs: Inputs<Self>, plan: Plan) -> FloatTensor<Self> {
+        forward::<Self>(&inputs.into_vec(), plan)
     }
 }
 
 #[cfg(feature = "gpu")]
 impl Attend for Cube {
-    fn attend(inputs: Inputs<Self>, most: usize) -> FloatTensor<Self> {
-        forward::<Self>(&inputs.into_vec(), most)
+    fn attend(inputs: Inputs<Self>, plan: Plan) -> FloatTensor<Self> {
+        forward::<Self>(&inputs.into_vec(), plan)
     }
 }
 
 impl<B: Backend, C: CheckpointStrategy> Attend for Autodiff<B, C> {
-    fn attend(inputs: Inputs<Self>, most: usize) -> FloatTensor<Self> {
+    fn attend(inputs: Inputs<Self>, plan: Plan) -> FloatTensor<Self> {
         let mut inputs = inputs.into_vec();
         let bias = inputs.split_off(3).pop();
         let nodes: Vec<NodeGuard> = inputs.iter().map(|t| t.node()).collect();
@@ -49,9 +59,9 @@ impl<B: Backend, C: CheckpointStrategy> Attend for Autodiff<B, C> {
             unreachable!("queries, keys and values")
         };
         let inputs: Vec<_> = inputs.into_iter().chain(bias).map(|t| t.into_primitive()).collect();
-        let value = forward::<B>(&inputs, most);
+        let value = forward::<B>(&inputs, plan);
         match Backward::<B, 3>::prepare::<C>(Node, nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(State { inputs, most }, value),
+            OpsKind::Tracked(prep) => prep.finish(State { inputs, plan }, value),
             OpsKind::UnTracked(prep) => prep.finish(value),
         }
     }
@@ -64,7 +74,7 @@ struct Node;
 #[derive(Debug, Clone)]
 struct State<T> {
     inputs: Vec<T>,
-    most: usize,
+    plan: Plan,
 }
 
 impl<B: Backend> Backward<B, 3> for Node {
@@ -72,8 +82,8 @@ impl<B: Backend> Backward<B, 3> for Node {
 
     fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
         let gradient = grads.consume::<B>(&ops.node);
-        let State { inputs, most } = ops.state;
-        let gradients = backward::<B>(&inputs, gradient, most);
+        let State { inputs, plan } = ops.state;
+        let gradients = backward::<B>(&inputs, gradient, plan);
         for (node, gradient) in ops.parents.into_iter().zip(gradients) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, gradient);
@@ -117,8 +127,12 @@ fn part<B: Backend>(
     B::float_slice(x.clone(), &[slice(samples), Slice::full(), slice(&rows), Slice::full()])
 }
 
-fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
-    B::float_matmul(a, b)
+fn product<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>, plan: Plan) -> FloatTensor<B> {
+    if !plan.narrow {
+        return B::float_matmul(a, b);
+    }
+    let [a, b] = [a, b].map(|x| B::float_cast(x, FloatDType::BF16));
+    B::float_cast(B::float_matmul(a, b), FloatDType::F32)
 }
 
 fn transposed<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
@@ -140,8 +154,10 @@ fn weights<B: Backend>(
     inputs: &[FloatTensor<B>],
     queries: FloatTensor<B>,
     [samples, rows]: &Block,
+    plan: Plan,
 ) -> FloatTensor<B> {
-    let mut scores = product::<B>(queries, transposed::<B>(part::<B>(&inputs[1], samples, None)));
+    let keys = transposed::<B>(part::<B>(&inputs[1], samples, None));
+    let mut scores = product::<B>(queries, keys, plan);
     if let Some(bias) = inputs.get(3) {
         let [all, _, _, _] = bias.shape().dims();
         let of_samples = if all == 1 { &(0..1) } else { samples };
@@ -156,17 +172,17 @@ fn all_blocks<B: Backend>(inputs: &[FloatTensor<B>], most: usize) -> Vec<Vec<Blo
     blocks([samples, heads, queries, keys], most)
 }
 
-fn forward<B: Backend>(inputs: &[FloatTensor<B>], most: usize) -> FloatTensor<B> {
+fn forward<B: Backend>(inputs: &[FloatTensor<B>], plan: Plan) -> FloatTensor<B> {
     let q = B::float_mul_scalar(inputs[0].clone(), scale::<B>(&inputs[0]).into());
     let of_samples = |blocks: Vec<Block>| {
         let attend = |block: Block| {
             let [samples, rows] = &block;
-            let weights = weights::<B>(inputs, part::<B>(&q, samples, Some(rows)), &block);
-            product::<B>(weights, part::<B>(&inputs[2], samples, None))
+            let weights = weights::<B>(inputs, part::<B>(&q, samples, Some(rows)), &block, plan);
+            product::<B>(weights, part::<B>(&inputs[2], samples, None), plan)
         };
         joined::<B>(blocks.into_iter().map(attend).collect(), 2)
     };
-    joined::<B>(all_blocks::<B>(inputs, most).into_iter().map(of_samples).collect(), 0)
+    joined::<B>(all_blocks::<B>(inputs, plan.most).into_iter().map(of_samples).collect(), 0)
 }
 
 /// Gradients of queries, keys and values. With weights P, and the gradient dO of the result O = P·V: dV = Pᵀ·dO, dP = dO·Vᵀ, that
@@ -174,28 +190,28 @@ fn forward<B: Backend>(inputs: &[FloatTensor<B>], most: usize) -> FloatTensor<B>
 fn backward<B: Backend>(
     inputs: &[FloatTensor<B>],
     gradient: FloatTensor<B>,
-    most: usize,
+    plan: Plan,
 ) -> [FloatTensor<B>; 3] {
     let scale = scale::<B>(&inputs[0]);
     let q = B::float_mul_scalar(inputs[0].clone(), scale.into());
     let [mut dq, mut dk, mut dv] = [(); 3].map(|()| Vec::new());
-    for blocks in all_blocks::<B>(inputs, most) {
+    for blocks in all_blocks::<B>(inputs, plan.most) {
         let mut of_queries = Vec::with_capacity(blocks.len());
         let [mut of_keys, mut of_values] = [None, None];
         for block in blocks {
             let [samples, rows] = &block;
             let queries = part::<B>(&q, samples, Some(rows));
             let above = part::<B>(&gradient, samples, Some(rows));
-            let weights = weights::<B>(inputs, queries.clone(), &block);
-            let d_values = product::<B>(transposed::<B>(weights.clone()), above.clone());
+            let weights = weights::<B>(inputs, queries.clone(), &block, plan);
+            let d_values = product::<B>(transposed::<B>(weights.clone()), above.clone(), plan);
             let values = part::<B>(&inputs[2], samples, None);
-            let d_weights = product::<B>(above, transposed::<B>(values));
+            let d_weights = product::<B>(above, transposed::<B>(values), plan);
             let both = B::float_mul(weights.clone(), d_weights);
             let sums = B::float_sum_dim(both.clone(), 3);
             let d_scores = B::float_sub(both, B::float_mul(weights, sums));
             let keys = part::<B>(&inputs[1], samples, None);
-            of_queries.push(product::<B>(d_scores.clone(), keys));
-            let d_keys = product::<B>(transposed::<B>(d_scores), queries);
+            of_queries.push(product::<B>(d_scores.clone(), keys, plan));
+            let d_keys = product::<B>(transposed::<B>(d_scores), queries, plan);
             add::<B>(&mut of_keys, d_keys);
             add::<B>(&mut of_values, d_values);
         }
@@ -241,15 +257,17 @@ pub fn attention(
     values: Tensor<4>,
     bias: Option<Tensor<4>>,
 ) -> Tensor<4> {
-    attention_in_blocks(queries, keys, values, bias, MOST_SCORES)
+    // burn-flex would only round the factors.
+    let narrow = !is_fused(&queries) && is_narrow(&queries);
+    planned(queries, keys, values, bias, Plan { most: MOST_SCORES, narrow })
 }
 
-fn attention_in_blocks(
+fn planned(
     queries: Tensor<4>,
     keys: Tensor<4>,
     values: Tensor<4>,
     bias: Option<Tensor<4>>,
-    most: usize,
+    plan: Plan,
 ) -> Tensor<4> {
     let [samples, heads, tokens, depth] = queries.dims();
     let [_, _, others, _] = keys.dims();
@@ -262,7 +280,7 @@ fn attention_in_blocks(
         assert!(all == 1 || all == samples, "a bias for each sample, or one for all");
     }
     let inputs = [queries, keys, values].into_iter().chain(bias).map(Dispatched::from);
-    Tensor::from_dispatch(<Dispatch as Attend>::attend(Inputs::of_all(inputs), most))
+    Tensor::from_dispatch(<Dispatch as Attend>::attend(Inputs::of_all(inputs), plan))
 }
 
 #[cfg(test)]
@@ -314,7 +332,7 @@ mod tests {
                     };
                     softmax(scores, 3).matmul(v.clone())
                 } else {
-                    attention_in_blocks(q.clone(), k.clone(), v.clone(), bias, most)
+                    planned(q.clone(), k.clone(), v.clone(), bias, Plan { most, narrow: false })
                 };
                 let gradients = (y.clone() * all[4].clone()).sum().backward();
                 let of = [q, k, v].map(|x| x.grad(&gradients).unwrap());
@@ -336,6 +354,26 @@ mod tests {
     #[test]
     fn wgpu_has_the_operation() {
         check(&Device::wgpu(burn::tensor::DeviceKind::DefaultDevice), DType::F32);
+    }
+
+    #[test]
+    fn products_of_bf16_factors_are_near() {
+        let all = draw(&Device::flex().autodiff(), 5);
+        let run = |narrow| -> Vec<Tensor<4>> {
+            let [q, k, v] = [0, 1, 2].map(|i| all[i].clone().detach().require_grad());
+            let bias = Some(all[3].clone());
+            let y = planned(q.clone(), k.clone(), v.clone(), bias, Plan { most: 84, narrow });
+            let gradients = (y.clone() * all[4].clone()).sum().backward();
+            let mut results = vec![y.inner()];
+            results.extend([q, k, v].iter().map(|x| x.grad(&gradients).unwrap()));
+            results
+        };
+        for (narrow, exact) in run(true).into_iter().zip(run(false)) {
+            assert_eq!(narrow.dtype(), DType::F32);
+            let norm = |x: Tensor<4>| x.square().sum().into_scalar::<f32>().sqrt();
+            let apart = norm(narrow - exact.clone()) / norm(exact);
+            assert!(apart > 1e-5 && apart < 0.01, "{apart}");
+        }
     }
 
     #[test]

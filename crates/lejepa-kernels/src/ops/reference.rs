@@ -10,10 +10,25 @@ use super::attention::attention;
 use super::channel_norm::{Activation, ChannelNorm};
 use super::extension::constant;
 use crate::layers::transformer_block::{BlockShape, Sequences};
+use crate::precision::Precision;
+
+/// Whether products run in bf16: where the calling thread asks for it and the device has it. Weights, and what is
+/// between products, stay f32, and so do the gradients of both.
+pub(super) fn is_narrow<const D: usize>(x: &Tensor<D>) -> bool {
+    Precision::now() == Precision::Bf16
+        && x.dtype() == DType::F32
+        && x.device().supports_dtype(DType::BF16)
+}
+
+const NARROW: FloatDType = FloatDType::BF16;
+const WIDE: FloatDType = FloatDType::F32;
 
 /// See [`linear`](crate::linear).
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
-    module::linear(x, weight, Some(bias))
+    if !is_narrow(&x) {
+        return module::linear(x, weight, Some(bias));
+    }
+    module::linear(x.cast(NARROW), weight.cast(NARROW), None).cast(WIDE) + bias.unsqueeze()
 }
 
 /// See [`layer_norm`](crate::layer_norm).
@@ -27,8 +42,7 @@ pub fn layer_norm<const D: usize>(
         return module::layer_norm(x, gamma, Some(beta), epsilon);
     }
     // The sum of squares may overflow in 16 bits.
-    let wide = FloatDType::F32;
-    let (x, gamma, beta) = (x.cast(wide), gamma.cast(wide), beta.cast(wide));
+    let (x, gamma, beta) = (x.cast(WIDE), gamma.cast(WIDE), beta.cast(WIDE));
     module::layer_norm(x, gamma, Some(beta), epsilon).cast(FloatDType::F16)
 }
 
@@ -100,7 +114,12 @@ fn by_sequences(
 /// See [`conv2d`](crate::conv2d).
 pub fn conv2d(x: Tensor<4>, filters: Tensor<4>, stride: usize, pad: usize) -> Tensor<4> {
     let options = ConvOptions::new([stride; 2], [pad; 2], [1; 2], 1);
-    let y = module::conv2d(x.permute([0, 3, 1, 2]), filters, None, options);
+    let x = x.permute([0, 3, 1, 2]);
+    let y = if is_narrow(&x) {
+        module::conv2d(x.cast(NARROW), filters.cast(NARROW), None, options).cast(WIDE)
+    } else {
+        module::conv2d(x, filters, None, options)
+    };
     y.permute([0, 2, 3, 1])
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::gemm::tests::has_bf16;
 use crate::{
     Activation, BlockShape, ChannelNorm, Precision, batch_norm, channel_statistics, conv2d,
-    norm_conv2d, transformer_block,
+    norm_conv2d, reference, transformer_block,
 };
 
 fn run(shapes: &[&[usize]], function: &Objective<'_>) -> Vec<Vec<f64>> {
@@ -20,11 +20,15 @@ fn run(shapes: &[&[usize]], function: &Objective<'_>) -> Vec<Vec<f64>> {
     gradients.into_iter().map(Option::unwrap).collect()
 }
 
-/// Gradients in bf16 differ from those in f32, by at most `tolerance` of their norm.
+/// Where this processor has bf16.
 fn check_bf16(name: &str, shapes: &[&[usize]], tolerance: f64, function: &Objective<'_>) {
-    if !has_bf16() {
-        return;
+    if has_bf16() {
+        check_narrow(name, shapes, tolerance, function);
     }
+}
+
+/// Gradients in bf16 differ from those in f32, by at most `tolerance` of their norm.
+fn check_narrow(name: &str, shapes: &[&[usize]], tolerance: f64, function: &Objective<'_>) {
     let want = run(shapes, function);
     let gradients = Precision::Bf16.scope(|| run(shapes, function));
     assert_ne!(gradients, want, "{name}: bf16 was not used");
@@ -80,6 +84,26 @@ fn bf16_transformer_block() {
 #[test]
 fn bf16_convolutions() {
     convolutions(|name, shapes, function| check_bf16(name, shapes, 0.2, function));
+}
+
+/// As on graphics cards.
+#[test]
+fn bf16_products_of_burns_own() {
+    check_narrow("linear", &[&[11, 19], &[19, 5], &[5]], 0.01, &|l| {
+        objective(reference::linear(l[0].r2(), l[1].r2(), l[2].r1()))
+    });
+    check_narrow("conv2d", &[&[3, 9, 8, 5], &[7, 5, 3, 3]], 0.01, &|l| {
+        objective(reference::conv2d(l[0].r4(), l[1].r4(), 2, 1))
+    });
+    let shape = BlockShape { width: 48, heads: 3, hidden: 80, epsilon: 1e-5 };
+    let sequences = sequences(&[[33, 17], [2, 40]]);
+    let shapes = block_shapes(shape, &sequences);
+    let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+    check_narrow("transformer_block", &shapes, 0.05, &|l| {
+        let (matrices, vectors) = block_weights(l);
+        let x = l[0].r2();
+        objective(reference::transformer_block(x, matrices, vectors, shape, &sequences, None))
+    });
 }
 
 #[test]
