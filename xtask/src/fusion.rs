@@ -32,10 +32,9 @@ const SAME: f64 = 1e-4;
 /// compared with the CPU's by `lejepa doctor --check`.
 pub(crate) fn check(words: &[String]) -> Result<(), String> {
     let device = words.first().map_or("wgpu", String::as_str);
-    let mut features = setup::features(&setup::found());
-    if device.starts_with("cuda") {
-        features.push_str(",lejepa-cli/cuda");
-    }
+    // A kind of device is a feature of the same name.
+    let kind = device.split(':').next().unwrap_or(device);
+    let features = format!("{},lejepa-cli/{kind}", setup::features(&setup::found()));
     let plain = build(&features, "plain")?;
     let fused = build(&format!("{features},lejepa-cli/fusion"), "fused")?;
     let mut most = 0.0f64;
